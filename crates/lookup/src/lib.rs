@@ -1,0 +1,1 @@
+//! Match lists and lookup tables: whom do we listen to?

@@ -1,0 +1,4 @@
+//! Postfix's dialects as data: main.cf, master.cf, records, queue files, internal protocols. No I/O.
+
+pub mod notice;
+pub mod record;

@@ -1,0 +1,1 @@
+//! The QMQP protocol: bytes in, events out. No I/O.

@@ -1,0 +1,5 @@
+//! See qmqpd(8).
+
+fn main() -> std::process::ExitCode {
+    qmqpd::run()
+}

@@ -1,0 +1,1 @@
+//! The durable queue directory: create, commit, recover, list.

@@ -1,0 +1,3 @@
+//! See qmqp-send(1).
+
+fn main() {}

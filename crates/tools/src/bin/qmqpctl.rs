@@ -1,0 +1,3 @@
+//! See qmqpctl(1).
+
+fn main() {}

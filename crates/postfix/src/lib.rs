@@ -1,4 +1,6 @@
 //! Postfix's dialects as data: main.cf, master.cf, records, queue files, internal protocols. No I/O.
 
 pub mod notice;
+pub mod queue_file;
+pub mod queue_id;
 pub mod record;

@@ -1,0 +1,278 @@
+//! Real files of Postfix 3.7.11, byte for byte, and the laws of the streamed layout.
+
+use super::*;
+
+/// Encodes records given as (type, data).
+fn records(list: &[(u8, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (kind, data) in list {
+        encode(&mut out, RecordType(*kind), data.as_bytes());
+    }
+    out
+}
+
+const CLIENT: [(u8, &str); 10] = [
+    (b'A', "log_client_name=localhost"),
+    (b'A', "log_client_address=127.0.0.1"),
+    (b'A', "log_client_port=44544"),
+    (b'A', "log_message_origin=localhost[127.0.0.1]"),
+    (b'A', "log_protocol_name=QMQP"),
+    (b'A', "client_name=localhost"),
+    (b'A', "client_address=127.0.0.1"),
+    (b'A', "client_port=44544"),
+    (b'A', "client_address_type=2"),
+    (b'A', "protocol_name=QMQP"),
+];
+
+const RECIPIENT: [(u8, &str); 3] =
+    [(b'A', "dsn_orig_rcpt=rfc822;bob@rcpt.example"), (b'O', "bob@rcpt.example"), (b'R', "bob@rcpt.example")];
+
+const RECEIVED: [(u8, &str); 3] = [
+    (b'N', "Received: from localhost (localhost [127.0.0.1])"),
+    (b'N', "\tby mx.example.test (Postfix) with QMQP id 23A5D9AA1F6"),
+    (b'N', "\tfor <bob@rcpt.example>; Sun, 22 Nov 2026 22:25:00 +0000 (UTC)"),
+];
+
+/// The message of the worked example, in the pieces that cleanup makes.
+struct Example {
+    envelope: Vec<u8>,
+    recipients: Vec<u8>,
+    received: Vec<u8>,
+    content: Vec<u8>,
+    slot: u64,
+    from: Vec<u8>,
+    extracted: Vec<u8>,
+    counts: Counts,
+}
+
+impl Example {
+    fn new(filter: Option<&str>, sender: &str, verp: Option<&str>, extracted: &[(u8, &str)]) -> Self {
+        let mut envelope = records(&[(b'T', "1795386300 145704"), (b'A', "create_time=1795386300")]);
+        if let Some(filter) = filter {
+            encode(&mut envelope, RecordType::FILTER, filter.as_bytes());
+        }
+        encode(&mut envelope, RecordType::SENDER, sender.as_bytes());
+        if let Some(delimiters) = verp {
+            encode(&mut envelope, RecordType::VERP, delimiters.as_bytes());
+        }
+        envelope.extend(records(&CLIENT));
+        let mut content = records(&[
+            (b'N', "Subject: hi"),
+            (b'N', "Message-Id: <20261122222500.23A5D9AA1F6@mx.example.test>"),
+            (b'N', "Date: Sun, 22 Nov 2026 22:25:00 +0000 (UTC)"),
+        ]);
+        let slot = content.len() as u64;
+        encode_pointer(&mut content, 0);
+        content.extend(records(&[(b'N', ""), (b'N', "hello")]));
+        let copies = extracted.iter().filter(|(kind, _)| *kind == b'R').count() as u64;
+        Self {
+            envelope,
+            recipients: records(&RECIPIENT),
+            received: records(&RECEIVED),
+            content,
+            slot,
+            from: records(&[(b'N', &format!("From: {sender}"))]),
+            extracted: records(extracted),
+            counts: Counts { recipients: 1 + copies, ..Counts::default() },
+        }
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            envelope: &self.envelope,
+            recipients: &self.recipients,
+            received: &self.received,
+            content: &self.content,
+            from: Some((self.slot, &self.from)),
+            extracted: &self.extracted,
+            counts: self.counts,
+        }
+    }
+
+    fn classic(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        classic(&self.parts(), &mut out).unwrap();
+        out
+    }
+
+    /// The file that a streaming receiver ends up with; the hole is filled with a byte that no record begins with.
+    fn streamed(&self, front_bytes: u64) -> Result<Vec<u8>, LayoutError> {
+        let layout = Streamed {
+            front_bytes,
+            content_bytes: self.content.len() as u64,
+            recipients_bytes: self.recipients.len() as u64,
+        };
+        let mut file = vec![0xff; usize::try_from(front_bytes).unwrap()];
+        file.extend_from_slice(&self.content);
+        assert_eq!(file.len() as u64, layout.extracted_offset());
+        file.extend_from_slice(&EXTRACTED_RECORD);
+        file.extend_from_slice(&self.recipients);
+        assert_eq!(file.len() as u64, layout.tail_offset());
+        let writes = layout.finish(&Late {
+            envelope: &self.envelope,
+            received: &self.received,
+            from: Some((self.slot, &self.from)),
+            extracted: &self.extracted,
+            counts: self.counts,
+        })?;
+        for write in writes {
+            let at = usize::try_from(write.offset).unwrap();
+            let end = at + write.bytes.len();
+            file.resize(file.len().max(end), 0xff);
+            file[at..end].copy_from_slice(&write.bytes);
+        }
+        Ok(file)
+    }
+}
+
+/// Asserts that `file` has exactly these bytes at the offset.
+fn assert_at(file: &[u8], offset: usize, kind: u8, data: &str) {
+    let mut expected = Vec::new();
+    encode(&mut expected, RecordType(kind), data.as_bytes());
+    assert_eq!(
+        String::from_utf8_lossy(&file[offset..offset + expected.len()]),
+        String::from_utf8_lossy(&expected),
+        "at {offset:#06x}"
+    );
+}
+
+fn size_data(file: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(&file[2..97]).split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn classic_is_the_file_of_postfix() {
+    let file = Example::new(None, "alice@sender.example", None, &[]).classic();
+    assert_eq!(file.len(), 822);
+    assert_eq!(
+        &file[..97],
+        b"C\x5f            323             495               1               0             323               0"
+    );
+    assert_at(&file, 0x61, b'T', "1795386300 145704");
+    assert_at(&file, 0x74, b'A', "create_time=1795386300");
+    assert_at(&file, 0x8c, b'S', "alice@sender.example");
+    assert_at(&file, 0xf2, b'A', "log_message_origin=localhost[127.0.0.1]");
+    assert_at(&file, 0x1a2, b'A', "dsn_orig_rcpt=rfc822;bob@rcpt.example");
+    assert_at(&file, 0x1db, b'R', "bob@rcpt.example");
+    assert_at(&file, 0x1ed, b'M', "");
+    assert_at(&file, 0x1ef, b'N', RECEIVED[0].1);
+    assert_at(&file, 0x2e0, b'N', "Date: Sun, 22 Nov 2026 22:25:00 +0000 (UTC)");
+    assert_at(&file, 0x30d, b'N', "From: alice@sender.example");
+    assert_at(&file, 0x329, b'N', "");
+    assert_at(&file, 0x32b, b'N', "hello");
+    assert_at(&file, 0x332, b'X', "");
+    assert_at(&file, 0x334, b'E', "");
+}
+
+#[test]
+fn classic_with_automatic_copy() {
+    let copy = [(b'A', "notify_flags=1"), (b'O', "archive@log.example"), (b'R', "archive@log.example")];
+    let file = Example::new(None, "alice@sender.example", None, &copy).classic();
+    assert_eq!(file.len(), 880);
+    assert_eq!(size_data(&file), ["323", "495", "2", "0", "323", "0"]);
+    assert_at(&file, 0x332, b'X', "");
+    assert_at(&file, 0x334, b'A', "notify_flags=1");
+    assert_at(&file, 0x344, b'O', "archive@log.example");
+    assert_at(&file, 0x359, b'R', "archive@log.example");
+    assert_at(&file, 0x36e, b'E', "");
+}
+
+#[test]
+fn classic_with_content_filter() {
+    let file = Example::new(Some("smtp:[127.0.0.1]:10025"), "alice@sender.example", None, &[]).classic();
+    assert_eq!(file.len(), 846);
+    assert_eq!(size_data(&file), ["323", "519", "1", "0", "323", "0"]);
+    assert_at(&file, 0x8c, b'L', "smtp:[127.0.0.1]:10025");
+    assert_at(&file, 0xa4, b'S', "alice@sender.example");
+    assert_at(&file, 0x205, b'M', "");
+    assert_at(&file, 0x34a, b'X', "");
+    assert_at(&file, 0x34c, b'E', "");
+}
+
+#[test]
+fn classic_with_verp() {
+    let file = Example::new(None, "list@sender.example", Some("-="), &[]).classic();
+    assert_eq!(file.len(), 824);
+    assert_eq!(size_data(&file), ["322", "498", "1", "0", "322", "0"]);
+    assert_at(&file, 0x8c, b'S', "list@sender.example");
+    assert_at(&file, 0xa1, b'V', "-=");
+    assert_at(&file, 0xa5, b'A', "log_client_name=localhost");
+    assert_at(&file, 0x1f0, b'M', "");
+    assert_at(&file, 0x310, b'N', "From: list@sender.example");
+    assert_at(&file, 0x334, b'X', "");
+    assert_at(&file, 0x336, b'E', "");
+}
+
+#[test]
+fn a_slot_must_be_one() {
+    let mut example = Example::new(None, "a@b", None, &[]);
+    example.slot += 1;
+    let mut out = b"kept".to_vec();
+    assert_eq!(classic(&example.parts(), &mut out), Err(LayoutError::NoSlot { offset: example.slot }));
+    assert_eq!(out, b"kept");
+    example.slot = example.content.len() as u64;
+    assert_eq!(classic(&example.parts(), &mut out), Err(LayoutError::NoSlot { offset: example.slot }));
+    assert_eq!(example.streamed(8192), Err(LayoutError::NoSlot { offset: example.slot }));
+}
+
+#[test]
+fn streamed_front_is_right_aligned() {
+    let example = Example::new(None, "alice@sender.example", None, &[(b'A', "encoding=8bit")]);
+    let file = example.streamed(FRONT_BYTES).unwrap();
+    let front = 8192;
+    let block = front - example.received.len() - 2;
+    assert_eq!(&file[block..block + 2], b"M\0");
+    assert_eq!(&file[block + 2..front], &example.received[..]);
+    // From: is reached by a pointer and leads back.
+    let extracted = front + example.content.len();
+    let tail = extracted + 2 + example.recipients.len();
+    assert_at(&file, extracted, b'X', "");
+    assert_at(&file, tail, b'E', "");
+    let slot = front + usize::try_from(example.slot).unwrap();
+    assert_at(&file, slot, b'p', &format!("{:15}", tail + 2));
+    assert_at(&file, tail + 2, b'N', "From: alice@sender.example");
+    assert_at(&file, tail + 2 + 28, b'p', &format!("{:15}", slot + 17));
+    assert_eq!(file.len(), tail + 2 + 28 + 17);
+    // The attribute stands in front, where the queue manager sees it whatever the number of recipients.
+    let head = SIZE_RECORD_BYTES + example.envelope.len();
+    assert_eq!(&file[97..head], &example.envelope[..]);
+    assert_at(&file, head, b'A', "encoding=8bit");
+    assert_at(&file, head + 15, b'p', &format!("{block:15}"));
+    // Sizes: readers seek from behind M to X, and the logged size is that of the classic layout.
+    let data_size = extracted - block - 2;
+    assert_eq!(
+        size_data(&file),
+        [data_size.to_string(), (block + 2).to_string(), "1".into(), "0".into(), "323".into(), "0".into()]
+    );
+}
+
+#[test]
+fn a_front_that_does_not_fit_is_an_error_and_room_can_be_had() {
+    let filter = "x".repeat(4000);
+    let example = Example::new(Some(&filter), &"s".repeat(4000), None, &[]);
+    let Err(LayoutError::FrontTooLarge { needed, available }) = example.streamed(FRONT_BYTES) else {
+        panic!("it cannot fit")
+    };
+    assert_eq!(available, 8192);
+    // Exactly enough is enough.
+    assert!(example.streamed(needed).is_ok());
+    assert!(example.streamed(needed - 1).is_err());
+    let room = front_bytes_for(&FrontNeeds {
+        sender_bytes_max: 4000,
+        recipient_bytes_max: 2048,
+        setting_bytes: 4020,
+    });
+    assert!(room >= needed);
+    assert_eq!(room % 4096, 0);
+    assert_eq!(front_bytes_for(&FrontNeeds::default()), FRONT_BYTES);
+}
+
+#[test]
+fn an_unused_slot_stays_a_dummy() {
+    let mut example = Example::new(None, "a@b", None, &[]);
+    example.from.clear();
+    let file = example.streamed(8192).unwrap();
+    assert_at(&file, 8192 + usize::try_from(example.slot).unwrap(), b'p', "              0");
+    let classic = example.classic();
+    assert_eq!(size_data(&file)[4], size_data(&classic)[4]);
+}

@@ -1,5 +1,7 @@
 //! A QMQP server that keeps its promises.
 
+pub mod log;
+
 /// Runs the program named by the command line; see qmqpd(8).
 pub fn run() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

@@ -1,0 +1,283 @@
+//! The log: Postfix's words, tags and framing, to whichever place the configuration names.
+//!
+//! A [`Log`] is a cheap handle. Until [`Log::start_writer`] each line is written by the caller; from then on a
+//! line goes into a bounded queue and one thread writes it, so that a slow log never holds up a session. What the
+//! queue has no room for is counted, and the count is logged as one line.
+//!
+//! Places are opened by [`Log::open`], before chroot and the change of user.
+
+mod format;
+mod options;
+mod sink;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use postfix::notice::{Notice, Severity};
+
+use format::Framer;
+pub use format::escape;
+pub use options::{Facility, LogConfig, Place, Standing};
+use sink::Sinks;
+
+/// Lines that wait for the writer at most; one more is dropped and counted.
+const QUEUE_LINES_MAX: usize = 8192;
+
+/// How long [`Log::flush`] waits for a log that does not move.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which of Postfix's programs a line belongs to. It decides the tag: `syslog_name/qmqpd[pid]` and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// What qmqpd(8) logs. The word in the tag is the process name, the last part of the command in master.cf.
+    Qmqpd,
+    /// What cleanup(8) logs.
+    Cleanup,
+    /// What master(8) logs.
+    Master,
+}
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// maillog_file cannot be opened.
+    #[error("cannot open the log file {path}: {source}; correct maillog_file, or create its directory")]
+    File {
+        /// The path as configured.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// maillog_file is none of the places where the administrator allows it.
+    #[error(
+        "maillog_file value '{path}' does not match any prefix in maillog_file_prefixes ({prefixes}); \
+             choose a path below one of them, or add a prefix"
+    )]
+    Prefix {
+        /// The path as configured.
+        path: String,
+        /// The value of maillog_file_prefixes.
+        prefixes: String,
+    },
+    /// The writer thread cannot be started.
+    #[error("cannot start the thread that writes the log: {source}")]
+    Thread {
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// One line on its way: the text is already escaped and cut.
+#[derive(Debug)]
+struct Line {
+    seconds: i64,
+    program: Program,
+    severity: Severity,
+    text: String,
+}
+
+enum Job {
+    Line(Line),
+    Flush(SyncSender<()>),
+}
+
+struct Writer {
+    framer: Framer,
+    sinks: Sinks,
+    unreported_loss: u64,
+}
+
+impl Writer {
+    fn write(&mut self, line: &Line) {
+        if !self.sinks.write(&mut self.framer, line) {
+            self.unreported_loss = self.unreported_loss.saturating_add(1);
+        } else if self.unreported_loss > 0 {
+            self.report_loss(line.seconds);
+        }
+    }
+
+    fn report_loss(&mut self, seconds: i64) {
+        let text =
+            format!("{} log lines were lost: the log did not take them fast enough", self.unreported_loss);
+        let line = Line { seconds, program: Program::Qmqpd, severity: Severity::Warning, text };
+        if self.sinks.write(&mut self.framer, &line) {
+            self.unreported_loss = 0;
+        }
+    }
+}
+
+struct Shared {
+    utf8: bool,
+    /// Lines that found the queue full since the last report.
+    dropped: AtomicU64,
+    queue: OnceLock<SyncSender<Job>>,
+    /// Used by callers until the writer thread takes it over.
+    direct: Mutex<Option<Writer>>,
+}
+
+/// A handle to the log; see the module's text. Clones write to the same place.
+#[derive(Clone)]
+pub struct Log(Arc<Shared>);
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
+}
+
+impl Log {
+    /// Opens the places that `config` names. Reads the time zone; call it before any chroot.
+    ///
+    /// A missing syslog socket is no error: as with Postfix, each line tries again, and is lost while there is none.
+    pub fn open(config: &LogConfig) -> Result<Self, LogError> {
+        let sinks = Sinks::open(config)?;
+        let writer = Writer { framer: Framer::new(config), sinks, unreported_loss: 0 };
+        Ok(Self(Arc::new(Shared {
+            utf8: config.utf8,
+            dropped: AtomicU64::new(0),
+            queue: OnceLock::new(),
+            direct: Mutex::new(Some(writer)),
+        })))
+    }
+
+    /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes
+    /// over the credentials of that moment. Calling it again does nothing.
+    pub fn start_writer(&self) -> Result<(), LogError> {
+        let Some(mut writer) = self.0.direct.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        writer.framer.refresh_process_id();
+        let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
+        let shared = Arc::clone(&self.0);
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || run(&shared, writer, &receiver))
+            .map_err(|source| LogError::Thread { source })?;
+        let _first = self.0.queue.set(sender);
+        Ok(())
+    }
+
+    /// Logs one line. Never waits once the writer runs. Bytes that do not print become `?`; the text is cut at
+    /// 2000 bytes.
+    pub fn write(&self, program: Program, severity: Severity, text: &str) {
+        self.write_bytes(program, severity, text.as_bytes());
+    }
+
+    /// As [`Log::write`], for text that holds bytes from outside: each that is no valid UTF-8 becomes one `?`.
+    pub fn write_bytes(&self, program: Program, severity: Severity, text: &[u8]) {
+        let line = Line { seconds: now_seconds(), program, severity, text: escape(text, self.0.utf8) };
+        let Some(queue) = self.0.queue.get() else {
+            if let Some(writer) = self.0.direct.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                writer.write(&line);
+            }
+            return;
+        };
+        if queue.try_send(Job::Line(line)).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Logs what pure code had to say.
+    pub fn notice(&self, program: Program, notice: &Notice) {
+        self.write(program, notice.severity, &notice.text);
+    }
+
+    /// Returns when all lines so far are written, or after two seconds of a log that does not move.
+    pub fn flush(&self) {
+        let Some(queue) = self.0.queue.get() else { return };
+        let deadline = Instant::now() + FLUSH_PATIENCE;
+        let (done, wait) = sync_channel(1);
+        let mut job = Job::Flush(done);
+        while let Err(TrySendError::Full(returned)) = queue.try_send(job) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            job = returned;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _either_way = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn run(shared: &Shared, mut writer: Writer, jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Line(line) => writer.write(&line),
+            Job::Flush(done) => {
+                let _gone = done.try_send(());
+            }
+        }
+        let dropped = shared.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            writer.unreported_loss = writer.unreported_loss.saturating_add(dropped);
+            writer.report_loss(now_seconds());
+        }
+    }
+}
+
+fn now_seconds() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_config(path: &std::path::Path) -> LogConfig {
+        LogConfig {
+            syslog_name: "postfix".to_owned(),
+            process_name: "qmqpd".to_owned(),
+            host_name: "mx.example.test".to_owned(),
+            facility: Facility::MAIL,
+            utf8: true,
+            places: vec![Place::File { path: path.to_owned(), mode: 0o600 }],
+        }
+    }
+
+    #[test]
+    fn lines_of_many_threads_stay_whole_and_are_all_there_after_a_flush() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log::open(&file_config(&path)).unwrap();
+        log.write(Program::Master, Severity::Info, "before the writer");
+        log.start_writer().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let log = log.clone();
+                scope.spawn(move || {
+                    for n in 0..200 {
+                        log.write(Program::Qmqpd, Severity::Warning, &format!("thread {thread} line {n}"));
+                    }
+                });
+            }
+        });
+        log.flush();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 801, "{text}");
+        assert!(text.lines().next().unwrap().ends_with(": before the writer"));
+        assert!(
+            text.lines()
+                .skip(1)
+                .all(|line| line.contains("postfix/qmqpd[") && line.contains("]: warning: thread "))
+        );
+    }
+
+    #[test]
+    fn what_the_queue_has_no_room_for_is_counted_and_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log::open(&file_config(&path)).unwrap();
+        log.0.dropped.store(7, Ordering::Relaxed);
+        log.start_writer().unwrap();
+        log.write(Program::Qmqpd, Severity::Info, "next");
+        log.flush();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("warning: 7 log lines were lost"), "{text}");
+        assert_eq!(text.lines().count(), 2, "reported once: {text}");
+    }
+}

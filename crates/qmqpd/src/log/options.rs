@@ -1,0 +1,115 @@
+//! Where a process logs, and as whom.
+
+use std::path::PathBuf;
+
+/// A syslog facility, as its number: `mail` is 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facility(pub u8);
+
+impl Facility {
+    /// The default of syslog_facility.
+    pub const MAIL: Self = Self(2);
+
+    /// A value of syslog_facility. Names and spelling as in Postfix: lower case only.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let number = match name {
+            "kern" => 0,
+            "user" => 1,
+            "mail" => 2,
+            "daemon" => 3,
+            "auth" | "security" => 4,
+            "syslog" => 5,
+            "lpr" => 6,
+            "news" => 7,
+            "uucp" => 8,
+            "cron" => 9,
+            "authpriv" => 10,
+            "ftp" => 11,
+            "local0" => 16,
+            "local1" => 17,
+            "local2" => 18,
+            "local3" => 19,
+            "local4" => 20,
+            "local5" => 21,
+            "local6" => 22,
+            "local7" => 23,
+            _ => return None,
+        };
+        Some(Self(number))
+    }
+}
+
+/// One place for log lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Standard error.
+    Stderr,
+    /// A syslog socket, framed as syslog(3) does.
+    Syslog {
+        /// Usually `/dev/log`.
+        path: PathBuf,
+    },
+    /// postlogd(8)'s socket.
+    Postlog {
+        /// Absolute path of the socket.
+        path: PathBuf,
+    },
+    /// A file that is appended to; `/dev/stdout` is standard output.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The mode it is created with.
+        mode: u32,
+    },
+}
+
+/// Under whom this process runs, as far as the log is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Under Postfix's master(8): with maillog_file set, postlogd(8) writes the file.
+    UnderPostfix,
+    /// Under `qmqpd serve` with a configuration directory, or that master itself: maillog_file is written directly.
+    Standalone,
+    /// As [`Standing::Standalone`], but without any configuration: standard error.
+    Unconfigured,
+}
+
+/// All that decides where and how lines are written.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// First part of the tag: syslog_name.
+    pub syslog_name: String,
+    /// Second part of the tag for [`super::Program::Qmqpd`]: the last part of the command name.
+    pub process_name: String,
+    /// myhostname; its first label stands in files and in records for postlogd(8).
+    pub host_name: String,
+    /// syslog_facility.
+    pub facility: Facility,
+    /// smtputf8_enable: valid UTF-8 is left as it is.
+    pub utf8: bool,
+    /// Each line goes to all of these.
+    pub places: Vec<Place>,
+}
+
+impl LogConfig {
+    /// What to log with before main.cf is read, under the name that master(8) handed down in `MAIL_LOGTAG`: to
+    /// postlogd(8) if `POSTLOG_SERVICE` names it, else standard error when that is where `standing` logs, else syslog.
+    #[must_use]
+    pub fn provisional(standing: Standing, process_name: &str) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let place = match (standing, variable("POSTLOG_SERVICE")) {
+            (Standing::UnderPostfix, Some(path)) => Place::Postlog { path: path.into() },
+            (Standing::UnderPostfix, None) => Place::Syslog { path: "/dev/log".into() },
+            _ => Place::Stderr,
+        };
+        Self {
+            syslog_name: variable("MAIL_LOGTAG").unwrap_or_else(|| "postfix".to_owned()),
+            process_name: process_name.to_owned(),
+            host_name: variable("POSTLOG_HOSTNAME").unwrap_or_default(),
+            facility: Facility::MAIL,
+            utf8: true,
+            places: vec![place],
+        }
+    }
+}

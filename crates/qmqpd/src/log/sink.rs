@@ -1,0 +1,190 @@
+//! The places where lines go.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::format::Framer;
+use super::{Line, LogConfig, LogError, Place};
+
+/// How long one line waits for a log daemon whose queue is full before lines are dropped.
+const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy)]
+enum Framing {
+    Syslog,
+    Postlog,
+}
+
+struct Datagrams {
+    framing: Framing,
+    path: PathBuf,
+    socket: Option<UnixDatagram>,
+    /// The last record timed out: do not wait for the next one until one goes through.
+    stalled: bool,
+}
+
+impl Datagrams {
+    fn open(framing: Framing, path: &Path) -> Self {
+        let mut this = Self { framing, path: path.to_owned(), socket: None, stalled: false };
+        this.connect();
+        this
+    }
+
+    fn connect(&mut self) {
+        self.socket = UnixDatagram::unbound().ok().filter(|socket| {
+            socket.connect(&self.path).is_ok() && socket.set_write_timeout(Some(DATAGRAM_PATIENCE)).is_ok()
+        });
+        self.stalled = false;
+    }
+
+    fn send(&mut self, record: &[u8]) -> bool {
+        if self.socket.is_none() {
+            self.connect();
+        }
+        match self.try_send(record) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.stall(true);
+                false
+            }
+            // The log daemon was restarted: its old socket is dead, the new one may be there already.
+            Err(_) => {
+                self.connect();
+                self.try_send(record).is_ok()
+            }
+        }
+    }
+
+    fn try_send(&mut self, record: &[u8]) -> std::io::Result<()> {
+        let socket = self.socket.as_ref().ok_or(ErrorKind::NotConnected)?;
+        socket.send(record)?;
+        if self.stalled {
+            self.stall(false);
+        }
+        Ok(())
+    }
+
+    fn stall(&mut self, stalled: bool) {
+        if self.socket.as_ref().is_some_and(|socket| socket.set_nonblocking(stalled).is_ok()) {
+            self.stalled = stalled;
+        }
+    }
+}
+
+enum Sink {
+    Stderr,
+    Stdout,
+    File(File),
+    Datagrams(Datagrams),
+}
+
+impl Sink {
+    fn open(place: &Place) -> Result<Self, LogError> {
+        Ok(match place {
+            Place::Stderr => Self::Stderr,
+            Place::File { path, .. } if path == Path::new("/dev/stdout") => Self::Stdout,
+            Place::File { path, mode } => {
+                let file = File::options().append(true).create(true).mode(*mode).open(path);
+                Self::File(
+                    file.map_err(|source| LogError::File { path: path.display().to_string(), source })?,
+                )
+            }
+            Place::Syslog { path } => Self::Datagrams(Datagrams::open(Framing::Syslog, path)),
+            Place::Postlog { path } => Self::Datagrams(Datagrams::open(Framing::Postlog, path)),
+        })
+    }
+
+    fn write(&mut self, framer: &mut Framer, line: &Line) -> bool {
+        match self {
+            Self::Stderr => std::io::stderr().write_all(framer.file(line)).is_ok(),
+            Self::Stdout => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(framer.file(line)).and_then(|()| stdout.flush()).is_ok()
+            }
+            Self::File(file) => file.write_all(framer.file(line)).is_ok(),
+            Self::Datagrams(datagrams) => match datagrams.framing {
+                Framing::Syslog => datagrams.send(framer.syslog(line)),
+                Framing::Postlog => datagrams.send(framer.postlog(line)),
+            },
+        }
+    }
+}
+
+/// All places of one log.
+pub(super) struct Sinks(Vec<Sink>);
+
+impl Sinks {
+    pub(super) fn open(config: &LogConfig) -> Result<Self, LogError> {
+        config.places.iter().map(Sink::open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether every place took the line.
+    pub(super) fn write(&mut self, framer: &mut Framer, line: &Line) -> bool {
+        let refused = self.0.iter_mut().filter_map(|sink| (!sink.write(framer, line)).then_some(())).count();
+        refused == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postfix::notice::Severity;
+
+    use super::super::{Facility, Log, Program};
+    use super::*;
+
+    fn config(place: Place) -> LogConfig {
+        LogConfig {
+            syslog_name: "postfix".to_owned(),
+            process_name: "qmqpd".to_owned(),
+            host_name: "mx".to_owned(),
+            facility: Facility::MAIL,
+            utf8: true,
+            places: vec![place],
+        }
+    }
+
+    fn receive(socket: &UnixDatagram) -> String {
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_restarted_log_daemon_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log::open(&config(Place::Syslog { path: path.clone() })).unwrap();
+        log.write(Program::Qmqpd, Severity::Info, "lost: nobody listens yet");
+        let first = UnixDatagram::bind(&path).unwrap();
+        log.write(Program::Qmqpd, Severity::Info, "one");
+        assert!(receive(&first).ends_with("]: one"));
+        assert!(
+            receive(&first)
+                .ends_with("]: warning: 1 log lines were lost: the log did not take them fast enough")
+        );
+        drop(first);
+        std::fs::remove_file(&path).unwrap();
+        let second = UnixDatagram::bind(&path).unwrap();
+        log.write(Program::Qmqpd, Severity::Info, "two");
+        let datagram = receive(&second);
+        assert!(datagram.starts_with("<22>") && datagram.ends_with("]: two"), "{datagram}");
+    }
+
+    #[test]
+    fn a_log_file_is_appended_to_and_made_with_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mail.log");
+        for text in ["one", "two"] {
+            let log = Log::open(&config(Place::File { path: path.clone(), mode: 0o600 })).unwrap();
+            log.write(Program::Qmqpd, Severity::Info, text);
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,5 +1,7 @@
 //! A QMQP server that keeps its promises.
 
+pub mod inherited;
+pub mod jail;
 pub mod log;
 
 /// Runs the program named by the command line; see qmqpd(8).

@@ -6,6 +6,8 @@
 //! the content and does not want to keep the content in memory; every program of Postfix reads it as well, because all
 //! of them follow pointer records. Observed on Postfix 3.7; `docs/queue-file.md` has the bytes.
 
+pub mod letter;
+pub mod reader;
 mod size_record;
 mod streamed;
 

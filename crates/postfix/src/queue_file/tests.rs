@@ -1,6 +1,9 @@
 //! Real files of Postfix 3.7.11, byte for byte, and the laws of the streamed layout.
 
+use super::letter::{Content, Event, Letter, LetterError, RecipientState};
 use super::*;
+use crate::record::RecordType;
+use proptest::prelude::*;
 
 /// Encodes records given as (type, data).
 fn records(list: &[(u8, &str)]) -> Vec<u8> {
@@ -275,4 +278,157 @@ fn an_unused_slot_stays_a_dummy() {
     assert_at(&file, 8192 + usize::try_from(example.slot).unwrap(), b'p', "              0");
     let classic = example.classic();
     assert_eq!(size_data(&file)[4], size_data(&classic)[4]);
+}
+
+/// The letter, its recipients as text, and its content as text.
+fn read(file: &[u8], content: Content) -> Result<(Letter, Vec<String>, String), String> {
+    let (mut letter, mut recipients, mut text) = (Letter::default(), Vec::new(), String::new());
+    letter
+        .read(file, content, &mut |event| match event {
+            Event::Recipient(recipient) => recipients.push(format!(
+                "{} {} {} {} {:?}",
+                recipient.state.name(),
+                String::from_utf8_lossy(recipient.address),
+                String::from_utf8_lossy(recipient.original.unwrap_or(b"-")),
+                String::from_utf8_lossy(recipient.dsn_original.unwrap_or(b"-")),
+                recipient.notify
+            )),
+            Event::Content { data, line_ends } => {
+                text.push_str(&String::from_utf8_lossy(data));
+                text.push_str(if line_ends { "\n" } else { "" });
+            }
+        })
+        .map_err(|error| error.to_string())?;
+    Ok((letter, recipients, text))
+}
+
+const COPY: [(u8, &str); 4] = [
+    (b'A', "encoding=8bit"),
+    (b'A', "notify_flags=1"),
+    (b'O', "archive@log.example"),
+    (b'R', "archive@log.example"),
+];
+
+#[test]
+fn both_layouts_say_the_same() {
+    let example = Example::new(Some("smtp:[127.0.0.1]:10025"), "list@sender.example", Some("-="), &COPY);
+    let (classic, streamed) = (example.classic(), example.streamed(FRONT_BYTES).unwrap());
+    let (mut a, recipients, text) = read(&classic, Content::Read).unwrap();
+    let (mut b, streamed_recipients, streamed_text) = read(&streamed, Content::Read).unwrap();
+    assert_eq!(text, streamed_text);
+    assert_eq!(recipients, streamed_recipients);
+    assert_eq!(
+        recipients,
+        [
+            "todo bob@rcpt.example bob@rcpt.example rfc822;bob@rcpt.example None",
+            "todo archive@log.example archive@log.example - Some(1)"
+        ]
+    );
+    assert!(text.starts_with("Received: from localhost"), "{text}");
+    assert!(text.ends_with("\nFrom: list@sender.example\n\nhello\n"), "{text}");
+    assert_eq!(a.size.take().unwrap().content_length, b.size.take().unwrap().content_length);
+    assert_eq!(a, b);
+    assert_eq!(a.arrival, Some((1_795_386_300, 145_704)));
+    assert_eq!(a.created, Some(1_795_386_300));
+    assert_eq!(a.sender.as_deref(), Some(&b"list@sender.example"[..]));
+    assert_eq!(a.verp.as_deref(), Some(&b"-="[..]));
+    assert_eq!(a.filter.as_deref(), Some(&b"smtp:[127.0.0.1]:10025"[..]));
+    assert_eq!(a.attributes.len(), 11);
+    assert_eq!((a.recipients_todo, a.recipients_done), (2, 0));
+}
+
+#[test]
+fn content_is_skipped_without_reading_it() {
+    let example = Example::new(None, "a@b", None, &COPY);
+    for mut file in [example.classic(), example.streamed(FRONT_BYTES).unwrap()] {
+        let size = SizeRecord::parse(&file[2..97]).unwrap();
+        let start = usize::try_from(size.data_offset).unwrap();
+        let end = usize::try_from(size.extracted_offset().unwrap()).unwrap();
+        let (whole, recipients, _) = read(&file, Content::Read).unwrap();
+        file[start..end].fill(0xff);
+        let (letter, skipped_recipients, text) = read(&file, Content::Skip).unwrap();
+        assert_eq!((letter, skipped_recipients, text.as_str()), (whole, recipients, ""));
+        assert!(read(&file, Content::Read).is_err());
+    }
+}
+
+#[test]
+fn done_recipients_are_told_apart() {
+    let mut file = Example::new(None, "a@b", None, &COPY).classic();
+    let at = file.windows(4).position(|window| window == b"R\x10bo").unwrap();
+    file[at] = RecordType::DONE_RECIPIENT.0;
+    let (letter, recipients, _) = read(&file, Content::Skip).unwrap();
+    assert_eq!((letter.recipients_todo, letter.recipients_done), (1, 1));
+    assert!(recipients[0].starts_with("done bob@rcpt.example"), "{recipients:?}");
+    assert_eq!(RecipientState::Cancelled.name(), "cancelled");
+}
+
+#[test]
+fn damage_is_named_as_the_queue_manager_names_it() {
+    let file = Example::new(None, "a@b", None, &[]).classic();
+    let error = |file: &[u8]| read(file, Content::Skip).unwrap_err();
+    assert_eq!(error(b""), "missing end record");
+    assert_eq!(error(&file[..file.len() - 2]), "missing end record");
+    assert_eq!(error(b"T\x011Z\x00E\x00"), "unexpected record type 'Z' at offset 3");
+    assert_eq!(error(b"T\x011E\x00"), "missing sender record");
+    assert_eq!(error(b"S\x00E\x00"), "missing arrival time record");
+    assert_eq!(error(b"A\x03a bE\x00"), "bad attribute record at offset 0: missing name or '='");
+    assert_eq!(error(b"C\x011"), "invalid size record: 1");
+    // Minimal files are fine with the queue manager.
+    assert!(read(b"T\x011S\x00R\x01aM\x00N\x00X\x00E\x00", Content::Read).is_ok());
+    // A wrong size leads to another record than X.
+    let mut wrong = Vec::new();
+    SizeRecord { data_size: 9, data_offset: 135, ..SizeRecord::default() }.encode(&mut wrong);
+    wrong.extend_from_slice(&file[97..]);
+    assert!(error(&wrong).starts_with("unexpected record type"), "{}", error(&wrong));
+}
+
+proptest! {
+    /// Whatever the pieces, both layouts have the same letter and the same content in them.
+    #[test]
+    fn layouts_agree(
+        sender in "[a-z@.]{0,60}",
+        lines in proptest::collection::vec("[ -~]{0,80}", 0..40),
+        recipients in proptest::collection::vec("[a-z@.]{0,40}", 0..30),
+        with_slot: bool,
+        front_bytes in 2048..20_000_u64,
+    ) {
+        let mut example = Example::new(None, &sender, None, &COPY);
+        example.content = lines.iter().flat_map(|line| records(&[(b'N', line)])).collect();
+        example.slot = example.content.len() as u64;
+        encode_pointer(&mut example.content, 0);
+        if !with_slot {
+            example.from.clear();
+        }
+        example.content.extend(records(&[(b'N', ""), (b'L', "end")]));
+        example.recipients = recipients.iter().flat_map(|to| records(&[(b'O', to), (b'R', to)])).collect();
+        let (mut a, to, text) = read(&example.classic(), Content::Read).unwrap();
+        let (mut b, streamed_to, streamed_text) =
+            read(&example.streamed(front_bytes).unwrap(), Content::Read).unwrap();
+        prop_assert_eq!(to, streamed_to);
+        prop_assert_eq!(&text, &streamed_text);
+        let (size, streamed_size) = (a.size.take().unwrap(), b.size.take().unwrap());
+        prop_assert_eq!(size.content_length, streamed_size.content_length);
+        prop_assert_eq!(a, b);
+    }
+
+    /// A damaged file ends in an error or is read to its end; nothing else happens.
+    #[test]
+    fn damaged_files_are_survived(
+        flips in proptest::collection::vec((0_usize..9000, any::<u8>()), 1..6),
+        cut in 0_usize..9000,
+        streamed: bool,
+    ) {
+        let example = Example::new(Some("a:b"), "list@b", Some("-="), &COPY);
+        let mut file = if streamed { example.streamed(8192).unwrap() } else { example.classic() };
+        for (at, byte) in flips {
+            let len = file.len();
+            file[at % len] = byte;
+        }
+        file.truncate(cut);
+        for content in [Content::Read, Content::Skip] {
+            let result: Result<(), LetterError<_>> = Letter::default().read(&file[..], content, &mut |_| {});
+            let _ = result.map_err(|error| error.to_string());
+        }
+    }
 }

@@ -1,0 +1,57 @@
+//! What the caller decides about lists and tables: settings from main.cf, and our own bounds.
+
+use std::time::Duration;
+
+/// Settings and bounds for match lists and the tables in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// smtputf8_enable: fold case by Unicode instead of ASCII; skip table lines and keys that are not UTF-8.
+    pub smtputf8_enable: bool,
+    /// parent_domain_matches_subdomains, as text: a list that names the lists in which `example.com` matches its
+    /// subdomains too.
+    pub parent_domain_matches_subdomains: String,
+    /// daemon_table_open_error_is_fatal: a table that cannot be opened is an [`OpenError`](crate::OpenError) instead of
+    /// a table whose every lookup fails.
+    pub daemon_table_open_error_is_fatal: bool,
+    /// Fold the keys of tables with fixed strings (and the keys that they are asked for): the way of address maps.
+    /// Match lists fold the client name themselves and leave this off.
+    pub fold_keys: bool,
+    /// The largest text file (table or pattern file) that is read into memory, in bytes. Ours; Postfix has no bound.
+    pub file_bytes_max: u64,
+    /// How deep `/file` may include `/file`, and `unionmap:`/`pipemap:`/`debug:` may contain one another. Ours; Postfix
+    /// recurses until it dies.
+    pub nesting_max: usize,
+    /// Time limit for one connect, write or read of a remote table (100 s in Postfix), and for the wait for the lock of
+    /// an lmdb file.
+    pub operation_timeout: Duration,
+    /// Time limit for a whole evaluation of a match list or one table lookup, all remote tables together; `None` for no
+    /// other limit than that of the single operations. Ours.
+    pub lookup_deadline: Option<Duration>,
+    /// How many idle connections one remote table keeps. Ours; a Postfix process keeps one.
+    pub idle_connections_max: usize,
+    /// socketmap_max_reply_size: longest reply of a socketmap server, in bytes.
+    pub socketmap_max_reply_size: usize,
+    /// socketmap_max_query_size: longest query to a socketmap server, in bytes; a longer one is "not found". 0 for no limit.
+    pub socketmap_max_query_size: usize,
+}
+
+impl Default for Options {
+    /// Postfix's defaults at compatibility level 3.6, and bounds that no sane file reaches.
+    fn default() -> Self {
+        Self {
+            smtputf8_enable: true,
+            parent_domain_matches_subdomains: "debug_peer_list, fast_flush_domains, mynetworks, \
+                permit_mx_backup_networks, qmqpd_authorized_clients, relay_domains, smtpd_access_maps"
+                .to_owned(),
+            daemon_table_open_error_is_fatal: false,
+            fold_keys: false,
+            file_bytes_max: 64 << 20,
+            nesting_max: 10,
+            operation_timeout: Duration::from_secs(100),
+            lookup_deadline: None,
+            idle_connections_max: 8,
+            socketmap_max_reply_size: 100_000,
+            socketmap_max_query_size: 10_000,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Lookup tables: a key goes in, a text, nothing, or an error comes out.
+//!
+//! A table is written `type:name`. One that cannot be opened does not stop the server (unless
+//! daemon_table_open_error_is_fatal says so): it becomes a table whose every lookup fails, so that it neither
+//! authorises nor refuses anybody. Names of types, formats of files and texts of log lines are Postfix's.
+
+mod cidr;
+mod constant;
+mod rules;
+mod text;
+
+use std::time::Instant;
+
+use postfix::notice::Notice;
+
+pub use crate::error::TableError;
+
+use crate::error::OpenError;
+use crate::fold::until_nul;
+use crate::options::Options;
+use crate::syntax::shown;
+
+/// What goes along with one lookup.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What is to be logged about it, warnings in the words of Postfix.
+    pub notices: &'a mut Vec<Notice>,
+    /// When the answer is no longer wanted. Only remote tables and locks wait, so only they look at it.
+    pub deadline: Option<Instant>,
+}
+
+/// An open table. Lookups block the thread while a remote server answers.
+pub trait Table: Send + Sync {
+    /// `type:name`, as it appears in log lines.
+    fn name(&self) -> &str;
+
+    /// Asks for a key; `Ok(None)` means that there is no such key. A key is taken up to its first NUL, as in Postfix.
+    ///
+    /// # Errors
+    /// The table cannot answer. Why has been added to the notices, except for `fail:`, which has no reason.
+    fn lookup(&self, key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError>;
+
+    /// Whether keys are fixed strings, so that asking for parent domains makes sense.
+    fn is_fixed(&self) -> bool;
+
+    /// Whether lookups go through a socket and may take long.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Whether some host name could be found in it; false only if the table certainly holds addresses alone.
+    fn could_know_a_name(&self) -> bool {
+        true
+    }
+
+    /// The file that has changed since the table was opened, if the change is not seen by lookups anyway.
+    fn changed(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Opens `type_name:name`. Relative paths count from the current directory, which is queue_directory in a daemon.
+///
+/// A table that cannot be opened gives `Ok` with a table that fails each lookup, and an `error: ` notice.
+///
+/// # Errors
+/// The type or the name is empty, tables are nested too deep, or (under daemon_table_open_error_is_fatal) the table
+/// cannot be opened.
+pub fn open(
+    type_name: &str,
+    name: &str,
+    options: &Options,
+    notices: &mut Vec<Notice>,
+) -> Result<Box<dyn Table>, OpenError> {
+    Opener { parameter: "open dictionary", options, notices, depth: 0 }
+        .open(type_name.as_bytes(), name.as_bytes())
+}
+
+/// The road from a text to a table; remembers how deep tables are nested.
+pub(crate) struct Opener<'a> {
+    /// Who asks, for error texts.
+    pub(crate) parameter: &'a str,
+    pub(crate) options: &'a Options,
+    pub(crate) notices: &'a mut Vec<Notice>,
+    pub(crate) depth: usize,
+}
+
+/// An opened table, or why it cannot be opened in the words of Postfix.
+type Opened = Result<Box<dyn Table>, String>;
+
+impl Opener<'_> {
+    /// Opens a table that is written as one item, `type:name`.
+    pub(crate) fn open_item(&mut self, item: &[u8]) -> Result<Box<dyn Table>, OpenError> {
+        let colon = item.iter().position(|&byte| byte == b':').unwrap_or(item.len());
+        let (type_name, name) = item.split_at_checked(colon).unwrap_or((item, b""));
+        self.open(type_name, name.get(1..).unwrap_or_default())
+    }
+
+    fn open(&mut self, type_name: &[u8], name: &[u8]) -> Result<Box<dyn Table>, OpenError> {
+        let (name, shown_type) = (until_nul(name), shown(type_name));
+        if type_name.is_empty() || name.is_empty() {
+            let item = format!("{shown_type}:{}", shown(name));
+            let remedy = if crate::address::parse_address(item.as_bytes()).is_some() {
+                format!("; write an IPv6 address in brackets: [{item}]")
+            } else {
+                String::new()
+            };
+            return Err(OpenError::NotTypeName { parameter: self.parameter.to_owned(), item, remedy });
+        }
+        if self.depth > self.options.nesting_max {
+            let what = format!("{shown_type}:{}", shown(name));
+            let nesting_max = self.options.nesting_max;
+            return Err(OpenError::Nesting { parameter: self.parameter.to_owned(), what, nesting_max });
+        }
+        let table = match self.open_driver(type_name, name)? {
+            Ok(driver) => driver,
+            Err(reason) if self.options.daemon_table_open_error_is_fatal => {
+                return Err(OpenError::Table { reason });
+            }
+            Err(reason) => {
+                self.notices.push(Notice::error(reason.clone()));
+                Broken::boxed(format!("{shown_type}:{}", shown(name)), reason)
+            }
+        };
+        Ok(Box::new(Guarded { table, unicode: self.options.smtputf8_enable }))
+    }
+
+    fn open_driver(&mut self, type_name: &[u8], name: &[u8]) -> Result<Opened, OpenError> {
+        let options = self.options;
+        Ok(match type_name {
+            b"static" => constant::open_static(name),
+            b"fail" => Ok(constant::open_fail(name)),
+            b"environ" => Ok(constant::open_environ(name, options)),
+            b"inline" => text::open_inline(name, options),
+            b"texthash" => text::open_texthash(name, options, self.notices),
+            b"cidr" => cidr::open(name, options, self.notices),
+            _ => Err(unsupported(&shown(type_name), &shown(name))),
+        })
+    }
+}
+
+/// Why a type is not supported; for those that Postfix may know, with the way out.
+fn unsupported(type_name: &str, name: &str) -> String {
+    let reason = format!("unsupported dictionary type: {type_name}");
+    match way_out(type_name, name) {
+        Some(way_out) => format!("{reason}; {way_out}"),
+        None => reason,
+    }
+}
+
+/// What to write instead of a type that Postfix has and this server has not.
+pub(crate) fn way_out(type_name: &str, name: &str) -> Option<String> {
+    match type_name {
+        "hash" | "btree" | "dbm" | "sdbm" => Some(format!(
+            "run \"postmap lmdb:{name}\" and write lmdb:{name}, or write texthash:{name} to read the source file itself, \
+             or proxy:{type_name}:{name} under Postfix"
+        )),
+        "ldap" | "mysql" | "pgsql" | "sqlite" | "mongodb" | "memcache" | "nis" | "nisplus" | "netinfo" => {
+            Some(format!(
+                "write proxy:{type_name}:{name} under Postfix, or put a socketmap: or tcp: server in front of it, or export \
+             it to a file and run \"postmap lmdb:FILE\""
+            ))
+        }
+        "proxy" => Some(format!(
+            "proxymap(8) is not asked yet; write {name} without proxy: if its type is supported"
+        )),
+        "randmap" => Some("a random answer decides nothing about a client; write static:VALUE".to_owned()),
+        "unix" | "internal" => Some("write the entries into a texthash: file".to_owned()),
+        _ => None,
+    }
+}
+
+/// A table that could not be opened.
+pub(crate) struct Broken {
+    name: String,
+    reason: String,
+}
+
+impl Broken {
+    pub(crate) fn boxed(name: String, reason: String) -> Box<dyn Table> {
+        Box::new(Self { name, reason })
+    }
+}
+
+impl Table for Broken {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lookup(&self, _key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
+        call.notices.push(Notice::warning(format!("{} is unavailable. {}", self.name, self.reason)));
+        Err(TableError { table: self.name.clone(), temporary: true })
+    }
+
+    fn is_fixed(&self) -> bool {
+        false
+    }
+}
+
+/// Stands before every table: cuts keys at NUL, and keeps what is not UTF-8 away when smtputf8_enable is set.
+struct Guarded {
+    table: Box<dyn Table>,
+    unicode: bool,
+}
+
+impl Table for Guarded {
+    fn name(&self) -> &str {
+        self.table.name()
+    }
+
+    fn lookup(&self, key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
+        const MALFORMED: &str = "malformed UTF-8 or invalid codepoint";
+        let key = until_nul(key);
+        if !self.unicode {
+            return self.table.lookup(key, call);
+        }
+        if std::str::from_utf8(key).is_err() {
+            let text = format!("{}: non-UTF-8 key \"{}\": {MALFORMED}", self.name(), shown(key));
+            call.notices.push(Notice::warning(text));
+            return Ok(None);
+        }
+        let value = self.table.lookup(key, call)?;
+        if let Some(bytes) = value.as_deref()
+            && std::str::from_utf8(bytes).is_err()
+        {
+            let (key, value) = (shown(key), shown(bytes));
+            let text = format!("{}: key \"{key}\": non-UTF-8 value \"{value}\": {MALFORMED}", self.name());
+            call.notices.push(Notice::warning(text));
+            return Err(TableError { table: self.name().to_owned(), temporary: false });
+        }
+        Ok(value)
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.table.is_fixed()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.table.is_remote()
+    }
+
+    fn could_know_a_name(&self) -> bool {
+        self.table.could_know_a_name()
+    }
+
+    fn changed(&self) -> Option<String> {
+        self.table.changed()
+    }
+}

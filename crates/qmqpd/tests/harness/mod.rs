@@ -1,0 +1,54 @@
+//! What the whole-program tests stand on: the peers (programs that nobody here wrote), a private Postfix, a private
+//! instance of ours, a QMQP client that can misbehave, and readers for what the servers leave behind.
+//!
+//! Everything listens on loopback and lives in a temporary directory. Where the tests run as root they first move into
+//! network and mount namespaces of their own ([`isolation`]), with their own hosts file and a name server in this
+//! process, so that no test depends on the machine's names.
+
+// Each test program uses its own part of the harness.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+pub mod case;
+pub mod client;
+pub mod isolation;
+pub mod maillog;
+pub mod mask;
+pub mod name_server;
+pub mod ours;
+pub mod pair;
+pub mod peers;
+pub mod ports;
+pub mod postfix;
+pub mod queue;
+pub mod queue_file;
+pub mod trials;
+pub mod wait;
+
+/// Host and domain of the servers under test, as in the examples of the documentation.
+pub const MYHOSTNAME: &str = "mx.example.test";
+
+/// main.cf lines that both servers get in every test.
+///
+/// `in_flow_delay`: without a queue manager Postfix would pause for a second before each message.
+/// `max_use`: the lines that a process logs as it starts must not appear in the middle of a case.
+/// `qmqpd_error_delay`: refusals are most of the cases; the cases about the delay set it.
+pub const BASE_MAIN_CF: &[&str] = &[
+    "compatibility_level = 3.6",
+    "myhostname = mx.example.test",
+    "mydestination =",
+    "inet_interfaces = loopback-only",
+    "alias_maps =",
+    "in_flow_delay = 0",
+    "max_use = 1000000",
+    "max_idle = 1h",
+    "qmqpd_authorized_clients = 127.0.0.0/8, [::1]",
+    "qmqpd_error_delay = 0",
+];
+
+/// The value that a main.cf setting would have after `base` and then `more`; the last one wins.
+pub fn setting<'a>(more: &'a [String], name: &str) -> Option<&'a str> {
+    more.iter().rev().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}

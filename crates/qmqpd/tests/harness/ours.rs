@@ -1,0 +1,142 @@
+//! Our own program under test, run the way an administrator runs it: `qmqpd serve -c DIR`.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use tempfile::TempDir;
+
+use super::maillog::Maillog;
+use super::postfix::{hosts, main_cf, scratch, write_config};
+use super::queue::{Queue, directory};
+use super::{ports, wait};
+
+/// The program that this package builds.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_qmqpd");
+
+/// What to start.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Lines behind the common ones.
+    pub main_cf: Vec<String>,
+    /// A queue directory to use; otherwise one of its own.
+    pub queue: Option<PathBuf>,
+}
+
+/// A running server; it stops when dropped.
+#[derive(Debug)]
+pub struct Instance {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its queue.
+    pub queue: Queue,
+    /// Its log.
+    pub log: Maillog,
+    /// Its configuration directory.
+    pub config: PathBuf,
+    master: Child,
+    dir: TempDir,
+}
+
+impl Instance {
+    /// Starts a server and waits until it listens.
+    pub fn start(setup: &Setup) -> Self {
+        let dir = scratch("ours");
+        let port = ports::free();
+        let queue_path = setup.queue.clone().unwrap_or_else(|| dir.path().join("queue"));
+        let queue = if Uid::effective().is_root() {
+            Queue::make(&queue_path)
+        } else {
+            directory(&queue_path, 0o755);
+            Queue { path: queue_path }
+        };
+        let mut main_cf = main_cf(dir.path(), &queue.path, &setup.main_cf);
+        let listen: Vec<String> = hosts().iter().map(|host| format!("{host}:{port}")).collect();
+        writeln!(main_cf, "qmqpd_listen = {}", listen.join(", ")).unwrap();
+        writeln!(main_cf, "data_directory = {}/data", dir.path().display()).unwrap();
+        let config = write_config(dir.path(), &main_cf, "");
+        std::fs::remove_file(config.join("master.cf")).unwrap();
+        let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
+        let master = Command::new(PROGRAM)
+            .arg("serve")
+            .arg("-c")
+            .arg(&config)
+            .env("TZ", "UTC")
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("our server");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let log = Maillog::new(&dir.path().join("maillog"));
+        let mut instance = Self { address, queue, log, config, master, dir };
+        instance.wait_until_listening();
+        instance
+    }
+
+    fn wait_until_listening(&mut self) {
+        wait::within(wait::PATIENCE, || {
+            if let Some(status) = self.master.try_wait().unwrap() {
+                panic!("our server ended at once, {status}: {}\n{}", self.stderr(), self.log.all());
+            }
+            std::net::TcpStream::connect(self.address).ok()
+        })
+        .unwrap_or_else(|| panic!("our server does not listen: {}\n{}", self.stderr(), self.log.all()));
+    }
+
+    /// What it wrote to standard error.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// The directory with everything of this instance.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The process that an administrator sees and signals.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.master.id()).unwrap())
+    }
+
+    /// The service processes: children of the master.
+    pub fn services(&self) -> Vec<Pid> {
+        let pid = self.pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|child| child.parse().ok()).map(Pid::from_raw).collect()
+    }
+
+    /// Sends a signal to the master.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end; panics when it does not come.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait::until("our server ends", || self.master.try_wait().unwrap())
+    }
+
+    /// Stops it and waits until it is gone.
+    pub fn stop(&mut self) {
+        if self.master.try_wait().unwrap().is_some() {
+            return;
+        }
+        let _ = kill(self.pid(), Signal::SIGTERM);
+        if wait::within(Duration::from_secs(5), || self.master.try_wait().ok().flatten()).is_none() {
+            let _ = self.master.kill();
+            let _ = self.master.wait();
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

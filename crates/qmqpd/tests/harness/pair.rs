@@ -1,0 +1,235 @@
+//! Postfix and ours side by side under the same main.cf, and what a session leaves behind on each.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use super::case::{Case, Expect};
+use super::client::{self, End};
+use super::maillog::{Line, Maillog};
+use super::mask::Mask;
+use super::queue::Queue;
+use super::queue_file::QueueFile;
+use super::{ours, postfix};
+
+/// Everything that one session left behind on one server, with what no two sessions share already hidden.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Who it was; for messages.
+    pub server: &'static str,
+    /// The queue ID, where the session got so far.
+    pub id: Option<String>,
+    /// The payload of the reply, `None` when nothing came.
+    pub reply: Option<String>,
+    /// How the connection ended.
+    pub end: End,
+    /// How long the session took.
+    pub took: Duration,
+    /// The log, `program: text`, programs one after the other.
+    pub log: Vec<String>,
+    /// What was queued.
+    pub files: Vec<QueueFile>,
+    /// Hides what no two sessions share.
+    pub mask: Mask,
+}
+
+impl Outcome {
+    /// Runs the client of a case against a server.
+    pub fn observe(
+        server: &'static str,
+        address: SocketAddr,
+        queue: &Queue,
+        log: &mut Maillog,
+        case: &Case,
+    ) -> Self {
+        log.skip();
+        let began = SystemTime::now();
+        let session = client::run_from(case.from, address, &case.steps);
+        let ends = |line: &Line| line.program == "qmqpd" && line.text.starts_with("disconnect from ");
+        let mut lines = log.lines_until("the end of the session", ends);
+        let reply = (!session.received.is_empty()).then(|| {
+            let payload = client::reply(&session.received);
+            client::text(
+                payload
+                    .unwrap_or_else(|| panic!("{server}: no netstring: {}", client::text(&session.received))),
+            )
+        });
+        let queued = reply.as_deref().is_some_and(|reply| reply.starts_with('K'));
+        let id = lines.iter().find_map(queue_id);
+        if !queued {
+            queue.wait_until_empty();
+        }
+        let files: Vec<QueueFile> = queue
+            .take()
+            .into_iter()
+            .map(|file| file.unwrap_or_else(|fault| panic!("{server}: {fault}")))
+            .collect();
+        let mask = Mask::new(id.as_deref(), session.port, began);
+        lines.retain(is_compared);
+        lines.sort_by(|a, b| b.program.cmp(&a.program));
+        let log = lines.iter().map(|line| format!("{}: {}", line.program, mask.line(&line.text))).collect();
+        let reply = reply.map(|reply| mask.line(&reply));
+        Self { server, id, reply, end: session.end, took: session.took, log, files, mask }
+    }
+
+    /// The reply, or an empty text.
+    pub fn said(&self) -> &str {
+        self.reply.as_deref().unwrap_or("")
+    }
+
+    /// Fails unless the session ended as expected.
+    pub fn check(&self, expect: &Expect) {
+        match expect {
+            Expect::Queued => self.assert_queued(),
+            Expect::Each(check) => check(self),
+            Expect::Reply(text) => self.assert_refused(text),
+            Expect::Silence => {
+                assert_eq!(self.reply, None, "{}: a reply where none was expected", self.server);
+                assert!(self.files.is_empty(), "{}: something was queued", self.server);
+            }
+        }
+    }
+
+    /// Fails unless one message was queued and the client was told.
+    pub fn assert_queued(&self) {
+        assert_eq!(self.said(), "KOk: queued as QUEUE-ID", "{}: {:#?}", self.server, self.log);
+        assert_eq!(self.files.len(), 1, "{}: files in the queue", self.server);
+    }
+
+    /// Fails unless the reply was this text and nothing was queued.
+    pub fn assert_refused(&self, text: &str) {
+        assert_eq!(self.said(), text, "{}: {:#?}", self.server, self.log);
+        assert!(self.files.is_empty(), "{}: something was queued", self.server);
+    }
+
+    /// Fails unless some log line contains this.
+    pub fn assert_logged(&self, part: &str) {
+        assert!(
+            self.log.iter().any(|line| line.contains(part)),
+            "{}: no {part:?} in {:#?}",
+            self.server,
+            self.log
+        );
+    }
+
+    /// Fails if some log line contains this.
+    pub fn assert_not_logged(&self, part: &str) {
+        assert!(
+            !self.log.iter().any(|line| line.contains(part)),
+            "{}: {part:?} in {:#?}",
+            self.server,
+            self.log
+        );
+    }
+
+    /// The queued message as it would be delivered, without what no two sessions share.
+    pub fn message(&self) -> String {
+        let file = self.files.first().unwrap_or_else(|| panic!("{}: nothing was queued", self.server));
+        client::text(&self.mask.bytes(&file.message())).replace("\\n", "\n")
+    }
+
+    /// Everything as lines, in an order that a reader of a difference can follow.
+    fn lines(&self, canonical: bool, with_end: bool) -> Vec<String> {
+        let mut lines = vec![format!("reply: {}", self.reply.as_deref().unwrap_or("none"))];
+        if with_end {
+            lines.push(format!("end: {:?}", self.end));
+        }
+        lines.extend(self.log.iter().map(|line| format!("log: {line}")));
+        for file in &self.files {
+            lines.extend(file.lines(&self.mask, canonical).into_iter().map(|line| format!("file: {line}")));
+        }
+        lines
+    }
+}
+
+/// Lines of other programs are Postfix's own affairs, and so is its complaint about the queue manager that we left out.
+fn is_compared(line: &Line) -> bool {
+    matches!(line.program.as_str(), "qmqpd" | "cleanup") && !line.text.contains("public/qmgr")
+}
+
+/// The queue ID of `ID: client=…`.
+fn queue_id(line: &Line) -> Option<String> {
+    let (id, rest) = line.text.split_once(": ")?;
+    (rest.starts_with("client=") && id != "NOQUEUE").then(|| id.to_owned())
+}
+
+/// Both servers, each started at its first use.
+#[derive(Debug, Default)]
+pub struct Pair {
+    main_cf: Vec<String>,
+    postfix: Option<postfix::Instance>,
+    ours: Option<ours::Instance>,
+}
+
+impl Pair {
+    /// A pair under these settings.
+    pub fn new(main_cf: Vec<String>) -> Self {
+        Self { main_cf, postfix: None, ours: None }
+    }
+
+    /// What Postfix does.
+    pub fn postfix(&mut self, case: &Case) -> Outcome {
+        let server = self.postfix.get_or_insert_with(|| {
+            let setup = postfix::Setup { main_cf: self.main_cf.clone(), ..Default::default() };
+            let mut server = postfix::Instance::start(&setup);
+            first_session(server.address, &mut server.log);
+            server
+        });
+        Outcome::observe("Postfix", server.address, &server.queue, &mut server.log, case)
+    }
+
+    /// What ours does.
+    pub fn ours(&mut self, case: &Case) -> Outcome {
+        let server = self.ours.get_or_insert_with(|| {
+            let setup = ours::Setup { main_cf: self.main_cf.clone(), ..Default::default() };
+            let mut server = ours::Instance::start(&setup);
+            first_session(server.address, &mut server.log);
+            server
+        });
+        Outcome::observe("ours", server.address, &server.queue, &mut server.log, case)
+    }
+}
+
+/// Lets a server's processes start and log what they log as they start.
+fn first_session(address: SocketAddr, log: &mut Maillog) {
+    drop(client::connect(address));
+    log.lines_until("the end of a first session", |line| line.text.starts_with("disconnect from "));
+}
+
+/// Fails, with what differs, unless both outcomes are the same.
+pub fn assert_same(postfix: &Outcome, ours: &Outcome, compare_end: bool) {
+    if let Some(difference) = difference(postfix, ours, compare_end) {
+        panic!("ours (+) differs from Postfix (-):\n{difference}");
+    }
+}
+
+/// What differs, as lines with `-` for Postfix and `+` for ours; `None` if nothing does.
+pub fn difference(postfix: &Outcome, ours: &Outcome, compare_end: bool) -> Option<String> {
+    let canonical = postfix.files.iter().chain(&ours.files).any(|file| file.streamed);
+    let theirs = postfix.lines(canonical, compare_end);
+    let mine = ours.lines(canonical, compare_end);
+    (theirs != mine).then(|| difference_of(&theirs, &mine))
+}
+
+/// The stretch between the first and the last differing line, with a little of what surrounds it.
+fn difference_of(old: &[String], new: &[String]) -> String {
+    const AROUND: usize = 3;
+    let same_front = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let same_back = old[same_front..]
+        .iter()
+        .rev()
+        .zip(new[same_front..].iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let mut out = String::new();
+    let mut push = |mark: char, lines: &[String]| {
+        for line in lines {
+            let shown: String = line.chars().take(400).collect();
+            out.push_str(&format!("{mark} {shown}\n"));
+        }
+    };
+    push(' ', &old[same_front.saturating_sub(AROUND)..same_front]);
+    push('-', &old[same_front..old.len() - same_back]);
+    push('+', &new[same_front..new.len() - same_back]);
+    push(' ', &old[old.len() - same_back..(old.len() - same_back + AROUND).min(old.len())]);
+    out
+}

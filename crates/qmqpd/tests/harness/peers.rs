@@ -1,0 +1,101 @@
+//! Programs that nobody here wrote: where they are, and whether they can be used.
+//!
+//! `make peers` installs them, or unpacks their packages below `target/peers` (nullmailer always, since Debian lets only
+//! one mail system be installed; the others where the user is not root).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where `make peers` unpacks packages.
+pub fn unpacked() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("peers")
+}
+
+/// The file of a package, installed or unpacked.
+pub fn file(path: &str) -> Option<PathBuf> {
+    let below = unpacked().join(path.trim_start_matches('/'));
+    [PathBuf::from(path), below].into_iter().find(|candidate| candidate.exists())
+}
+
+/// A command for a program of a package, or why there is none.
+pub fn command(path: &str) -> Result<Command, String> {
+    let program = file(path).ok_or_else(|| format!("{path} is not there; run make peers"))?;
+    let mut command = Command::new(&program);
+    if program.starts_with(unpacked()) {
+        // Debian's Postfix finds its own libraries by an absolute path.
+        command.env("LD_LIBRARY_PATH", unpacked().join("usr/lib/postfix"));
+    }
+    Ok(command)
+}
+
+/// What a test may need from the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A private Postfix with its own master: needs root and the installed package.
+    Postfix,
+    /// Postfix's load generator.
+    QmqpSource,
+    /// Postfix's queue file reader.
+    Postcat,
+    /// nullmailer's QMQP client.
+    Nullmailer,
+    /// The log summary program.
+    Pflogsumm,
+    /// The e-mail samples of CPython's test suite.
+    PythonSamples,
+    /// Root, for mounts and for changing users.
+    Root,
+    /// Namespaces of our own, with our own hosts file and name server.
+    Isolation,
+    /// IPv6 on the loopback interface.
+    Ipv6,
+}
+
+impl Peer {
+    /// Why a test that needs this must be ignored here; `None` if it is at hand.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Postfix => {
+                self.needs_root().or_else(|| absent("/usr/lib/postfix/sbin/master")).or_else(|| {
+                    nix::unistd::User::from_name("postfix")
+                        .ok()
+                        .flatten()
+                        .is_none()
+                        .then(|| "there is no user postfix".to_owned())
+                })
+            }
+            Self::QmqpSource => absent("/usr/sbin/qmqp-source"),
+            Self::Postcat => absent("/usr/sbin/postcat"),
+            Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
+            Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
+            Self::PythonSamples => python_samples()
+                .is_none()
+                .then(|| "no test/test_email/data of any Python; run make peers".to_owned()),
+            Self::Root => self.needs_root(),
+            Self::Isolation => super::isolation::missing(),
+            Self::Ipv6 => std::net::TcpListener::bind("[::1]:0")
+                .err()
+                .map(|error| format!("no IPv6 on loopback: {error}")),
+        }
+    }
+
+    fn needs_root(self) -> Option<String> {
+        (!nix::unistd::Uid::effective().is_root()).then(|| format!("{self:?} needs root"))
+    }
+}
+
+fn absent(path: &str) -> Option<String> {
+    file(path).is_none().then(|| format!("{path} is not there; run make peers"))
+}
+
+/// The directory with CPython's e-mail samples: of the unpacked package, else of any Python of the system.
+pub fn python_samples() -> Option<PathBuf> {
+    [unpacked().join("usr/lib"), PathBuf::from("/usr/lib")]
+        .iter()
+        .filter_map(|lib| std::fs::read_dir(lib).ok())
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
+        .map(|entry| entry.path().join("test/test_email/data"))
+        .find(|data| data.is_dir())
+}

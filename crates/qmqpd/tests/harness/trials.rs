@@ -1,0 +1,38 @@
+//! One test as libtest-mimic sees it: a name, what it needs from the machine, and what to do.
+//!
+//! A test that needs what is not there is reported as ignored, under its name, with the reason on standard error.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use super::peers::Peer;
+
+/// A list of tests.
+#[derive(Default)]
+pub struct Trials {
+    trials: Vec<Trial>,
+    missing: BTreeSet<String>,
+}
+
+impl Trials {
+    /// Adds a test. A panic in `body` is its failure.
+    pub fn add(&mut self, name: &str, needs: &[Peer], body: impl FnOnce() + Send + 'static) {
+        let missing: Vec<String> = needs.iter().filter_map(|peer| peer.missing()).collect();
+        let trial = Trial::test(name, move || {
+            body();
+            Ok(())
+        });
+        self.trials.push(trial.with_ignored_flag(!missing.is_empty()));
+        self.missing.extend(missing);
+    }
+
+    /// Runs what the command line selects.
+    pub fn run(self) -> ExitCode {
+        for reason in &self.missing {
+            eprintln!("some tests are ignored: {reason}");
+        }
+        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+    }
+}

@@ -1,3 +1,5 @@
 //! See qmqp-send(1).
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tools::send::run()
+}

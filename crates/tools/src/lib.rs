@@ -1,0 +1,3 @@
+//! Tools around qmqpd: each program is one function here, and its file in `bin` calls it.
+
+pub mod send;

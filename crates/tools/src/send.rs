@@ -1,0 +1,220 @@
+//! qmqp-send(1): gives one message to the first of several QMQP servers that takes it.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use qmqp::client::Reply;
+use qmqp::reply::{Status, printable};
+
+pub mod message;
+pub mod server;
+pub mod transaction;
+
+use message::{Envelope, EnvelopeError, Message, MessageError};
+use server::Server;
+use transaction::{Ending, Failure, Timeouts};
+
+/// Where the message goes when no server is named: where `qmqpd serve` without a configuration listens.
+pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
+
+/// Gives one message to a QMQP server and says what the server answers.
+#[derive(Debug, Parser)]
+#[command(name = "qmqp-send", version, after_help = EXIT_STATUS)]
+pub struct Arguments {
+    /// Envelope sender; '' for the null sender
+    #[arg(short = 'f', long = "sender", value_name = "SENDER", allow_hyphen_values = true)]
+    sender: OsString,
+
+    /// Server: HOST, HOST:PORT, [IPV6]:PORT or unix:PATH; the port is 628 unless given. May be repeated: the next one is
+    /// tried when it is certain that this one has not taken the message
+    #[arg(short = 's', long = "server", value_name = "SERVER", default_value = DEFAULT_SERVER)]
+    servers: Vec<Server>,
+
+    /// More recipients, one a line, empty lines skipped; - for standard input (then --message must name a file)
+    #[arg(short = 'r', long = "recipients-file", value_name = "FILE")]
+    recipients_files: Vec<PathBuf>,
+
+    /// Read the message from FILE instead of standard input
+    #[arg(short = 'm', long = "message", value_name = "FILE")]
+    message: Option<PathBuf>,
+
+    /// Seconds to wait for a connection
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    connect_timeout: u64,
+
+    /// Seconds to wait for progress while sending, and for the reply once all is sent
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+
+    /// Say nothing; the exit status tells
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Say on standard error what is being done
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Envelope recipients
+    #[arg(value_name = "RECIPIENT", required_unless_present = "recipients_files")]
+    recipients: Vec<OsString>,
+}
+
+const EXIT_STATUS: &str = "Exit status, as qmail-qmqpc: 0 accepted; 31 refused for good; 71 refused for now; 72 no connection in \
+time; 73 no connection; 74 connection lost. Also 53, 54 and 55 for trouble with a temporary file, with the input, with a \
+server's name; 2 for wrong arguments.";
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let quiet = arguments.quiet;
+    match send(arguments) {
+        Ok(text) => {
+            if !quiet {
+                // The message is accepted, whatever becomes of the words.
+                let _ = writeln!(std::io::stdout(), "{text}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            if !quiet {
+                let _ = writeln!(std::io::stderr(), "qmqp-send: {error}");
+            }
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// Why the message was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The message or a list of recipients cannot be read.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// An address or the number of them is not fit to be sent.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// Both inputs would come from standard input.
+    #[error("standard input cannot be both the message and a list of recipients: name a file with --message")]
+    OneInput,
+    /// The list of servers is empty.
+    #[error("no server to send to: name one with --server")]
+    NoServer,
+    /// The server has answered, and not with K.
+    #[error("{server} {}: {text}", if *.status == Status::Permanent { "refuses the message for good" } else { "does not take the message now" })]
+    Refused {
+        /// Who answered.
+        server: String,
+        /// Z or D.
+        status: Status,
+        /// The answer.
+        text: String,
+    },
+    /// The last server that was tried has not answered.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl SendError {
+    /// The exit status of qmail-qmqpc for the same event, where it has one.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Refused { status: Status::Permanent, .. } => 31,
+            Self::Refused { .. } => 71,
+            Self::Message(MessageError::Spool(_)) => 53,
+            Self::Message(_) => 54,
+            Self::Envelope(_) | Self::OneInput | Self::NoServer => 2,
+            Self::Failed(failure) => failure.exit_status(),
+        }
+    }
+
+    /// Whether another server may be tried: this one has not taken the message, nor refused it for good.
+    fn leaves_the_message_to_others(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => *status == Status::Temporary,
+            Self::Failed(failure) => failure.is_certain(),
+            Self::Message(_) | Self::Envelope(_) | Self::OneInput | Self::NoServer => false,
+        }
+    }
+}
+
+/// Tries one server after the other and returns the text of the reply that accepts the message.
+///
+/// The next server is tried only while it is certain that no server has taken the message: no connection, a connection that
+/// broke before the last byte was handed over, or `Z`. After a silent end behind the last byte it is not, since that could
+/// send the message twice.
+fn send(arguments: Arguments) -> Result<String, SendError> {
+    let from_stdin = |path: &PathBuf| path.as_os_str() == "-";
+    if arguments.message.is_none() && arguments.recipients_files.iter().any(from_stdin) {
+        return Err(SendError::OneInput);
+    }
+    let mut envelope = Envelope::new(arguments.sender.as_bytes())?;
+    for recipient in &arguments.recipients {
+        envelope.add(recipient.as_bytes())?;
+    }
+    for path in &arguments.recipients_files {
+        message::read_recipients(path, &mut envelope)??;
+    }
+    if envelope.recipient_count() == 0 {
+        return Err(EnvelopeError::NoRecipients.into());
+    }
+    let mut message = Message::open(arguments.message.as_deref())?;
+    let request = envelope.request(message.bytes()).map_err(EnvelopeError::from)?;
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(arguments.connect_timeout),
+        progress: Duration::from_secs(arguments.timeout),
+    };
+    let say = |text: &str| {
+        if arguments.verbose {
+            let _ = writeln!(std::io::stderr(), "qmqp-send: {text}");
+        }
+    };
+    let recipients = envelope.recipient_count();
+    say(&format!("{} bytes of content, recipients: {recipients}", message.bytes()));
+
+    let mut last_error = SendError::NoServer;
+    for (index, server) in arguments.servers.iter().enumerate() {
+        if index > 0 {
+            say(&last_error.to_string());
+        }
+        say(&format!("{server}: connecting"));
+        match transaction::attempt(server, request, &envelope, &mut message, timeouts)? {
+            Ending::Reply(Reply { status: Status::Queued, text }) => return Ok(printable(&text)),
+            Ending::Reply(Reply { status, text }) => {
+                last_error =
+                    SendError::Refused { server: server.to_string(), status, text: printable(&text) };
+            }
+            Ending::Failure(failure) => last_error = SendError::Failed(failure),
+        }
+        if !last_error.leaves_the_message_to_others() {
+            break;
+        }
+    }
+    Err(last_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_default_server_is_one() {
+        assert_eq!(
+            DEFAULT_SERVER.parse::<Server>().map(|server| server.to_string()).as_deref(),
+            Ok(DEFAULT_SERVER)
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! What is sent: a message whose length is known before the first byte goes out, and an envelope.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use qmqp::client::{Request, TooLong};
+use qmqp::netstring;
+use tempfile::SpooledTempFile;
+
+/// As much of a message that comes through a pipe is held in memory; the rest goes to an unlinked temporary file. In bytes.
+pub const MEMORY_BYTES_MAX: usize = 1 << 20;
+
+/// Why the message or a list of recipients cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// A named file.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The temporary file for a message that comes through a pipe.
+    #[error("cannot hold the message in a temporary file (TMPDIR names the directory): {0}")]
+    Spool(io::Error),
+    /// The file ended before the length that was announced to the server.
+    #[error("the message has become shorter while it was being sent")]
+    Shrunk,
+}
+
+/// A message that can be read again for every server.
+#[derive(Debug)]
+pub struct Message {
+    source: Source,
+    path: String,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// A regular file is sent from where it stands.
+    File { file: File, start: u64 },
+    /// Anything else must be read whole to know its length.
+    Spooled(SpooledTempFile),
+}
+
+impl Message {
+    /// Opens the message: the file at `path`, or standard input from its current position.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(path: Option<&Path>) -> Result<Self, MessageError> {
+        let name = path.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+        let failed = |source| MessageError::File { path: name.clone(), source };
+        let mut file = match path {
+            Some(path) => File::open(path).map_err(failed)?,
+            None => File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?),
+        };
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_file() {
+            let start = file.stream_position().map_err(failed)?;
+            let bytes = metadata.len().saturating_sub(start);
+            return Ok(Self { source: Source::File { file, start }, path: name, bytes });
+        }
+        let mut spooled = SpooledTempFile::new(MEMORY_BYTES_MAX);
+        let mut buffer = vec![0; 65_536];
+        let mut bytes = 0u64;
+        loop {
+            let piece = match read_some(&mut file, &mut buffer).map_err(failed)? {
+                [] => return Ok(Self { source: Source::Spooled(spooled), path: name, bytes }),
+                piece => piece,
+            };
+            io::Write::write_all(&mut spooled, piece).map_err(MessageError::Spool)?;
+            bytes = bytes.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// The length of the content.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Back to the first byte.
+    ///
+    /// # Errors
+    /// When the file cannot be positioned.
+    pub fn rewind(&mut self) -> Result<(), MessageError> {
+        match &mut self.source {
+            Source::File { file, start } => file
+                .seek(SeekFrom::Start(*start))
+                .map(|_| ())
+                .map_err(|source| MessageError::File { path: self.path.clone(), source }),
+            Source::Spooled(file) => file.rewind().map_err(MessageError::Spool),
+        }
+    }
+
+    /// Reads the next piece into `buffer`; empty at the end.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], MessageError> {
+        match &mut self.source {
+            Source::File { file, .. } => read_some(file, buffer)
+                .map_err(|source| MessageError::File { path: self.path.clone(), source }),
+            Source::Spooled(file) => read_some(file, buffer).map_err(MessageError::Spool),
+        }
+    }
+}
+
+fn read_some<'b>(from: &mut impl Read, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    loop {
+        match from.read(buffer) {
+            Ok(count) => return Ok(buffer.get(..count).unwrap_or(&[])),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Why an envelope cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// No mail system takes such an address for what it says.
+    #[error("the address {0:?} contains a NUL, CR or LF: take it out")]
+    Address(String),
+    /// All the lists of recipients are empty.
+    #[error("no recipients: the recipients file has no line with an address")]
+    NoRecipients,
+    /// See there.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+/// Sender and recipients, encoded as they are sent. All recipients are held in memory.
+#[derive(Debug)]
+pub struct Envelope {
+    sender_bytes: u64,
+    netstrings: Vec<u8>,
+    recipient_bytes: Vec<u64>,
+}
+
+impl Envelope {
+    /// An envelope without recipients.
+    ///
+    /// # Errors
+    /// When the sender is not fit to be sent.
+    pub fn new(sender: &[u8]) -> Result<Self, EnvelopeError> {
+        let sender_bytes = checked(sender)?;
+        let mut netstrings = Vec::new();
+        netstring::encode(sender, &mut netstrings);
+        Ok(Self { sender_bytes, netstrings, recipient_bytes: Vec::new() })
+    }
+
+    /// Adds a recipient.
+    ///
+    /// # Errors
+    /// When the address is not fit to be sent.
+    pub fn add(&mut self, recipient: &[u8]) -> Result<(), EnvelopeError> {
+        self.recipient_bytes.push(checked(recipient)?);
+        netstring::encode(recipient, &mut self.netstrings);
+        Ok(())
+    }
+
+    /// How many recipients there are.
+    #[must_use]
+    pub const fn recipient_count(&self) -> usize {
+        self.recipient_bytes.len()
+    }
+
+    /// The sizes of a request with this envelope and so much content.
+    ///
+    /// # Errors
+    /// When they add up to more than can be expressed.
+    pub fn request(&self, content_bytes: u64) -> Result<Request, TooLong> {
+        let request = Request::new(content_bytes, self.sender_bytes)?;
+        self.recipient_bytes.iter().try_fold(request, |request, &bytes| request.with_recipient(bytes))
+    }
+
+    /// The sender and the recipients as netstrings, one after the other.
+    #[must_use]
+    pub fn netstrings(&self) -> &[u8] {
+        &self.netstrings
+    }
+}
+
+/// The length of an address that is fit to be sent.
+fn checked(address: &[u8]) -> Result<u64, EnvelopeError> {
+    if address.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
+        return Err(EnvelopeError::Address(String::from_utf8_lossy(address).into_owned()));
+    }
+    Ok(u64::try_from(address.len()).unwrap_or(u64::MAX))
+}
+
+/// Adds the recipients that stand in the file at `path`, or in standard input if that is `-`: one a line, which may end in
+/// CR LF; empty lines are skipped. The outer result is about the file, the inner about an address in it.
+///
+/// # Errors
+/// When the file cannot be read, or an address in it is not fit to be sent.
+pub fn read_recipients(
+    path: &Path,
+    envelope: &mut Envelope,
+) -> Result<Result<(), EnvelopeError>, MessageError> {
+    let failed = |source| MessageError::File { path: path.display().to_string(), source };
+    let mut lines: BufReader<Box<dyn Read>> = BufReader::new(match path.as_os_str().to_str() {
+        Some("-") => Box::new(io::stdin()),
+        _ => Box::new(File::open(path).map_err(failed)?),
+    });
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return Ok(Ok(()));
+        }
+        let address = line.strip_suffix(b"\n").unwrap_or(&line);
+        let address = address.strip_suffix(b"\r").unwrap_or(address);
+        if address.is_empty() {
+            continue;
+        }
+        if let Err(error) = envelope.add(address) {
+            return Ok(Err(error));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! qmqp-send as a program, against a server that plays a part on loopback.
+
+// A failed set-up is a failed test; helpers outside of #[test] functions are not recognised as tests by the lint.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+
+/// What the server does with its one connection.
+enum Part {
+    /// Reads the whole request, then answers with these bytes.
+    Answer(&'static [u8]),
+    /// Reads the whole request, then closes.
+    Vanish,
+    /// Reads this many bytes, then answers and closes with the rest unread.
+    Interrupt(usize, &'static [u8]),
+    /// Reads the whole request, and stays silent until the client leaves.
+    Silence,
+}
+
+/// Plays one part on one connection, and returns what was received.
+struct Played {
+    address: String,
+    thread: JoinHandle<Vec<u8>>,
+}
+
+fn play(part: Part) -> Played {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        drop(listener);
+        perform(stream, part)
+    });
+    Played { address, thread }
+}
+
+/// Reads one netstring, framing included.
+fn read_request(stream: &mut impl Read) -> Vec<u8> {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while request.last() != Some(&b':') {
+        stream.read_exact(&mut byte).unwrap();
+        request.push(byte[0]);
+    }
+    let digits = std::str::from_utf8(&request[..request.len() - 1]).unwrap();
+    let mut rest = vec![0; digits.parse::<usize>().unwrap() + 1];
+    stream.read_exact(&mut rest).unwrap();
+    request.extend_from_slice(&rest);
+    request
+}
+
+fn perform(mut stream: TcpStream, part: Part) -> Vec<u8> {
+    match part {
+        Part::Answer(reply) => {
+            let request = read_request(&mut stream);
+            stream.write_all(reply).unwrap();
+            request
+        }
+        Part::Vanish => read_request(&mut stream),
+        Part::Interrupt(bytes, reply) => {
+            let mut request = vec![0; bytes];
+            stream.read_exact(&mut request).unwrap();
+            stream.write_all(reply).unwrap();
+            request
+        }
+        Part::Silence => {
+            let request = read_request(&mut stream);
+            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+            request
+        }
+    }
+}
+
+/// An address where nothing listens.
+fn deaf() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn send(arguments: &[&str], message: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_qmqp-send"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let message = message.to_vec();
+    // The program may end without reading.
+    let writer = thread::spawn(move || drop(stdin.write_all(&message)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn an_accepted_message_is_on_the_wire_as_the_protocol_has_it() {
+    let server = play(Part::Answer(b"16:KOk: queued as X,"));
+    let output = send(&["-f", "s@e.com", "-s", &server.address, "a@e.com", "b@e.com"], b"Subject: x\n\nhi\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "Ok: queued as X\n");
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(
+        text(&server.thread.join().unwrap()),
+        "49:15:Subject: x\n\nhi\n,7:s@e.com,7:a@e.com,7:b@e.com,,"
+    );
+}
+
+#[test]
+fn refusals_have_the_exit_statuses_of_qmail_qmqpc() {
+    for (reply, status, words) in [
+        (&b"9:Dno\x1b[2Jay,"[..], 31, "refuses the message for good: no?[2Jay"),
+        (b"4:Zbad,", 71, "does not take the message now: bad"),
+    ] {
+        let server = play(Part::Answer(reply));
+        let output = send(&["-f", "", "-s", &server.address, "r"], b"");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert_eq!(text(&output.stderr), format!("qmqp-send: {} {words}\n", server.address));
+        assert_eq!(text(&output.stdout), "");
+        assert_eq!(server.thread.join().unwrap(), b"10:0:,0:,1:r,,");
+    }
+}
+
+#[test]
+fn no_connection_is_73() {
+    let output = send(&["-f", "", "-s", &deaf(), "r"], b"");
+    assert_eq!(output.status.code(), Some(73));
+    assert!(text(&output.stderr).contains("Connection refused"), "{output:?}");
+}
+
+#[test]
+fn the_next_server_is_tried_while_none_can_have_the_message() {
+    // No connection; a lost one before the end; a temporary refusal; then one that accepts.
+    let message = vec![b'x'; 8 << 20];
+    let dropping = play(Part::Interrupt(100, b""));
+    let busy = play(Part::Answer(b"5:Zbusy,"));
+    let good = play(Part::Answer(b"3:Kok,"));
+    let deaf = deaf();
+    let servers = ["-s", &deaf, "-s", &dropping.address, "-s", &busy.address, "-s", &good.address];
+    let mut arguments = vec!["-v", "-f", "s", "r"];
+    arguments.extend(servers);
+    let output = send(&arguments, &message);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stdout), "ok\n");
+    let said = text(&output.stderr);
+    for words in ["cannot connect to", "cannot send the message to", "does not take the message now: busy"] {
+        assert!(said.contains(words), "{said}");
+    }
+    for server in [busy, good] {
+        let received = server.thread.join().unwrap();
+        assert_eq!(received.iter().filter(|&&byte| byte == b'x').count(), message.len());
+    }
+}
+
+#[test]
+fn the_next_server_is_not_tried_after_a_final_refusal_or_a_silent_end() {
+    for (part, status) in [(Part::Answer(b"3:Dno,"), 31), (Part::Vanish, 74), (Part::Answer(b"2:Xx,"), 74)] {
+        let first = play(part);
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+        unused.set_nonblocking(true).unwrap();
+        let second = unused.local_addr().unwrap().to_string();
+        let output = send(&["-f", "s", "-s", &first.address, "-s", &second, "r"], b"hi\n");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!(unused.accept().is_err(), "a second server was tried");
+        first.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_in_the_middle_of_a_large_message_is_heard() {
+    let server = play(Part::Interrupt(1000, b"14:Dtoo much data,"));
+    let output = send(&["-f", "s", "-s", &server.address, "r"], &vec![b'x'; 32 << 20]);
+    assert_eq!(output.status.code(), Some(31), "{output:?}");
+    assert!(text(&output.stderr).contains("too much data"));
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let server = play(Part::Silence);
+    let output = send(&["-f", "s", "--timeout", "1", "-s", &server.address, "r"], b"hi\n");
+    assert_eq!(output.status.code(), Some(74), "{output:?}");
+    assert!(text(&output.stderr).contains("may or may not have taken it"), "{output:?}");
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn a_message_and_its_recipients_come_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let message = directory.path().join("message");
+    let list = directory.path().join("list");
+    std::fs::write(&message, vec![b'm'; 3_000_000]).unwrap();
+    std::fs::write(&list, "a@e.com\r\n\nb@e.com\nc@e.com").unwrap();
+    let (message, list) = (message.to_str().unwrap(), list.to_str().unwrap());
+    let server = play(Part::Answer(b"3:Kok,"));
+    let arguments = ["-f", "s", "-s", &server.address, "-m", message, "-r", list, "-r", "-", "first"];
+    let output = send(&arguments, b"d@e.com\n");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let received = server.thread.join().unwrap();
+    let tail = b"mmm,1:s,5:first,7:a@e.com,7:b@e.com,7:c@e.com,7:d@e.com,,";
+    assert!(received.ends_with(tail), "{}", text(&received[received.len() - 100..]));
+}
+
+#[test]
+fn standard_input_is_sent_from_where_it_stands() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("message");
+    std::fs::write(&path, "skipped\nsent\n").unwrap();
+    let mut file = std::fs::File::open(&path).unwrap();
+    file.read_exact(&mut [0; 8]).unwrap();
+    let server = play(Part::Answer(b"3:Kok,"));
+    let status = Command::new(env!("CARGO_BIN_EXE_qmqp-send"))
+        .args(["-q", "-f", "s", "-s", &server.address, "r"])
+        .stdin(file)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(text(&server.thread.join().unwrap()), "16:5:sent\n,1:s,1:r,,");
+}
+
+#[test]
+fn a_unix_domain_socket_will_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("qmqp");
+    let listener = UnixListener::bind(&path).unwrap();
+    let thread = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let request = read_request(&mut stream);
+        stream.write_all(b"3:Kok,").unwrap();
+        request
+    });
+    let output = send(&["-f", "s", "-s", &format!("unix:{}", path.display()), "r"], b"hi\n");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&thread.join().unwrap()), "14:3:hi\n,1:s,1:r,,");
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_before_a_connection() {
+    let nowhere = deaf();
+    for (arguments, status, words) in [
+        (&["-f", "s\n", "r"][..], 2, "contains a NUL, CR or LF"),
+        (&["-f", "s", "r\rx"], 2, "contains a NUL, CR or LF"),
+        (&["-f", "s", "-m", "/nonexistent/message", "r"], 54, "cannot read /nonexistent/message"),
+        (&["-f", "s", "-r", "/nonexistent/list"], 54, "cannot read /nonexistent/list"),
+        (&["-f", "s", "-r", "-"], 2, "name a file with --message"),
+        (&["-f", "s", "-r", "/dev/null"], 2, "no recipients"),
+        (&["-f", "s"], 2, "RECIPIENT"),
+        (&["r"], 2, "--sender"),
+        (&["-f", "s", "-s", "h:0", "r"], 2, "is no port"),
+    ] {
+        let mut all = arguments.to_vec();
+        all.extend(["-s", &nowhere]);
+        let output = send(&all, b"");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!(text(&output.stderr).contains(words), "{output:?}");
+    }
+}

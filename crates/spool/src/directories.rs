@@ -1,0 +1,163 @@
+//! The directories of a queue: their names, modes and owners, as Postfix makes them.
+
+use std::io;
+
+use postfix::notice::Notice;
+
+use crate::disk::{Disk, FileKind, Status};
+use crate::error::{SpoolError, Step, disk};
+
+/// To whom the directories of a queue belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owners {
+    /// The user of `mail_owner`.
+    pub mail_owner_uid: u32,
+    /// The group of `setgid_group`.
+    pub setgid_group_gid: u32,
+}
+
+/// Who owns a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Root,
+    Mail,
+    MailAndSetgidGroup,
+}
+
+/// Name, owner and mode of each directory: those of Postfix 3.7 on Debian.
+const DIRECTORIES: [(&str, Owner, u32); 14] = [
+    ("incoming", Owner::Mail, 0o700),
+    ("active", Owner::Mail, 0o700),
+    ("deferred", Owner::Mail, 0o700),
+    ("hold", Owner::Mail, 0o700),
+    ("corrupt", Owner::Mail, 0o700),
+    ("saved", Owner::Mail, 0o700),
+    ("bounce", Owner::Mail, 0o700),
+    ("defer", Owner::Mail, 0o700),
+    ("trace", Owner::Mail, 0o700),
+    ("flush", Owner::Mail, 0o700),
+    ("private", Owner::Mail, 0o700),
+    ("public", Owner::MailAndSetgidGroup, 0o710),
+    ("maildrop", Owner::MailAndSetgidGroup, 0o730),
+    ("pid", Owner::Root, 0o755),
+];
+
+/// The queue manager renames between these, which works on one file system only.
+const ONE_DEVICE: [&str; 5] = ["incoming", "active", "deferred", "hold", "corrupt"];
+
+/// Makes what is missing of the queue's directories, with Postfix's modes, and gives them to their owners if the
+/// process runs as root. What exists is left as it is; [`verify`] judges it.
+///
+/// `owners` is for root; anyone else makes a queue of his own, with `None`.
+///
+/// # Errors
+/// A directory cannot be made.
+pub fn create_missing<D: Disk>(disk_: &D, owners: Option<Owners>) -> Result<(), SpoolError> {
+    for (name, owner, mode) in DIRECTORIES {
+        match disk_.create_directory(name, mode) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(disk(Step::CreateDirectory, &place(disk_, name))(error)),
+        }
+        let (uid, gid) = match (owners, owner) {
+            (None, _) | (_, Owner::Root) => continue,
+            (Some(owners), Owner::Mail) => (owners.mail_owner_uid, None),
+            (Some(owners), Owner::MailAndSetgidGroup) => {
+                (owners.mail_owner_uid, Some(owners.setgid_group_gid))
+            }
+        };
+        disk_.set_directory_owner(name, uid, gid).map_err(disk(Step::SetOwner, &place(disk_, name)))?;
+        // chown(2) may take permission bits away.
+        disk_.set_directory_mode(name, mode).map_err(disk(Step::SetMode, &place(disk_, name)))?;
+    }
+    Ok(())
+}
+
+/// Looks whether messages can be put into this queue by this process and taken out of it by the queue manager.
+///
+/// Returns what is odd but not in the way: modes that let others in, missing directories of other purposes.
+///
+/// # Errors
+/// [`SpoolError::Layout`] if `incoming` is missing, is no directory, belongs to another user than the one this process
+/// runs as (files would have the wrong owner, and a queue manager that cannot open a file stops all delivery), or if
+/// one of the queues is on another file system.
+pub fn verify<D: Disk>(disk_: &D) -> Result<Vec<Notice>, SpoolError> {
+    let mut notices = Vec::new();
+    let incoming = directory(disk_, "incoming")?;
+    let user = disk_.user();
+    if incoming.uid != user {
+        return Err(layout(
+            disk_,
+            "incoming",
+            format!("it belongs to user {}, and this process runs as user {user}", incoming.uid),
+            format!("run as user {0}, or give the queue away with chown -R {user}", incoming.uid),
+        ));
+    }
+    if incoming.mode & 0o700 != 0o700 {
+        let problem = format!("its mode is {:04o}, so that its owner cannot work in it", incoming.mode);
+        return Err(layout(disk_, "incoming", problem, "chmod 0700 it".to_owned()));
+    }
+    for (name, owner, mode) in DIRECTORIES {
+        match directory(disk_, name) {
+            Ok(status) => {
+                if ONE_DEVICE.contains(&name) && status.device != incoming.device {
+                    return Err(layout(
+                        disk_,
+                        name,
+                        "it is on another file system than incoming".to_owned(),
+                        "messages are moved between the queues by renaming: put all of them on one file system"
+                            .to_owned(),
+                    ));
+                }
+                if status.mode & 0o777 & !mode != 0 {
+                    let path = place(disk_, name);
+                    notices.push(Notice::warning(format!(
+                        "{path}: mode {:04o} lets in others than the mail system; chmod {mode:04o} it",
+                        status.mode
+                    )));
+                }
+                if owner == Owner::Mail && status.uid != incoming.uid {
+                    let path = place(disk_, name);
+                    notices.push(Notice::warning(format!(
+                        "{path}: not owned by user {}, as incoming is; chown it",
+                        incoming.uid
+                    )));
+                }
+            }
+            Err(error @ SpoolError::Layout { .. }) if ONE_DEVICE.contains(&name) => {
+                notices.push(Notice::warning(error.to_string()));
+            }
+            // Nobody who only puts messages in needs the rest.
+            Err(_) => {}
+        }
+    }
+    Ok(notices)
+}
+
+fn directory<D: Disk>(disk_: &D, name: &str) -> Result<Status, SpoolError> {
+    match disk_.status(name) {
+        Ok(status) if status.kind == FileKind::Directory => Ok(status),
+        Ok(_) => Err(layout(
+            disk_,
+            name,
+            "it is not a directory".to_owned(),
+            "move it away and make a directory of this name".to_owned(),
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(layout(
+            disk_,
+            name,
+            "the directory does not exist".to_owned(),
+            "let \"postfix check\" or \"qmqpd serve\" create it, or correct queue_directory".to_owned(),
+        )),
+        Err(error) => Err(disk(Step::Examine, &place(disk_, name))(error)),
+    }
+}
+
+fn layout<D: Disk>(disk_: &D, name: &str, problem: String, remedy: String) -> SpoolError {
+    SpoolError::Layout { path: place(disk_, name), problem, remedy }
+}
+
+/// The name as an operator would type it.
+fn place<D: Disk>(disk_: &D, name: &str) -> String {
+    format!("{}/{name}", disk_.describe())
+}

@@ -1,0 +1,203 @@
+//! What the spool asks of a file system. Small on purpose: each call is one place where a disk can fail or the power
+//! can go, and the crash tests visit every one of them.
+
+use std::fmt;
+use std::io;
+
+/// A moment: seconds since 1970 and microseconds of that second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01 00:00 UTC.
+    pub seconds: u64,
+    /// Microseconds of that second, 0 to 999,999.
+    pub microseconds: u32,
+}
+
+impl Timestamp {
+    /// This moment, so many microseconds later.
+    #[must_use]
+    pub const fn plus_microseconds(self, microseconds: u32) -> Self {
+        let sum = self.microseconds as u64 + microseconds as u64;
+        Self { seconds: self.seconds.saturating_add(sum / 1_000_000), microseconds: (sum % 1_000_000) as u32 }
+    }
+
+    /// This moment, so many seconds earlier, but not before 1970.
+    #[must_use]
+    pub const fn minus_seconds(self, seconds: u64) -> Self {
+        Self { seconds: self.seconds.saturating_sub(seconds), microseconds: self.microseconds }
+    }
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, socket, device or the like. Symbolic links are never followed.
+    Other,
+}
+
+/// What a file system knows about a file without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Regular file, directory or something else.
+    pub kind: FileKind,
+    /// The permission bits, with set-ID and sticky bits: 0 to `0o7777`.
+    pub mode: u32,
+    /// The inode number, unique on its device as long as the file exists.
+    pub inode: u64,
+    /// The number of the device.
+    pub device: u64,
+    /// How many names the file has.
+    pub links: u64,
+    /// The length in bytes.
+    pub size_bytes: u64,
+    /// The time of the last modification.
+    pub modified: Timestamp,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl Status {
+    /// Whether this is a finished queue file: a regular file with all of the owner's permission bits. Postfix's queue
+    /// manager takes no other (observed on Postfix 3.7).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.kind == FileKind::Regular && self.mode & 0o700 == 0o700
+    }
+}
+
+/// A file system as the spool uses it.
+///
+/// Paths are relative to the queue directory, with `/` between the parts, and never begin or end with one. No call
+/// follows a symbolic link in the last part of a path. A call that is interrupted by a signal is repeated inside.
+/// Errors are those of the operating system, so that [`io::Error::raw_os_error`] tells what happened.
+pub trait Disk: Send + Sync + 'static {
+    /// An open file. Dropping it closes it and gives up its lock.
+    type File: fmt::Debug + Send + 'static;
+
+    /// Creates a regular file that did not exist, open for writing, with these permission bits, less
+    /// those of the umask.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if the name is taken.
+    fn create_new(&self, path: &str, mode: u32) -> io::Result<Self::File>;
+
+    /// Opens an existing regular file for reading.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is none.
+    fn open(&self, path: &str) -> io::Result<Self::File>;
+
+    /// Takes the lock that says that somebody still writes this file, if nobody else holds it. `false` if somebody
+    /// does. It goes with the last descriptor of the open file, however the process ends. The queue manager knows
+    /// nothing of this lock: it is not the one that Postfix's programs take with flock(2).
+    ///
+    /// # Errors
+    /// What fcntl(2) says; [`io::ErrorKind::Unsupported`] where the file system has no locks.
+    fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+
+    /// Whether somebody, through another open of the same file, holds the lock of [`Disk::try_lock`].
+    ///
+    /// # Errors
+    /// As there.
+    fn is_locked(&self, file: &Self::File) -> io::Result<bool>;
+
+    /// Writes all the bytes at this offset. After an error any part of them can be there.
+    ///
+    /// # Errors
+    /// What pwrite(2) says.
+    fn write_at(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads up to `buffer.len()` bytes from this offset; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// What pread(2) says.
+    fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Sets the permission bits of an open file.
+    ///
+    /// # Errors
+    /// What fchmod(2) says.
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
+
+    /// Sets the time of last modification of an open file.
+    ///
+    /// # Errors
+    /// What futimens(3) says.
+    fn set_modified(&self, file: &Self::File, modified: Timestamp) -> io::Result<()>;
+
+    /// Returns when the bytes, the mode, the times **and the present name** of the file would survive a power cut.
+    ///
+    /// That fsync(2) of a file also keeps its name is what ext4, XFS and Btrfs do; Postfix relies on it too.
+    ///
+    /// # Errors
+    /// What fsync(2) says. After an error nothing is known about any of it, and asking again proves nothing.
+    fn sync(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Closes the file. Network file systems can still fail here.
+    ///
+    /// # Errors
+    /// What close(2) says; the descriptor is gone in any case.
+    fn close(&self, file: Self::File) -> io::Result<()>;
+
+    /// What is known about an open file.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    fn file_status(&self, file: &Self::File) -> io::Result<Status>;
+
+    /// What is known about a name; `""` is the queue directory itself.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is none.
+    fn status(&self, path: &str) -> io::Result<Status>;
+
+    /// Gives a file a new name that nobody has yet, in one step.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if the new name is taken, [`io::ErrorKind::NotFound`] if the old name or the
+    /// new directory is missing.
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Takes a name away.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is none.
+    fn unlink(&self, path: &str) -> io::Result<()>;
+
+    /// Makes a directory with exactly these permission bits.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if the name is taken.
+    fn create_directory(&self, path: &str, mode: u32) -> io::Result<()>;
+
+    /// Sets the permission bits of a directory.
+    ///
+    /// # Errors
+    /// What chmod(2) says.
+    fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()>;
+
+    /// Sets owner and, if given, group of a directory; only root can.
+    ///
+    /// # Errors
+    /// What chown(2) says.
+    fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()>;
+
+    /// The names in a directory, in no order, without `.` and `..`. Names that are not UTF-8 are left out: no queue
+    /// file has one.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is no such directory.
+    fn names(&self, directory: &str) -> io::Result<Vec<String>>;
+
+    /// Whose files the ones made now will be: the effective user of the process.
+    fn user(&self) -> u32;
+
+    /// What a person would call the queue directory, for messages.
+    fn describe(&self) -> String;
+}

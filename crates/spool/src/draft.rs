@@ -1,0 +1,206 @@
+//! A message that is being written, and the proof that it is safe.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use postfix::notice::Notice;
+use postfix::queue_id::QueueId;
+
+use crate::disk::{Disk, Status, Timestamp};
+use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
+use crate::spool::{CommitWay, Shared};
+
+/// The permissions of a finished queue file. The owner's execute bit is what Postfix's queue manager looks for; any
+/// bit for group or others means something else to it.
+const READY_MODE: u32 = 0o700;
+
+/// A queue file that is being written. Dropping it removes it.
+pub struct Draft<D: Disk> {
+    file: OpenFile<D>,
+    queue_id: QueueId,
+    created: Timestamp,
+    /// The file system's clock is ahead: give the file our time.
+    reset_modified: bool,
+    /// A write failed, and part of its bytes may be missing.
+    is_incomplete: bool,
+}
+
+/// The message is on disk, whole, and will be delivered whatever happens to this machine's power. Only
+/// [`Draft::commit`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a receipt is what the sender of the message waits for"]
+pub struct Receipt {
+    queue_id: QueueId,
+}
+
+impl Receipt {
+    /// The message's queue ID.
+    #[must_use]
+    pub fn queue_id(&self) -> &QueueId {
+        &self.queue_id
+    }
+}
+
+impl<D: Disk> Draft<D> {
+    pub(crate) fn new(
+        file: OpenFile<D>,
+        queue_id: QueueId,
+        created: Timestamp,
+        reset_modified: bool,
+    ) -> Self {
+        Self { file, queue_id, created, reset_modified, is_incomplete: false }
+    }
+
+    /// The message's queue ID.
+    #[must_use]
+    pub fn queue_id(&self) -> &QueueId {
+        &self.queue_id
+    }
+
+    /// The time in the queue ID, and the base of the message's age.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Writes bytes at an offset of the file. Bytes between the end of the file and a later offset are a hole.
+    ///
+    /// # Errors
+    /// The disk says no. The draft can then only be discarded: [`Draft::commit`] will refuse.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
+        let written = self.file.with(Step::Write, |disk, file| disk.write_at(file, offset, bytes));
+        self.is_incomplete |= written.is_err();
+        written
+    }
+
+    /// Makes the message durable and visible to the queue manager, in Postfix's order: permissions, then sync, then
+    /// close. The queue manager is not told; that is for the caller, once for many messages if there are many.
+    ///
+    /// A draft whose owner-execute bit is on disk before its bytes are is harmless: a queue file ends with a record
+    /// that says so, and one without it goes to `corrupt` and was never acknowledged.
+    ///
+    /// # Errors
+    /// The message is not accepted, and its file is removed. After a failed sync the whole spool is poisoned, except
+    /// when the disk was full or over quota: that is over when there is room again.
+    pub fn commit(mut self) -> Result<Receipt, SpoolError> {
+        self.file.shared.refuse_if_poisoned()?;
+        if self.is_incomplete {
+            return Err(SpoolError::Incomplete { path: self.file.path.clone() });
+        }
+        self.file.with(Step::SetMode, |disk, file| disk.set_mode(file, READY_MODE))?;
+        if self.reset_modified {
+            let created = self.created;
+            self.file.with(Step::SetTime, |disk, file| disk.set_modified(file, created))?;
+        }
+        match self.file.shared.commit_way() {
+            CommitWay::File => self.file.sync()?,
+        }
+        self.file.close()?;
+        Ok(Receipt { queue_id: self.queue_id })
+    }
+}
+
+impl<D: Disk> fmt::Debug for Draft<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("queue_id", &self.queue_id).finish_non_exhaustive()
+    }
+}
+
+/// An open file of ours that is removed unless [`OpenFile::close`] succeeds.
+pub(crate) struct OpenFile<D: Disk> {
+    shared: Arc<Shared<D>>,
+    path: String,
+    /// `None` once it is closed and must stay.
+    file: Option<D::File>,
+}
+
+impl<D: Disk> OpenFile<D> {
+    pub(crate) fn new(shared: Arc<Shared<D>>, path: String, file: D::File) -> Self {
+        Self { shared, path, file: Some(file) }
+    }
+
+    /// Takes the lock that tells a live draft from a leftover. `false` if somebody else has it.
+    pub(crate) fn lock(&self) -> Result<bool, SpoolError> {
+        let Some(file) = &self.file else { return Ok(false) };
+        match self.shared.disk.try_lock(file) {
+            Ok(is_ours) => Ok(is_ours),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                // Without a lock the mark would get a live draft removed. Unmarked, it looks like one of cleanup(8)'s.
+                self.shared.warn_without_locks();
+                self.with(Step::SetMode, |disk, file| disk.set_mode(file, 0o600))?;
+                Ok(true)
+            }
+            Err(error) => Err(disk(Step::Lock, &self.path)(error)),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Result<Status, SpoolError> {
+        self.with(Step::Examine, |disk, file| disk.file_status(file))
+    }
+
+    pub(crate) fn rename(&mut self, to: &str) -> Result<(), SpoolError> {
+        self.shared.disk.rename_new(&self.path, to).map_err(disk(Step::Rename, &self.path))?;
+        to.clone_into(&mut self.path);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), SpoolError> {
+        self.with(Step::Sync, |disk, file| disk.sync(file)).inspect_err(|error| {
+            if error.kind() != ErrorKind::NoSpace {
+                self.shared.poison(error);
+            }
+        })
+    }
+
+    fn close(&mut self) -> Result<(), SpoolError> {
+        if let Some(file) = self.file.take()
+            && let Err(error) = self.shared.disk.close(file)
+        {
+            self.remove();
+            return Err(disk(Step::Close, &self.path)(error));
+        }
+        Ok(())
+    }
+
+    fn with<T>(&self, step: Step, call: impl FnOnce(&D, &D::File) -> io::Result<T>) -> Result<T, SpoolError> {
+        match &self.file {
+            Some(file) => call(&self.shared.disk, file).map_err(disk(step, &self.path)),
+            None => Err(SpoolError::Incomplete { path: self.path.clone() }),
+        }
+    }
+
+    fn remove(&self) {
+        match self.shared.disk.unlink(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It had its final permissions for a moment, and the queue manager was faster.
+                self.shared.notify(Notice::warning(format!(
+                    "{}: not there any more when it was to be discarded; if the queue manager has taken it, the \
+                     message will be delivered although its sender was told to try again",
+                    self.path
+                )));
+            }
+            Err(error) => {
+                let words = match kind_of(&error) {
+                    ErrorKind::ReadOnly => "it stays until the file system can be written again",
+                    _ => "remove it by hand",
+                };
+                self.shared.notify(Notice::warning(format!(
+                    "cannot remove the unfinished file {}: {error}; {words}",
+                    self.path
+                )));
+            }
+        }
+    }
+}
+
+impl<D: Disk> Drop for OpenFile<D> {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // The name goes first: closing gives up the lock, and nobody must find it unlocked.
+            self.remove();
+            drop(file);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The file system of the machine.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::disk::{Disk, FileKind, Status, Timestamp};
+
+/// A queue directory on the machine's file system, reached through one descriptor that is opened once: chroot(2),
+/// chdir(2) and a rename of the directory change nothing.
+#[derive(Debug)]
+pub struct UnixDisk {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+impl UnixDisk {
+    /// Opens the queue directory. A relative path starts at the working directory of this moment.
+    ///
+    /// # Errors
+    /// What open(2) says: [`io::ErrorKind::NotFound`], [`io::ErrorKind::NotADirectory`] and the like.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))?;
+        Ok(Self { directory, path: path.to_owned() })
+    }
+}
+
+impl Disk for UnixDisk {
+    type File = OwnedFd;
+
+    fn create_new(&self, path: &str, mode: u32) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        let file = retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, mode))?;
+        Ok(file)
+    }
+
+    fn open(&self, path: &str) -> io::Result<OwnedFd> {
+        // A named pipe in a queue directory must not stop us: do not wait for its other end.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?)
+    }
+
+    fn try_lock(&self, file: &OwnedFd) -> io::Result<bool> {
+        let lock = whole_file();
+        loop {
+            match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+                Ok(_) => return Ok(true),
+                Err(nix::Error::EINTR) => {}
+                Err(nix::Error::EAGAIN | nix::Error::EACCES) => return Ok(false),
+                Err(error) => return Err(lock_error(error)),
+            }
+        }
+    }
+
+    fn is_locked(&self, file: &OwnedFd) -> io::Result<bool> {
+        // Asking needs no descriptor that can write, unlike taking.
+        let mut lock = whole_file();
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(lock_error)?;
+        Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    fn write_at(&self, file: &OwnedFd, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (mut offset, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let written = retry_on_intr(|| rustix::io::pwrite(file, rest, offset))?;
+            // A disk that takes nothing and says nothing would keep us here for ever.
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            rest = rest.get(written..).unwrap_or_default();
+            offset = offset.checked_add(written as u64).ok_or(Errno::FBIG)?;
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, file: &OwnedFd, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0_usize;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let position = offset.checked_add(filled as u64).ok_or(Errno::OVERFLOW)?;
+            let count = retry_on_intr(|| rustix::io::pread(file, &mut *rest, position))?;
+            if count == 0 {
+                break;
+            }
+            filled = filled.saturating_add(count);
+        }
+        Ok(filled)
+    }
+
+    fn set_mode(&self, file: &OwnedFd, mode: u32) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(mode)))?)
+    }
+
+    fn set_modified(&self, file: &OwnedFd, modified: Timestamp) -> io::Result<()> {
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec {
+                tv_sec: i64::try_from(modified.seconds).map_err(|_| Errno::OVERFLOW)?,
+                tv_nsec: i64::from(modified.microseconds).saturating_mul(1000),
+            },
+        };
+        Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
+    }
+
+    fn sync(&self, file: &OwnedFd) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
+    }
+
+    fn close(&self, file: OwnedFd) -> io::Result<()> {
+        // Never repeated after a signal: Linux has given the descriptor up by then, and the number can be another's.
+        match nix::unistd::close(file) {
+            Ok(()) | Err(nix::Error::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn file_status(&self, file: &OwnedFd) -> io::Result<Status> {
+        Ok(status(&rustix::fs::fstat(file)?))
+    }
+
+    fn status(&self, path: &str) -> io::Result<Status> {
+        if path.is_empty() {
+            return Ok(status(&rustix::fs::fstat(&self.directory)?));
+        }
+        Ok(status(&retry_on_intr(|| rustix::fs::statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW))?))
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let directory = self.directory.as_fd();
+        let renamed = retry_on_intr(|| {
+            rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE)
+        });
+        match renamed {
+            // NFS and others cannot refuse to replace. Postfix never asks for it: the inode number in the name
+            // keeps names apart.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                Ok(retry_on_intr(|| rustix::fs::renameat(directory, from, directory, to))?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.directory, path, AtFlags::empty()))?)
+    }
+
+    fn create_directory(&self, path: &str, mode: u32) -> io::Result<()> {
+        retry_on_intr(|| rustix::fs::mkdirat(&self.directory, path, Mode::from_raw_mode(mode)))?;
+        // The umask may have taken bits away.
+        self.set_directory_mode(path, mode)
+    }
+
+    fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        Ok(retry_on_intr(|| rustix::fs::chmodat(&self.directory, path, mode, AtFlags::empty()))?)
+    }
+
+    fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), gid.map(Gid::from_raw));
+        Ok(retry_on_intr(|| rustix::fs::chownat(&self.directory, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?)
+    }
+
+    fn names(&self, directory: &str) -> io::Result<Vec<String>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if directory.is_empty() { "." } else { directory };
+        let handle = retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?;
+        let mut names = Vec::new();
+        for entry in Dir::new(handle)? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn user(&self) -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// A write lock on the whole file, held by the open file and not by the process (Linux 3.15).
+fn whole_file() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+fn lock_error(error: nix::Error) -> io::Error {
+    match error {
+        nix::Error::ENOLCK | nix::Error::ENOSYS | nix::Error::EOPNOTSUPP | nix::Error::EINVAL => {
+            io::ErrorKind::Unsupported.into()
+        }
+        other => other.into(),
+    }
+}
+
+fn status(stat: &Stat) -> Status {
+    Status {
+        kind: match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FileKind::Regular,
+            FileType::Directory => FileKind::Directory,
+            _ => FileKind::Other,
+        },
+        mode: stat.st_mode & 0o7777,
+        inode: stat.st_ino,
+        device: stat.st_dev,
+        links: u64::from(stat.st_nlink as u32),
+        size_bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+        modified: Timestamp {
+            // Before 1970 is as good as never.
+            seconds: u64::try_from(stat.st_mtime).unwrap_or_default(),
+            microseconds: u32::try_from(stat.st_mtime_nsec / 1000).unwrap_or_default(),
+        },
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    }
+}

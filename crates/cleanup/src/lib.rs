@@ -1,1 +1,32 @@
-//! What cleanup(8) does to a message: records in, records out. No I/O.
+//! What qmqpd(8), cleanup(8) and trivial-rewrite(8) do to a message that arrives by QMQP: bytes in, queue file
+//! records out. No I/O, no clock.
+//!
+//! The order is that of the wire: content, sender, recipients. Content records leave at once, so that memory does not
+//! grow with the message; at most one header (`header_size_limit`) and one line (`line_length_limit`) are held. What
+//! depends on the envelope (our own Received: header, a missing From: header) leaves in [`Message::finish`].
+//!
+//! ```text
+//! content bytes ─ incoming ─ N/L records ─ mime ─┬─ header: parse, drop, rewrite, fold ─┬─ content records
+//!                                                └─ body ──────────────────────────────┘
+//! sender, recipients ─ address (rewrite) ─ envelope (duplicates) ─────────────────────── envelope records
+//! ```
+//!
+//! [`Message`] is the only door; the modules behind it know nothing of each other's state. Where optional features
+//! come in: an address that has been rewritten and may be mapped passes through `envelope::clean` (envelope) or
+//! `header::rewrite_addresses` (header); a header that may be checked passes `message::Message::header_complete`, a
+//! body record `message::Message::body_record`.
+
+mod address;
+mod envelope;
+mod generated;
+mod header;
+mod incoming;
+mod message;
+mod mime;
+mod options;
+mod printable;
+mod refusal;
+
+pub use message::{Finished, Message, Outcome};
+pub use options::{Arrival, FixLineEndings, Options, Origin};
+pub use refusal::{AddressKind, Refusal};

@@ -1,0 +1,231 @@
+//! Sender and recipients: rewritten, recipients once each.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use caseless::Caseless as _;
+use postfix::notice::Notice;
+use postfix::record::{RecordType, encode};
+
+use crate::address::rewrite_internal;
+use crate::incoming::{is_storable, verp_sender};
+use crate::options::Options;
+use crate::refusal::{AddressKind, Refusal};
+
+/// What was received of the envelope. Recipients leave as records at once; what stays is bounded by
+/// `duplicate_filter_limit`.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    options: Arc<Options>,
+    /// The rewritten sender; empty is the null sender.
+    pub(crate) sender: Vec<u8>,
+    pub(crate) verp_delimiters: Option<[u8; 2]>,
+    /// Recipients received, duplicates too.
+    pub(crate) received_count: u64,
+    /// The first recipient as it was received.
+    pub(crate) first_recipient: Vec<u8>,
+    /// Recipients written.
+    pub(crate) written_count: u64,
+    /// Bytes of recipient records.
+    pub(crate) recipient_bytes: u64,
+    /// The sender is 8-bit text.
+    pub(crate) sender_is_utf8: bool,
+    /// An address of the envelope requests SMTPUTF8.
+    pub(crate) smtputf8_requested: bool,
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) notices: Vec<Notice>,
+    duplicates: Duplicates,
+}
+
+impl Envelope {
+    pub(crate) fn new(options: Arc<Options>) -> Self {
+        Self {
+            duplicates: Duplicates::new(options.duplicate_filter_limit, options.smtputf8_enable),
+            options,
+            sender: Vec::new(),
+            verp_delimiters: None,
+            received_count: 0,
+            first_recipient: Vec::new(),
+            written_count: 0,
+            recipient_bytes: 0,
+            sender_is_utf8: false,
+            smtputf8_requested: false,
+            refusal: None,
+            notices: Vec::new(),
+        }
+    }
+
+    pub(crate) fn set_sender(&mut self, raw: &[u8], queue_id: &str) {
+        if !is_storable(raw) {
+            self.refuse(Refusal::Address { kind: AddressKind::Sender });
+            return;
+        }
+        let (sender, verp_delimiters) = match verp_sender(raw, &self.options.verp_delimiter_filter) {
+            Ok(parsed) => parsed,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        self.sender = self.clean(&sender);
+        if self.is_bounce_address() {
+            self.sender.clear();
+        }
+        self.sender_is_utf8 = self.is_utf8(&self.sender);
+        self.request_smtputf8(self.sender_is_utf8);
+        self.verp_delimiters = verp_delimiters;
+        if self.sender.is_empty() && verp_delimiters.is_some() {
+            self.verp_delimiters = None;
+            self.notices.push(Notice::warning(format!("{queue_id}: ignoring VERP request for null sender")));
+        }
+    }
+
+    /// Takes one recipient, and writes it unless it is a duplicate.
+    pub(crate) fn add_recipient(&mut self, raw: &[u8], out: &mut Vec<u8>) {
+        self.received_count = self.received_count.saturating_add(1);
+        if !is_storable(raw) {
+            self.refuse(Refusal::Address { kind: AddressKind::Recipient });
+        }
+        if self.refusal.is_some() {
+            return;
+        }
+        if self.received_count == 1 {
+            self.first_recipient = raw.to_vec();
+        }
+        let recipient = if raw.is_empty() {
+            self.clean(&self.options.empty_address_recipient.clone().into_bytes())
+        } else {
+            self.clean(raw)
+        };
+        self.request_smtputf8(self.is_utf8(&recipient));
+        let utf8 = self.smtputf8_requested && !recipient.is_ascii();
+        let before = out.len();
+        let written = Written { notify: 0, original_type: if utf8 { "utf-8" } else { "rfc822" } };
+        self.write_recipient(written, raw, &recipient, out);
+        self.recipient_bytes = self.recipient_bytes.saturating_add(out.len().abs_diff(before) as u64);
+    }
+
+    /// Writes a recipient that nobody named: delivery reports about it go to nobody.
+    pub(crate) fn add_automatic_recipient(&mut self, address: &[u8], out: &mut Vec<u8>) {
+        let recipient = self.clean(address);
+        self.request_smtputf8(self.is_utf8(&recipient));
+        self.write_recipient(Written { notify: 1, original_type: "" }, &recipient.clone(), &recipient, out);
+    }
+
+    /// Rewrites an address. It is complete behind this line: canonical maps and masquerading come here.
+    fn clean(&mut self, address: &[u8]) -> Vec<u8> {
+        rewrite_internal(&self.options, address, &mut self.notices)
+    }
+
+    /// `MAILER-DAEMON` at our own domain is who bounces come from, and is never written to.
+    fn is_bounce_address(&self) -> bool {
+        const NAME: &[u8] = b"MAILER-DAEMON@";
+        let is_prefix = self.sender.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME));
+        if !is_prefix {
+            return false;
+        }
+        let own = rewrite_internal(&self.options, b"MAILER-DAEMON", &mut Vec::new());
+        let utf8 = self.options.smtputf8_enable;
+        let (mut folded_sender, mut folded_own) = (Vec::new(), Vec::new());
+        fold_case(&self.sender, utf8, &mut folded_sender);
+        fold_case(&own, utf8, &mut folded_own);
+        folded_sender == folded_own
+    }
+
+    fn is_utf8(&self, address: &[u8]) -> bool {
+        self.options.smtputf8_enable && !address.is_ascii() && std::str::from_utf8(address).is_ok()
+    }
+
+    fn request_smtputf8(&mut self, address_is_utf8: bool) {
+        self.smtputf8_requested |= address_is_utf8 && self.options.smtputf8_autodetect;
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+    }
+
+    /// Virtual aliases come here: each of their results is written with the same original recipient.
+    fn write_recipient(&mut self, written: Written, original: &[u8], recipient: &[u8], out: &mut Vec<u8>) {
+        let distinguish = self.options.enable_original_recipient;
+        if !self.duplicates.is_new(distinguish.then_some((written, original)), recipient) {
+            return;
+        }
+        if written.notify != 0 {
+            encode(out, RecordType::ATTRIBUTE, format!("notify_flags={}", written.notify).as_bytes());
+        }
+        if !written.original_type.is_empty() && !recipient.is_empty() {
+            let attribute = [b"dsn_orig_rcpt=", written.original_type.as_bytes(), b";", recipient].concat();
+            encode(out, RecordType::ATTRIBUTE, &attribute);
+        }
+        encode(out, RecordType::ORIGINAL_RECIPIENT, original);
+        encode(out, RecordType::RECIPIENT, recipient);
+        self.written_count = self.written_count.saturating_add(1);
+    }
+}
+
+/// What is written before a recipient.
+#[derive(Clone, Copy)]
+struct Written {
+    /// When delivery is reported: 1 is never, 0 says nothing.
+    notify: u8,
+    /// The type of the address that reports name; empty says nothing.
+    original_type: &'static str,
+}
+
+/// The recipients that were seen. When it is full it learns no more, but knows what it knows.
+#[derive(Debug)]
+struct Duplicates {
+    /// 0 is no limit.
+    limit: usize,
+    utf8: bool,
+    seen: BTreeSet<Box<[u8]>>,
+    key: Vec<u8>,
+}
+
+impl Duplicates {
+    const fn new(limit: usize, utf8: bool) -> Self {
+        Self { limit, utf8, seen: BTreeSet::new(), key: Vec::new() }
+    }
+
+    /// True for a recipient that was not seen before, or was not learnt. `original`: what makes a difference beside
+    /// the recipient.
+    fn is_new(&mut self, original: Option<(Written, &[u8])>, recipient: &[u8]) -> bool {
+        self.key.clear();
+        if let Some((written, original)) = original {
+            self.key.push(written.notify);
+            self.key.extend(written.original_type.bytes().next());
+            let start = self.key.len();
+            fold_case(original, self.utf8, &mut self.key);
+            self.key.push(b'\n');
+            let middle = self.key.len();
+            fold_case(recipient, self.utf8, &mut self.key);
+            // Mostly both are the same, and half of the key says it all.
+            let (original, recipient) = self.key.split_at(middle);
+            if original.get(start..).and_then(|original| original.strip_suffix(b"\n")) == Some(recipient) {
+                self.key.truncate(middle.saturating_sub(1));
+            }
+        } else {
+            fold_case(recipient, self.utf8, &mut self.key);
+        }
+        if self.seen.contains(self.key.as_slice()) {
+            return false;
+        }
+        if self.limit == 0 || self.seen.len() < self.limit {
+            self.seen.insert(self.key.as_slice().into());
+        }
+        true
+    }
+}
+
+/// Appends `text` without differences of case: by Unicode's default case folding if `utf8`, otherwise ASCII letters
+/// only. Bytes that are no text stay.
+fn fold_case(text: &[u8], utf8: bool, folded: &mut Vec<u8>) {
+    if !utf8 || text.is_ascii() {
+        folded.extend(text.iter().map(u8::to_ascii_lowercase));
+        return;
+    }
+    for chunk in text.utf8_chunks() {
+        let mut buffer = [0; 4];
+        for character in chunk.valid().chars().default_case_fold() {
+            folded.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
+        }
+        folded.extend_from_slice(chunk.invalid());
+    }
+}

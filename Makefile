@@ -1,0 +1,48 @@
+# The menu. `make help` shows it.
+
+PREFIX = /usr/local
+CARGO = cargo
+
+help:     ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build:    ## the programs, optimised, in target/release
+	$(CARGO) build --release --locked --workspace
+
+run:      ## a server of your own on 127.0.0.1:6628, with its queue in ./qmqpd-spool
+	$(CARGO) run --release --locked -- serve
+
+test:     ## everything that must hold before a commit: format, lints, tests, manuals
+test: peers format lint check manuals
+
+format:   ## is the code formatted? (cargo fmt repairs it)
+	$(CARGO) fmt --all --check
+
+lint:     ## compiler, clippy and rustdoc without a warning
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+
+check:    ## unit, property, differential and end-to-end tests
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+oracle:   ## the differential suite against Postfix alone, for writing new cases
+	QMQPD_ORACLE=only $(CARGO) test --locked -p qmqpd --test differential
+
+manuals:  ## do the manual pages parse?
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[1-8]; else echo 'no mandoc: manual pages not checked'; fi
+
+peers:    ## fetch the programs that the tests run against (Postfix, nullmailer, pflogsumm, samples)
+	@.ci/peers
+
+deny:     ## licences, advisories and duplicates of the dependencies (needs cargo-deny)
+	$(CARGO) deny --all-features check
+
+install:  ## to $(DESTDIR)$(PREFIX); after make build
+	install -D -m 755 target/release/qmqpd $(DESTDIR)$(PREFIX)/sbin/qmqpd
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/qmqp-send target/release/qmqpctl
+	for page in man/*.[1-8]; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
+
+clean:    ## remove target/, with the unpacked peers
+	$(CARGO) clean
+
+.PHONY: help build run test format lint check oracle manuals peers deny install clean

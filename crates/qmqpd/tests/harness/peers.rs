@@ -41,8 +41,8 @@ pub enum Peer {
     Nullmailer,
     /// The log summary program.
     Pflogsumm,
-    /// The e-mail samples of CPython's test suite.
-    PythonSamples,
+    /// The e-mail samples of CPython's test suite and of other packages.
+    Samples,
     /// Root, for mounts and for changing users.
     Root,
     /// Namespaces of our own, with our own hosts file and name server.
@@ -68,9 +68,9 @@ impl Peer {
             Self::Postcat => absent("/usr/sbin/postcat"),
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
-            Self::PythonSamples => python_samples()
-                .is_none()
-                .then(|| "no test/test_email/data of any Python; run make peers".to_owned()),
+            Self::Samples => SAMPLES.iter().find_map(|(_, path)| {
+                samples(path).is_none().then(|| format!("{path} is not there; run make peers"))
+            }),
             Self::Root => self.needs_root(),
             Self::Isolation => super::isolation::missing(),
             Self::Ipv6 => std::net::TcpListener::bind("[::1]:0")
@@ -88,14 +88,22 @@ fn absent(path: &str) -> Option<String> {
     file(path).is_none().then(|| format!("{path} is not there; run make peers"))
 }
 
-/// The directory with CPython's e-mail samples: of the unpacked package, else of any Python of the system.
-pub fn python_samples() -> Option<PathBuf> {
-    [unpacked().join("usr/lib"), PathBuf::from("/usr/lib")]
+/// Where sample messages are, and what they are called in test names. `python3*` is any version.
+pub const SAMPLES: &[(&str, &str)] = &[
+    ("cpython", "/usr/lib/python3*/test/test_email/data"),
+    ("spamassassin", "/usr/share/doc/spamassassin/examples"),
+    ("enmime", "/usr/share/gocode/src/github.com/jhillyerd/enmime/testdata"),
+];
+
+/// The directory with samples, below the unpacked packages or of the system.
+pub fn samples(path: &str) -> Option<PathBuf> {
+    let Some((lib, data)) = path.split_once("/python3*/") else { return file(path) };
+    [unpacked().join(lib.trim_start_matches('/')), PathBuf::from(lib)]
         .iter()
         .filter_map(|lib| std::fs::read_dir(lib).ok())
         .flatten()
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
-        .map(|entry| entry.path().join("test/test_email/data"))
+        .map(|entry| entry.path().join(data))
         .find(|data| data.is_dir())
 }

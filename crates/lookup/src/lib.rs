@@ -13,6 +13,8 @@ mod host;
 mod lines;
 mod list;
 mod match_list;
+#[allow(unsafe_code)]
+mod native;
 mod options;
 mod syntax;
 pub mod table;

@@ -1,19 +1,16 @@
 //! `cidr:` tables: networks in order, the first one that holds the address gives the result.
 
-use std::ffi::OsStr;
 use std::net::IpAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use postfix::notice::Notice;
 
-use super::rules::{Rules, Step, keyword, negations};
+use super::rules::{Rules, Step, keyword, negations, rule_lines};
 use super::{Call, Opened, Table, TableError};
 use crate::address::{Network, parse_address};
-use crate::lines::{Line, logical_lines};
+use crate::lines::Line;
 use crate::options::Options;
-use crate::syntax::{inside_braces, is_space, next_item, shown, trim, trim_end, trim_start};
-use crate::watch::{Watched, words};
+use crate::syntax::{is_space, shown, trim, trim_end, trim_start};
+use crate::watch::Watched;
 
 /// A network, or with `negated` every other address of its family.
 struct Pattern {
@@ -72,30 +69,6 @@ pub(super) fn open(name: &[u8], options: &Options, notices: &mut Vec<Notice>) ->
     Ok(Box::new(Cidr { name: format!("cidr:{name}"), rules, file }))
 }
 
-/// The lines of a table of rules: those of the file, or each `{…}` of an inline one.
-pub(super) fn rule_lines(
-    type_name: &str,
-    name: &[u8],
-    options: &Options,
-    notices: &mut Vec<Notice>,
-) -> Result<(Vec<Line>, Option<Watched>), String> {
-    let path = shown(name);
-    if name.first() != Some(&b'{') {
-        let failed = |error: std::io::Error| format!("open {path}: {}", words(&error));
-        let file = Watched::open(Path::new(OsStr::from_bytes(name))).map_err(failed)?;
-        let contents = file.read(options.file_bytes_max).map_err(failed)?;
-        return Ok((logical_lines(&path, &contents, notices), Some(file)));
-    }
-    let failed = |error: String| format!("{type_name} map: {error}");
-    let mut rest = inside_braces(name).map_err(failed)?;
-    let mut contents = Vec::new();
-    while let Some(item) = next_item(&mut rest) {
-        contents.extend_from_slice(trim(inside_braces(item).map_err(failed)?));
-        contents.push(b'\n');
-    }
-    Ok((logical_lines(&path, &contents, notices), None))
-}
-
 fn parse(name: &str, lines: &[Line], notices: &mut Vec<Notice>) -> Rules<Rule, Pattern> {
     let place = |line: usize| format!("cidr map {name}, line {line}");
     let mut rules = Rules::new();
@@ -146,6 +119,7 @@ fn parse_rule(line: &[u8], depth: usize) -> Result<Step<Rule, Pattern>, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::logical_lines;
     use proptest::prelude::*;
 
     fn table(rules: &str) -> (Cidr, Vec<String>) {

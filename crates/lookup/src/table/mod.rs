@@ -4,8 +4,14 @@
 //! daemon_table_open_error_is_fatal says so): it becomes a table whose every lookup fails, so that it neither
 //! authorises nor refuses anybody. Names of types, formats of files and texts of log lines are Postfix's.
 
+mod cdb;
 mod cidr;
+mod combined;
 mod constant;
+mod expression;
+mod indexed;
+mod lmdb;
+mod replacement;
 mod rules;
 mod text;
 
@@ -15,6 +21,8 @@ use postfix::notice::Notice;
 
 pub use crate::error::TableError;
 
+use self::combined::How;
+use self::expression::Engine;
 use crate::error::OpenError;
 use crate::fold::until_nul;
 use crate::options::Options;
@@ -96,6 +104,12 @@ impl Opener<'_> {
         self.open(type_name, name.get(1..).unwrap_or_default())
     }
 
+    /// For a table inside this one.
+    fn deeper(&mut self) -> Opener<'_> {
+        let Self { parameter, options, notices, depth } = self;
+        Opener { parameter, options, notices, depth: depth.saturating_add(1) }
+    }
+
     fn open(&mut self, type_name: &[u8], name: &[u8]) -> Result<Box<dyn Table>, OpenError> {
         let (name, shown_type) = (until_nul(name), shown(type_name));
         if type_name.is_empty() || name.is_empty() {
@@ -133,6 +147,13 @@ impl Opener<'_> {
             b"environ" => Ok(constant::open_environ(name, options)),
             b"inline" => text::open_inline(name, options),
             b"texthash" => text::open_texthash(name, options, self.notices),
+            b"cdb" => cdb::open(name, options, self.notices),
+            b"lmdb" => lmdb::open(name, options, self.notices),
+            b"unionmap" => combined::open(How::Union, name, self)?,
+            b"pipemap" => combined::open(How::Pipe, name, self)?,
+            b"debug" => combined::open_debug(name, self)?,
+            b"regexp" => expression::open(Engine::Posix, name, options, self.notices),
+            b"pcre" => expression::open(Engine::Perl, name, options, self.notices),
             b"cidr" => cidr::open(name, options, self.notices),
             _ => Err(unsupported(&shown(type_name), &shown(name))),
         })

@@ -1,6 +1,15 @@
 //! Ordered rules with `if … endif`: what `cidr:`, `regexp:` and `pcre:` have in common.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use postfix::notice::Notice;
+
+use crate::lines::{Line, logical_lines};
+use crate::options::Options;
+use crate::syntax::{inside_braces, is_space, next_item, shown, trim};
+use crate::watch::{Watched, words};
 
 /// One step of a table.
 pub(super) enum Step<M, C> {
@@ -65,7 +74,7 @@ impl<M, C> Rules<M, C> {
         }
     }
 
-    /// Every condition and rule that `wanted` picks, in order.
+    /// How many steps there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.steps.len()
@@ -115,10 +124,34 @@ pub(super) fn negations(text: &[u8]) -> (bool, &[u8]) {
     while let Some((&byte, after)) = rest.split_first() {
         if byte == b'!' {
             negated = !negated;
-        } else if !crate::syntax::is_space(byte) {
+        } else if !is_space(byte) {
             break;
         }
         rest = after;
     }
     (negated, rest)
+}
+
+/// The lines of a table of rules: those of the file, or each `{…}` of an inline one.
+pub(super) fn rule_lines(
+    type_name: &str,
+    name: &[u8],
+    options: &Options,
+    notices: &mut Vec<Notice>,
+) -> Result<(Vec<Line>, Option<Watched>), String> {
+    let path = shown(name);
+    if name.first() != Some(&b'{') {
+        let failed = |error: std::io::Error| format!("open {path}: {}", words(&error));
+        let file = Watched::open(Path::new(OsStr::from_bytes(name))).map_err(failed)?;
+        let contents = file.read(options.file_bytes_max).map_err(failed)?;
+        return Ok((logical_lines(&path, &contents, notices), Some(file)));
+    }
+    let failed = |error: String| format!("{type_name} map: {error}");
+    let mut rest = inside_braces(name).map_err(failed)?;
+    let mut contents = Vec::new();
+    while let Some(item) = next_item(&mut rest) {
+        contents.extend_from_slice(trim(inside_braces(item).map_err(failed)?));
+        contents.push(b'\n');
+    }
+    Ok((logical_lines(&path, &contents, notices), None))
 }

@@ -1,0 +1,510 @@
+//! `regexp:` and `pcre:` tables: expressions in order, the first one that matches gives the result.
+//!
+//! Where Postfix goes on with the next rule when an engine gives up on a key (too much backtracking, no memory), the
+//! lookup fails here: else a client could get past a rule that refuses it with a name made for that.
+
+use postfix::notice::Notice;
+
+use super::replacement::Replacement;
+use super::rules::{Rules, Step, keyword, negations, rule_lines};
+use super::{Call, Opened, Table, TableError};
+use crate::lines::Line;
+use crate::native::{Group, Pcre, PcreFlags, Posix, PosixFlags};
+use crate::options::Options;
+use crate::syntax::{is_space, shown, trim_end, trim_start};
+use crate::watch::Watched;
+
+/// Which of the two engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// `regexp:`
+    Posix,
+    /// `pcre:`
+    Perl,
+}
+
+impl Engine {
+    const fn type_name(self) -> &'static str {
+        match self {
+            Self::Posix => "regexp",
+            Self::Perl => "pcre",
+        }
+    }
+}
+
+enum Program {
+    Posix(Posix),
+    Perl(Pcre),
+}
+
+/// An expression, and whether it counts when it does not match.
+struct Pattern {
+    program: Program,
+    groups: usize,
+    negated: bool,
+    line: usize,
+}
+
+struct Rule {
+    first: Pattern,
+    /// The second of `/a/!/b/`.
+    second: Option<Pattern>,
+    replacement: Replacement,
+    groups: usize,
+}
+
+struct Expressions {
+    name: String,
+    /// `regexp map F`, the beginning of the warnings.
+    words: String,
+    rules: Rules<Rule, Pattern>,
+    file: Option<Watched>,
+}
+
+impl Expressions {
+    /// Searches a key. `Some` if the pattern counts: with the groups, none for a negated one.
+    fn search(
+        &self,
+        pattern: &Pattern,
+        key: &[u8],
+        groups: usize,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Vec<Group>>, TableError> {
+        let found = match &pattern.program {
+            Program::Posix(program) => program.search(key, groups),
+            Program::Perl(program) => program.search(key),
+        };
+        match found {
+            Ok(Some(groups)) => Ok((!pattern.negated).then_some(groups)),
+            Ok(None) => Ok(pattern.negated.then(Vec::new)),
+            Err(reason) => {
+                notices.push(Notice::warning(format!("{}, line {}: {reason}", self.words, pattern.line)));
+                Err(TableError { table: self.name.clone(), temporary: true })
+            }
+        }
+    }
+}
+
+impl Table for Expressions {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lookup(&self, key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
+        // Both closures log, one at a time.
+        let notices = std::cell::RefCell::new(&mut *call.notices);
+        self.rules.first(
+            |rule| {
+                let notices = &mut notices.borrow_mut();
+                let Some(groups) = self.search(&rule.first, key, rule.groups, notices)? else {
+                    return Ok(None);
+                };
+                if let Some(second) = &rule.second
+                    && self.search(second, key, 0, notices)?.is_none()
+                {
+                    return Ok(None);
+                }
+                Ok(Some(rule.replacement.expand(key, &groups)))
+            },
+            |condition| Ok(self.search(condition, key, 0, &mut notices.borrow_mut())?.is_some()),
+        )
+    }
+
+    fn is_fixed(&self) -> bool {
+        false
+    }
+
+    fn changed(&self) -> Option<String> {
+        self.file.as_ref().filter(|file| file.changed()).map(|file| file.path().display().to_string())
+    }
+}
+
+/// `regexp:file`, `pcre:file`, or with `{{rule}, {rule}}` instead of a file.
+pub(super) fn open(engine: Engine, name: &[u8], options: &Options, notices: &mut Vec<Notice>) -> Opened {
+    let (lines, file) = rule_lines(engine.type_name(), name, options, notices)?;
+    Ok(Box::new(build(engine, &shown(name), &lines, file, notices)))
+}
+
+fn build(
+    engine: Engine,
+    name: &str,
+    lines: &[Line],
+    file: Option<Watched>,
+    notices: &mut Vec<Notice>,
+) -> Expressions {
+    let words = format!("{} map {name}", engine.type_name());
+    let place = |line: usize| format!("{words}, line {line}");
+    let mut rules = Rules::new();
+    for line in lines {
+        let mut reader = Reader { engine, place: place(line.number), line: line.number, notices };
+        if let Some(step) = reader.rule(trim_end(&line.text), rules.depth()) {
+            rules.push(step, line.number);
+        }
+    }
+    rules.finish(place, notices);
+    Expressions { name: format!("{}:{name}", engine.type_name()), words, rules, file }
+}
+
+/// An expression that is not compiled yet.
+struct Source<'a> {
+    pattern: &'a [u8],
+    flags: Flags,
+    negated: bool,
+}
+
+enum Flags {
+    Posix(PosixFlags),
+    Perl(PcreFlags),
+}
+
+/// Reads one line.
+struct Reader<'a> {
+    engine: Engine,
+    place: String,
+    line: usize,
+    notices: &'a mut Vec<Notice>,
+}
+
+impl Reader<'_> {
+    fn warn(&mut self, text: &str) {
+        self.notices.push(Notice::warning(format!("{}: {text}", self.place)));
+    }
+
+    /// The step that a line makes; `None` if it makes none, with a warning.
+    fn rule(&mut self, line: &[u8], depth: usize) -> Option<Step<Rule, Pattern>> {
+        if !line.first()?.is_ascii_alphanumeric() {
+            return self.match_rule(line).map(Step::Match);
+        }
+        if let Some(rest) = keyword(line, "IF") {
+            return self.condition(trim_start(rest)).map(Step::If);
+        }
+        let Some(rest) = keyword(line, "ENDIF") else {
+            self.warn("ignoring unrecognized request");
+            return None;
+        };
+        if depth == 0 {
+            self.warn("ignoring ENDIF without matching IF");
+            return None;
+        }
+        if !trim_start(rest).is_empty() {
+            self.warn("ignoring extra text after ENDIF");
+        }
+        Some(Step::EndIf)
+    }
+
+    fn match_rule(&mut self, line: &[u8]) -> Option<Rule> {
+        let (first, rest) = self.source(line)?;
+        let (second, rest) = match (self.engine, rest.first()) {
+            (Engine::Posix, Some(b'!')) => self.source(rest).map(|(second, rest)| (Some(second), rest))?,
+            _ => (None, rest),
+        };
+        let text = trim_start(rest);
+        if text.is_empty() {
+            self.warn("no replacement text: using empty string");
+        }
+        let zero = if self.engine == Engine::Posix { "out-of-range" } else { "out of range" };
+        let replacement = Replacement::parse(text, &self.place, zero, self.notices)?;
+        let groups = replacement.highest();
+        if groups > 0 && first.negated {
+            self.warn("$number found in negative match replacement text: skipping this rule");
+            return None;
+        }
+        let first = self.compile(&first)?;
+        if groups > first.groups {
+            self.warn(&format!("out of range replacement index \"{groups}\": skipping this rule"));
+            return None;
+        }
+        let second = match second {
+            Some(second) => Some(self.compile(&second)?),
+            None => None,
+        };
+        Some(Rule { first, second, replacement, groups })
+    }
+
+    fn condition(&mut self, text: &[u8]) -> Option<Pattern> {
+        let (source, rest) = self.source(text)?;
+        let extra = trim_start(rest);
+        if !extra.is_empty() {
+            self.warn(&format!("ignoring extra text after IF statement: \"{}\"", shown(extra)));
+            self.warn("do not prepend whitespace to statements between IF and ENDIF");
+        }
+        self.compile(&source)
+    }
+
+    /// Takes `!/expression/flags` off the front. The delimiter is whatever byte stands first.
+    fn source<'t>(&mut self, text: &'t [u8]) -> Option<(Source<'t>, &'t [u8])> {
+        let (negated, text) = negations(text);
+        let Some((&delimiter, text)) = text.split_first() else {
+            self.warn("no regexp: skipping this rule");
+            return None;
+        };
+        let Some((pattern, rest)) = self.delimited(text, delimiter) else {
+            let what = if self.engine == Engine::Posix { "skipping" } else { "ignoring" };
+            let delimiter = shown(&[delimiter]);
+            self.warn(&format!("no closing regexp delimiter \"{delimiter}\": {what} this rule"));
+            return None;
+        };
+        let (flags, rest) = self.flags(rest)?;
+        Some((Source { pattern, flags, negated }, rest))
+    }
+
+    /// Splits at the closing delimiter; a backslash takes the next byte with it, and stays. In a `regexp:` table a
+    /// backslash at the very end closes the expression, as in Postfix.
+    fn delimited<'t>(&self, text: &'t [u8], delimiter: u8) -> Option<(&'t [u8], &'t [u8])> {
+        let mut at: usize = 0;
+        loop {
+            let byte = *text.get(at)?;
+            let next = at.saturating_add(1);
+            let closes = if byte == b'\\' {
+                next == text.len() && self.engine == Engine::Posix
+            } else {
+                byte == delimiter
+            };
+            if closes {
+                return Some((text.get(..at)?, text.get(next..)?));
+            }
+            at = if byte == b'\\' { next.saturating_add(1) } else { next };
+        }
+    }
+
+    fn flags<'t>(&mut self, text: &'t [u8]) -> Option<(Flags, &'t [u8])> {
+        let posix = self.engine == Engine::Posix;
+        let stops = |&byte: &u8| is_space(byte) || (posix && byte == b'!');
+        let end = text.iter().position(stops).unwrap_or(text.len());
+        let (letters, rest) = text.split_at_checked(end)?;
+        let mut posix_flags = PosixFlags { ignore_case: true, newline: false, extended: true };
+        let mut perl_flags = PcreFlags::DEFAULT;
+        for &letter in letters {
+            let known = match (self.engine, letter) {
+                (Engine::Posix, b'i') => toggle(&mut posix_flags.ignore_case),
+                (Engine::Posix, b'm') => toggle(&mut posix_flags.newline),
+                (Engine::Posix, b'x') => toggle(&mut posix_flags.extended),
+                (Engine::Posix, _) => false,
+                (Engine::Perl, _) => {
+                    perl_flags.toggle(letter).inspect(|toggled| perl_flags = *toggled).is_some()
+                }
+            };
+            if !known {
+                let letter = shown(&[letter]);
+                self.warn(&format!("unknown regexp option \"{letter}\": skipping this rule"));
+                return None;
+            }
+        }
+        Some((if posix { Flags::Posix(posix_flags) } else { Flags::Perl(perl_flags) }, rest))
+    }
+
+    fn compile(&mut self, source: &Source<'_>) -> Option<Pattern> {
+        let compiled = match source.flags {
+            Flags::Posix(flags) => Posix::compile(source.pattern, flags)
+                .map(|program| (Program::Posix(program), posix_groups(source.pattern, flags.extended))),
+            Flags::Perl(flags) => Pcre::compile(source.pattern, flags).map(|program| {
+                let groups = program.groups();
+                (Program::Perl(program), groups)
+            }),
+        };
+        match compiled {
+            Ok((program, groups)) => {
+                Some(Pattern { program, groups, negated: source.negated, line: self.line })
+            }
+            Err(reason) => {
+                self.warn(&reason);
+                None
+            }
+        }
+    }
+}
+
+/// Always true: the flag was known.
+const fn toggle(flag: &mut bool) -> bool {
+    *flag = !*flag;
+    true
+}
+
+/// How many groups a POSIX expression has that the C library accepts: opening parentheses outside brackets. The
+/// library counts them too, but keeps the number to itself.
+fn posix_groups(pattern: &[u8], extended: bool) -> usize {
+    let mut groups: usize = 0;
+    let mut rest = pattern;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'\\' => {
+                if !extended && rest.first() == Some(&b'(') {
+                    groups = groups.saturating_add(1);
+                }
+                rest = rest.get(1..).unwrap_or_default();
+            }
+            b'(' if extended => groups = groups.saturating_add(1),
+            b'[' => rest = behind_brackets(rest),
+            _ => {}
+        }
+    }
+    groups
+}
+
+/// What follows a bracket expression whose `[` is already taken off.
+fn behind_brackets(text: &[u8]) -> &[u8] {
+    let mut rest = text.strip_prefix(b"^").unwrap_or(text);
+    rest = rest.strip_prefix(b"]").unwrap_or(rest);
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match (byte, rest.first()) {
+            (b']', _) => return rest,
+            (b'[', Some(&class @ (b':' | b'.' | b'='))) => {
+                let end = rest.windows(2).skip(1).position(|pair| pair == [class, b']']);
+                rest = end.and_then(|end| rest.get(end.saturating_add(3)..)).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::logical_lines;
+    use proptest::prelude::*;
+
+    fn table(engine: Engine, rules: &[u8]) -> (Expressions, Vec<String>) {
+        let mut notices = Vec::new();
+        let lines = logical_lines("f", rules, &mut notices);
+        let table = build(engine, "f", &lines, None, &mut notices);
+        (table, notices.into_iter().map(|notice| notice.text).collect())
+    }
+
+    fn ask(table: &Expressions, key: &str) -> Result<Option<String>, TableError> {
+        let mut notices = Vec::new();
+        let mut call = Call { notices: &mut notices, deadline: None };
+        Ok(table.lookup(key.as_bytes(), &mut call)?.map(|value| shown(&value)))
+    }
+
+    #[test]
+    fn rules_of_both_engines() {
+        for engine in [Engine::Posix, Engine::Perl] {
+            let (table, notices) = table(
+                engine,
+                b"/^(.*)-old[.](.*)$/ $2/${1}$$\nif !/^a/\n!/b/ no a, no b\nendif\n|^a/\\|b|i bar\n",
+            );
+            assert_eq!(notices, Vec::<String>::new());
+            for (key, value) in [
+                ("Mail-OLD.example", Some("example/Mail$")),
+                ("c", Some("no a, no b")),
+                ("b", None),
+                ("a", None),
+                ("a/|b", Some("bar")),
+                ("A/|b", None),
+            ] {
+                assert_eq!(ask(&table, key), Ok(value.map(str::to_owned)), "{engine:?} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_expressions_in_one_rule() {
+        let (table, _) = table(Engine::Posix, b"/k(.)/!/k2/ $1\n");
+        assert_eq!(ask(&table, "k1"), Ok(Some("1".to_owned())));
+        assert_eq!(ask(&table, "k2"), Ok(None));
+    }
+
+    #[test]
+    fn an_engine_that_gives_up_fails_the_lookup() {
+        let (table, _) = table(Engine::Perl, b"/^(a+)+$/ x\n/./ y\n");
+        let error = TableError { table: "pcre:f".to_owned(), temporary: true };
+        assert_eq!(ask(&table, &format!("{}!", "a".repeat(60))), Err(error));
+    }
+
+    #[test]
+    fn groups_are_counted_as_the_library_does() {
+        for (pattern, extended, groups) in [
+            (&b"(a)(b(c))"[..], true, 3),
+            (b"\\(a\\)", true, 0),
+            (b"\\(a\\)(", false, 1),
+            (b"[(](a)[]()](b)[^]()](c)", true, 3),
+            (b"[[:alpha:](](a)", true, 1),
+            (b"[[.(.]](a)[[=]=]](b)", true, 2),
+            (b"\\\\(a)", true, 1),
+        ] {
+            assert!(
+                Posix::compile(pattern, PosixFlags { ignore_case: false, newline: false, extended }).is_ok()
+            );
+            assert_eq!(posix_groups(pattern, extended), groups, "{}", shown(pattern));
+        }
+    }
+
+    /// What `postmap -q k1` of Postfix 3.7.11 says about the same lines.
+    #[test]
+    fn warnings_in_the_words_of_postfix() {
+        let lines =
+            b"/a(b)/ x$2\n/a/ x$0\n/a/ x$foo\n/a/ $\n!/z/ n$1\n/a/q t\n/abc\\\n/abc\n!\nabc def\n/nothing/\n\
+            if /x/ extra\n/x/ y\nendif z\nendif\n/k1/!/k2/ both\nif /never/\n/m/!/m2/i r\n/(/ u\nif\nIFx\n";
+        let common = [
+            "line 1: out of range replacement index \"2\": skipping this rule",
+            "line 3: non-numeric replacement index \"foo\"",
+            "line 3: bad replacement syntax: skipping this rule",
+            "line 4: bad replacement syntax: skipping this rule",
+            "line 5: $number found in negative match replacement text: skipping this rule",
+            "line 6: unknown regexp option \"q\": skipping this rule",
+            "line 9: no regexp: skipping this rule",
+            "line 10: ignoring unrecognized request",
+            "line 11: no replacement text: using empty string",
+            "line 12: ignoring extra text after IF statement: \"extra\"",
+            "line 12: do not prepend whitespace to statements between IF and ENDIF",
+            "line 14: ignoring extra text after ENDIF",
+            "line 15: ignoring ENDIF without matching IF",
+            "line 20: no regexp: skipping this rule",
+            "line 21: ignoring unrecognized request",
+            "line 17: IF has no matching ENDIF",
+        ];
+        let posix = [
+            "line 2: out-of-range replacement index \"0\"",
+            "line 7: no replacement text: using empty string",
+            "line 8: no closing regexp delimiter \"/\": skipping this rule",
+            "line 19: Unmatched ( or \\(",
+        ];
+        let perl = [
+            "line 2: out of range replacement index \"0\"",
+            "line 7: no closing regexp delimiter \"/\": ignoring this rule",
+            "line 8: no closing regexp delimiter \"/\": ignoring this rule",
+            "line 16: unknown regexp option \"!\": skipping this rule",
+            "line 18: unknown regexp option \"!\": skipping this rule",
+        ];
+        for (engine, own) in [(Engine::Posix, &posix[..]), (Engine::Perl, &perl[..])] {
+            let (_, notices) = table(engine, lines);
+            let words = format!("{} map f, ", engine.type_name());
+            assert!(notices.contains(&"empty macro name: \"$\"".to_owned()));
+            for text in common.iter().chain(own) {
+                assert!(notices.contains(&format!("{words}{text}")), "{engine:?}: {text}\n{notices:#?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_rules_make_it_panic(
+            rules in proptest::collection::vec(
+                prop_oneof![
+                    any::<u8>(), Just(b'/'), Just(b'\n'), Just(b'!'), Just(b'$'), Just(b'('), Just(b'['), Just(b'\\'), Just(b'1')
+                ],
+                0..60,
+            ),
+            key in "[a-z()/.]{0,12}",
+        ) {
+            for engine in [Engine::Posix, Engine::Perl] {
+                let (table, _) = table(engine, &rules);
+                let _ = ask(&table, &key);
+            }
+        }
+
+        #[test]
+        fn a_group_that_is_counted_can_be_asked_for(pattern in "[(][a-c.*|()]{0,6}[)]?") {
+            let flags = PosixFlags { ignore_case: true, newline: false, extended: true };
+            if let Ok(program) = Posix::compile(pattern.as_bytes(), flags) {
+                let groups = posix_groups(pattern.as_bytes(), true);
+                // One more than there are never takes part.
+                let found = program.search(b"abcabc", groups + 1).unwrap();
+                prop_assert!(found.is_none_or(|found| found.last() == Some(&None)));
+            }
+        }
+    }
+}

@@ -1,6 +1,11 @@
 //! Postfix's dialects as data: main.cf, master.cf, records, queue files, internal protocols. No I/O.
 
+pub mod compatibility;
+pub mod expand;
+pub mod hostname;
 pub mod notice;
 pub mod queue_file;
 pub mod queue_id;
 pub mod record;
+pub mod text;
+pub mod value;

@@ -3,9 +3,13 @@
 pub mod compatibility;
 pub mod expand;
 pub mod hostname;
+pub mod main_cf;
 pub mod notice;
+pub mod own_networks;
+pub mod parameter;
 pub mod queue_file;
 pub mod queue_id;
 pub mod record;
+pub mod settings;
 pub mod text;
 pub mod value;

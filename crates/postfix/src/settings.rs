@@ -1,0 +1,222 @@
+//! The configuration, typed once: main.cf, `-o` overrides and defaults become one [`Settings`].
+//!
+//! Expansion sees every parameter's default from the start, in any order. In Postfix a program's default is visible
+//! only after that program has loaded it, so that `$qmqpd_error_delay` in `qmqpd_timeout` is empty there while
+//! `postconf -x` shows its value; here it is what `postconf -x` shows. Parameters that other programs own are empty
+//! unless main.cf sets them, as in Postfix.
+//!
+//! [`load()`] finds all errors of a configuration in one go. Each has Postfix's words, and a remedy of our own.
+
+mod accounts;
+mod endpoint;
+pub(crate) mod loader;
+mod namespace;
+mod sanity;
+pub mod words;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+pub use crate::parameter::table::Settings;
+pub use accounts::{AccountFacts, Group, User, check_accounts};
+pub use endpoint::{BadEndpoint, Endpoint};
+pub use namespace::Namespace;
+
+use crate::compatibility::Level;
+use crate::main_cf::{MainCf, Override};
+use crate::notice::Notice;
+use crate::own_networks::InterfaceAddress;
+
+/// What the host knows about itself, and what the process was called. The caller finds it out; nothing here does.
+pub struct HostFacts<'a> {
+    /// What gethostname(2) says.
+    pub host_name: String,
+    /// The addresses of the network interfaces, in the system's order.
+    pub interfaces: Vec<InterfaceAddress>,
+    /// Looks up the addresses of a host name; asked only for names in `inet_interfaces`.
+    pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
+    /// The directory of main.cf; empty when there is none.
+    pub config_directory: String,
+    /// The program's name, as `$process_name`.
+    pub process_name: String,
+    /// The program's process ID, as `$process_id`.
+    pub process_id: u32,
+    /// The service's name, as `$service_name`.
+    pub service_name: String,
+}
+
+/// Something wrong in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, or `command line`; empty when the error is in none.
+    pub file: String,
+    /// The first physical line of the setting, from 1, when a line is to blame.
+    pub line: Option<usize>,
+    /// The parameter; empty when the line names none.
+    pub name: String,
+    /// Its value, expanded where that was possible.
+    pub value: String,
+    /// What is wrong, in the words that Postfix logs behind `fatal: `.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The warnings that Postfix logs before the fatal error.
+    pub warnings: Vec<String>,
+}
+
+impl std::fmt::Display for ConfigError {
+    /// `FILE, line N: what; remedy`, with the details of a warning where Postfix's error alone says too little.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let line = self.line.map(|line| format!("{}, line {line}: ", self.file));
+        let place = match line {
+            Some(place) => place,
+            None if self.file.is_empty() => String::new(),
+            None => format!("{}: ", self.file),
+        };
+        let about_file = format!("file {}: ", self.file);
+        let what = self.what.strip_prefix(&place).unwrap_or(&self.what);
+        let what = what.strip_prefix(&about_file).unwrap_or(what);
+        write!(f, "{place}")?;
+        if what == crate::expand::MACRO_ERROR {
+            write!(f, "{} = {}: ", self.name, self.value)?;
+        } else if self.warnings.is_empty() || !what.is_empty() {
+            write!(f, "{what}")?;
+            if !self.warnings.is_empty() {
+                write!(f, ": ")?;
+            }
+        }
+        write!(f, "{}", self.warnings.join(": "))?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A configuration that cannot be used: everything that is wrong with it, in the order in which it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError {
+    /// At least one.
+    pub errors: Vec<ConfigError>,
+    /// What Postfix logs besides.
+    pub notices: Vec<Notice>,
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, error) in self.errors.iter().enumerate() {
+            if at > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A name that means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownName {
+    /// The name.
+    pub name: String,
+    /// Where it stands: a file or `command line`.
+    pub file: String,
+    /// The line, from 1, when it stands in main.cf.
+    pub line: Option<usize>,
+    /// A known name that looks much like it.
+    pub suggestion: Option<&'static str>,
+}
+
+/// Defaults that keep the value of an old release because `compatibility_level` is low and nobody sets them. Postfix
+/// logs a line when such a default matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LegacyDefaults {
+    /// `append_dot_mydomain = yes`.
+    pub append_dot_mydomain: bool,
+    /// `smtputf8_enable = no`.
+    pub smtputf8_enable: bool,
+    /// `mynetworks_style = subnet`, with `mynetworks` not set either.
+    pub mynetworks_style: bool,
+    /// A `-` in the chroot column of master.cf means `y`.
+    pub chroot: bool,
+}
+
+/// A configuration that can be used, and what there is to say about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The typed values.
+    pub settings: Settings,
+    /// What Postfix logs about this configuration.
+    pub notices: Vec<Notice>,
+    /// Settings of main.cf or `-o` that nothing reads and no value refers to. Postfix's daemons say nothing about them,
+    /// postconf(1) calls them `unused parameter`.
+    pub unused: Vec<UnknownName>,
+    /// Names that values refer to although nothing defines them; they expand to nothing.
+    pub undefined: Vec<UnknownName>,
+    /// Settings that our own cleanup does not implement yet; it must not take mail while there is one.
+    pub refused_by_local_cleanup: Vec<ConfigError>,
+    /// The old defaults in force.
+    pub legacy: LegacyDefaults,
+    set: BTreeSet<String>,
+}
+
+impl Loaded {
+    /// Whether main.cf or an override sets the parameter, even to its default.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.set.contains(name)
+    }
+
+    /// The unused settings that `text` does not refer to either, where `text` is something else that is expanded:
+    /// the arguments in master.cf.
+    pub fn unused_besides<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a UnknownName> {
+        let named: BTreeSet<&[u8]> = crate::expand::references(text.as_bytes()).collect();
+        self.unused.iter().filter(move |unknown| !named.contains(unknown.name.as_bytes()))
+    }
+}
+
+/// Types and checks a configuration.
+///
+/// # Errors
+/// All that is wrong in main.cf, in the overrides, and between the values. What needs the system's accounts is left to
+/// [`check_accounts`].
+pub fn load(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) -> Result<Loaded, LoadError> {
+    let namespace = Namespace::new(main_cf, overrides, host);
+    let mut notices = main_cf.notices().to_vec();
+    let mut loader = loader::Loader::new(&namespace);
+    let settings = Settings::from_loader(&mut loader);
+    let mut errors = main_cf.errors().to_vec();
+    errors.append(&mut loader.errors);
+    if let Some(settings) = &settings {
+        sanity::check(settings, &namespace, &mut errors, &mut notices);
+    }
+    match settings {
+        Some(settings) if errors.is_empty() => Ok(Loaded {
+            legacy: legacy_defaults(&settings, &namespace),
+            refused_by_local_cleanup: loader::refused_by_local_cleanup(&namespace),
+            unused: namespace.unused(),
+            undefined: namespace.undefined(),
+            set: namespace.set_names(),
+            settings,
+            notices,
+        }),
+        _ => Err(LoadError { errors, notices }),
+    }
+}
+
+fn legacy_defaults(settings: &Settings, namespace: &Namespace<'_>) -> LegacyDefaults {
+    let level = settings.compatibility_level;
+    let first = level < Level::new(1, 0);
+    LegacyDefaults {
+        append_dot_mydomain: first && !namespace.is_set("append_dot_mydomain"),
+        smtputf8_enable: first && !namespace.is_set("smtputf8_enable"),
+        mynetworks_style: level < Level::new(2, 0)
+            && !namespace.is_set("mynetworks")
+            && !namespace.is_set("mynetworks_style"),
+        chroot: first,
+    }
+}
+
+#[cfg(test)]
+mod tests;

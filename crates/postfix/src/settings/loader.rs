@@ -1,0 +1,161 @@
+//! From expanded text to typed values, one row of the table after the other.
+
+use std::time::Duration;
+
+use super::{ConfigError, Namespace};
+use crate::compatibility::Level;
+use crate::expand::{ExpandError, MACRO_ERROR};
+use crate::parameter::{Reach, find, table::PARAMETERS};
+use crate::value::{self, Bounds, Keyword, KeywordSet};
+
+/// Loads values and keeps the errors. A method returns `None` when it has kept one.
+pub(crate) struct Loader<'n, 'a> {
+    namespace: &'n Namespace<'a>,
+    pub(super) errors: Vec<ConfigError>,
+}
+
+impl<'n, 'a> Loader<'n, 'a> {
+    pub(super) const fn new(namespace: &'n Namespace<'a>) -> Self {
+        Self { namespace, errors: Vec::new() }
+    }
+
+    fn keep(&mut self, name: &str, value: &str, what: String) {
+        let remedy = find(name).map_or_else(String::new, crate::parameter::Parameter::remedy);
+        self.errors.push(self.namespace.error(name, value, what, remedy));
+    }
+
+    /// The expanded value as text.
+    fn expanded(&mut self, name: &str) -> Option<String> {
+        let bytes = match self.namespace.expanded(name) {
+            Ok(value) => value.unwrap_or_default(),
+            Err(error) => {
+                let raw = self.namespace.raw(name).unwrap_or_default();
+                self.errors.push(expansion_error(
+                    self.namespace,
+                    name,
+                    &String::from_utf8_lossy(&raw),
+                    error,
+                ));
+                return None;
+            }
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let shown = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                let mut error =
+                    self.namespace.error(name, &shown, String::new(), "write it in UTF-8".to_owned());
+                error.what = format!("parameter {name}: the value is not UTF-8 text: {shown}");
+                self.errors.push(error);
+                None
+            }
+        }
+    }
+
+    fn typed<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.expanded(name)?;
+        read(&text).map_err(|what| self.keep(name, &text, what)).ok()
+    }
+
+    pub(crate) fn text(&mut self, name: &'static str, bounds: Bounds) -> Option<String> {
+        self.typed(name, |text| value::string(name, text, bounds))
+    }
+
+    pub(crate) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        self.typed(name, |text| value::boolean(name, text))
+    }
+
+    pub(crate) fn integer(&mut self, name: &'static str, bounds: Bounds) -> Option<i64> {
+        self.typed(name, |text| value::integer(name, text, bounds))
+    }
+
+    pub(crate) fn long(&mut self, name: &'static str, bounds: Bounds) -> Option<i64> {
+        self.typed(name, |text| value::long(name, text, bounds))
+    }
+
+    pub(crate) fn time(&mut self, name: &'static str, bounds: Bounds) -> Option<Duration> {
+        let unit = value::default_unit(self.namespace.default_raw(name).unwrap_or_default());
+        self.typed(name, |text| value::time(name, text, unit, bounds))
+    }
+
+    pub(crate) fn keywords(&mut self, name: &'static str, words: &[&'static str]) -> Option<KeywordSet> {
+        self.typed(name, |text| value::keywords(name, text, words))
+    }
+
+    pub(crate) fn level(&mut self, name: &'static str) -> Option<Level> {
+        self.typed(name, |text| Level::parse(text).map_err(|bad| bad.to_string()))
+    }
+
+    pub(crate) fn keyword<T: Keyword>(&mut self, name: &'static str) -> Option<T> {
+        let text = self.expanded(name)?;
+        if let Some(&(_, value)) = T::KEYWORDS.iter().find(|(word, _)| *word == text) {
+            return Some(value);
+        }
+        let what = if let Some((_, why)) = T::NOT_YET.iter().find(|(word, _)| *word == text) {
+            format!("{name} = {text}: {why}")
+        } else {
+            self.keyword_in_words_of_postfix(name, &text)
+        };
+        self.keep(name, &text, what);
+        None
+    }
+
+    fn keyword_in_words_of_postfix(&self, name: &str, text: &str) -> String {
+        match name {
+            "syslog_facility" => {
+                format!("file {}: parameter {name}: unrecognized value: {text}", self.namespace.path())
+            }
+            "mynetworks_style" => match crate::text::split_plain_list(text)
+                .into_iter()
+                .find(|word| !["class", "subnet", "host"].contains(word))
+            {
+                Some(word) => format!("unknown mynetworks mask style value \"{word}\" in \"{text}\""),
+                None => format!("bad mynetworks_style value: {text}; specify exactly one value"),
+            },
+            _ => format!("unknown {name} value \"{text}\" in \"{text}\""),
+        }
+    }
+}
+
+fn expansion_error(namespace: &Namespace<'_>, name: &str, raw: &str, error: ExpandError) -> ConfigError {
+    match error {
+        ExpandError::Syntax(warning) => {
+            let remedy = "write $name, ${name}, ${name?{a}:{b}}, or $$ for a plain $".to_owned();
+            let mut error = namespace.error(name, raw, MACRO_ERROR.to_owned(), remedy);
+            error.warnings.push(warning);
+            error
+        }
+        ExpandError::Conversion(_) => {
+            namespace.error(name, raw, error.to_string(), "compare numbers of at most 18 digits".to_owned())
+        }
+        ExpandError::TooLarge => namespace.error(
+            name,
+            raw,
+            format!("parameter {name}: {error}"),
+            "refer to fewer or shorter values".to_owned(),
+        ),
+    }
+}
+
+/// The settings that our own cleanup does not implement.
+pub(super) fn refused_by_local_cleanup(namespace: &Namespace<'_>) -> Vec<ConfigError> {
+    let mut refused = Vec::new();
+    for parameter in PARAMETERS {
+        let Reach::NotYet(feature) = parameter.reach else { continue };
+        if !namespace.is_set(parameter.name) {
+            continue;
+        }
+        let value = namespace.expanded(parameter.name).ok().flatten().unwrap_or_default();
+        let default = namespace.default_raw(parameter.name).unwrap_or_default();
+        let default = namespace.expand(default.as_bytes()).unwrap_or_default();
+        // An empty value switches any of these features off.
+        if value.is_empty() || value.eq_ignore_ascii_case(&default) {
+            continue;
+        }
+        let value = String::from_utf8_lossy(&value).into_owned();
+        let what = format!("{} = {value}: our own cleanup does not implement {feature} yet", parameter.name);
+        let remedy = format!("remove {}, or leave this mail to a Postfix that implements it", parameter.name);
+        refused.push(namespace.error(parameter.name, &value, what, remedy));
+    }
+    refused
+}

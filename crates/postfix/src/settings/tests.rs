@@ -1,0 +1,327 @@
+//! Whole configurations, with a host that is made up.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn facts() -> HostFacts<'static> {
+    HostFacts {
+        host_name: "mx.example.test".to_owned(),
+        interfaces: vec![
+            InterfaceAddress { address: "127.0.0.1".parse().unwrap(), prefix_len: 8 },
+            InterfaceAddress { address: "192.0.2.9".parse().unwrap(), prefix_len: 24 },
+        ],
+        resolve: &|_| Vec::new(),
+        config_directory: "/p".to_owned(),
+        process_name: "qmqpd".to_owned(),
+        process_id: 42,
+        service_name: "628".to_owned(),
+    }
+}
+
+pub(super) fn load_text(text: &str) -> Result<Loaded, LoadError> {
+    load(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], &facts())
+}
+
+fn with_options(text: &str, options: &[&str]) -> Result<Loaded, LoadError> {
+    let options: Vec<_> =
+        options.iter().map(|option| Override::parse(option, "command line").unwrap()).collect();
+    load(&MainCf::parse("/p/main.cf", text.as_bytes()), &options, &facts())
+}
+
+fn whats(text: &str) -> Vec<String> {
+    load_text(text).unwrap_err().errors.into_iter().map(|error| error.what).collect()
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults_of_level_0() {
+    let loaded = load_text("").unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(settings.qmqpd_timeout.as_secs(), 300);
+    assert_eq!(settings.message_size_limit, 10_240_000);
+    assert!(settings.append_dot_mydomain && !settings.smtputf8_enable);
+    assert_eq!(settings.mynetworks, "127.0.0.0/8 192.0.2.0/24 ");
+    assert_eq!(
+        (settings.myhostname.as_str(), settings.mydomain.as_str()),
+        ("mx.example.test", "example.test")
+    );
+    assert_eq!(settings.myorigin, "mx.example.test");
+    assert_eq!(settings.syslog_name, "postfix");
+    assert_eq!(
+        loaded.legacy,
+        LegacyDefaults {
+            append_dot_mydomain: true,
+            smtputf8_enable: true,
+            mynetworks_style: true,
+            chroot: true
+        }
+    );
+    assert!(loaded.notices.is_empty() && loaded.unused.is_empty() && loaded.undefined.is_empty());
+    assert!(loaded.refused_by_local_cleanup.is_empty());
+}
+
+#[test]
+fn the_level_selects_defaults() {
+    let loaded = load_text("compatibility_level = 3.6\nmynetworks_style=host").unwrap();
+    assert!(!loaded.settings.append_dot_mydomain && loaded.settings.smtputf8_enable);
+    assert_eq!(loaded.settings.mynetworks, "127.0.0.1/32 192.0.2.9/32 ");
+    assert_eq!(loaded.legacy, LegacyDefaults::default());
+    assert_eq!(
+        load_text("compatibility_level = 2").unwrap().settings.mynetworks_style,
+        words::NetworksStyle::Host
+    );
+}
+
+#[test]
+fn defaults_of_other_parameters_are_visible_in_any_order() {
+    let loaded =
+        load_text("qmqpd_timeout = $qmqpd_error_delay\nmail_name = $myhostname/$process_name/$undefined")
+            .unwrap();
+    assert_eq!(loaded.settings.qmqpd_timeout.as_secs(), 1);
+    assert_eq!(loaded.settings.mail_name, "mx.example.test/qmqpd/");
+    assert_eq!(loaded.undefined.len(), 1);
+    assert_eq!((loaded.undefined[0].name.as_str(), loaded.undefined[0].line), ("undefined", Some(2)));
+}
+
+#[test]
+fn a_test_of_a_default_looks_at_what_it_expands_to() {
+    assert_eq!(load_text("mail_name = ${mime_header_checks?x}:").unwrap().settings.mail_name, ":");
+    assert_eq!(
+        load_text("header_checks = regexp:/x\nmail_name = ${mime_header_checks?x}:")
+            .unwrap()
+            .settings
+            .mail_name,
+        "x:"
+    );
+}
+
+#[test]
+fn overrides_replace_the_file_and_are_expanded() {
+    let loaded = with_options(
+        "syslog_name = a\nqmqpd_error_delay = 9s",
+        &[
+            "syslog_name=postfix/$service_name",
+            "qmqpd_error_delay = 0",
+            "qmqpd_error_delay = 2m",
+            "process_name=x",
+        ],
+    )
+    .unwrap();
+    assert_eq!(loaded.settings.syslog_name, "postfix/628");
+    assert_eq!(loaded.settings.qmqpd_error_delay.as_secs(), 120);
+    assert!(loaded.is_set("qmqpd_error_delay") && !loaded.is_set("qmqpd_timeout"));
+    assert!(loaded.unused.is_empty());
+    let error = with_options("", &["soft_bounce=1"]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "command line: bad boolean configuration: soft_bounce = 1; write yes or no"
+    );
+}
+
+#[test]
+fn host_names_depend_on_each_other_as_in_postfix() {
+    let short = HostFacts { host_name: "vm".to_owned(), ..facts() };
+    let load_short = |text: &str| load(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], &short);
+    let loaded = load_short("").unwrap().settings;
+    assert_eq!((loaded.myhostname.as_str(), loaded.mydomain.as_str()), ("vm.localdomain", "localdomain"));
+    let loaded = load_short("mydomain = a.test").unwrap().settings;
+    assert_eq!(loaded.myhostname, "vm.a.test");
+    let loaded = load_text("myhostname = h.$mydomain\nmydomain = b.test").unwrap().settings;
+    assert_eq!(loaded.myhostname, "h.b.test");
+    assert_eq!(whats("myhostname = h.$mydomain"), ["bad string length 0 < 1: mydomain = "]);
+    assert_eq!(load_text("myhostname = h").unwrap().settings.mydomain, "localdomain");
+}
+
+#[test]
+fn all_errors_are_found_at_once() {
+    let error = load_text(
+        "oops\nqmqpd_timeout = 5 m\nsoft_bounce = maybe\nline_length_limit = 511\nmail_name = ${x\n\
+         receive_override_options = no_milters, no_checks\nmail_owner =\nqmqpd_submit = postfix\n",
+    )
+    .unwrap_err();
+    let whats: Vec<_> = error.errors.iter().map(|error| error.what.as_str()).collect();
+    assert_eq!(
+        whats,
+        [
+            "/p/main.cf, line 1: missing '=' after attribute name: \"oops\"",
+            "parameter qmqpd_timeout: bad time value or unit: 5 m",
+            "qmqpd_submit = postfix: handing mail to Postfix's cleanup(8) is not implemented yet",
+            "unknown receive_override_options value \"no_checks\" in \"no_milters, no_checks\"",
+            "invalid line_length_limit parameter value 511 < 512",
+            "bad boolean configuration: soft_bounce = maybe",
+            "dictionary mail_dict: macro processing error",
+            "bad string length 0 < 1: mail_owner = ",
+        ]
+    );
+    assert_eq!(error.errors[6].warnings, ["truncated macro reference: \"${x\""]);
+    let shown: Vec<_> = error.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown[0],
+        "/p/main.cf, line 1: missing '=' after attribute name: \"oops\"; write \"name = value\"; a line that continues \
+         the one before begins with white space"
+    );
+    assert_eq!(
+        shown[6],
+        "/p/main.cf, line 5: mail_name = ${x: truncated macro reference: \"${x\"; write $name, ${name}, \
+         ${name?{a}:{b}}, or $$ for a plain $"
+    );
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_refused_where_they_matter() {
+    let file = MainCf::parse("/p/main.cf", b"mail_name = caf\xe9\nother = \xff\n# \xff\n");
+    let error = load(&file, &[], &facts()).unwrap_err();
+    assert_eq!(error.errors.len(), 1);
+    assert_eq!(error.errors[0].line, Some(1));
+    assert!(error.errors[0].what.contains("not UTF-8"));
+}
+
+#[test]
+fn sanity_checks_in_the_words_of_postfix() {
+    for (text, what) in [
+        ("myhostname = -x", "file /p/main.cf: parameter myhostname: bad parameter value: -x"),
+        ("mydomain = 123", "file /p/main.cf: parameter mydomain: bad parameter value: 123"),
+        ("syslog_facility = x", "file /p/main.cf: parameter syslog_facility: unrecognized value: x"),
+        ("inet_protocols = ipv5", "unknown inet_protocols value \"ipv5\" in \"ipv5\""),
+        ("mynetworks_style = net", "unknown mynetworks mask style value \"net\" in \"net\""),
+        (
+            "mynetworks_style = host, class",
+            "bad mynetworks_style value: host, class; specify exactly one value",
+        ),
+        ("inet_interfaces = nowhere.test", "config variable inet_interfaces: host not found: nowhere.test"),
+        (
+            "inet_interfaces = 203.0.113.1",
+            "parameter inet_interfaces: no local interface found for 203.0.113.1",
+        ),
+        (
+            "default_verp_delimiters = x=",
+            "file /p/main.cf: parameters default_verp_delimiters and verp_delimiter_filter: bad first VERP delimiter \
+             character",
+        ),
+        (
+            "verp_delimiter_filter = +",
+            "file /p/main.cf: parameters default_verp_delimiters and verp_delimiter_filter: bad second VERP delimiter \
+             character",
+        ),
+        (
+            "relayhost = MX.example.test",
+            "myhostname and relayhost parameter settings must not be identical: mx.example.test",
+        ),
+        (
+            "myorigin = a.test, b.test",
+            "myorigin parameter setting must not contain multiple values: a.test, b.test",
+        ),
+        (
+            "maillog_file = /tmp/x",
+            "maillog_file value '/tmp/x' does not match any prefix in /var, /dev/stdout",
+        ),
+        ("compatibility_level = x", "malformed compatibility level syntax: \"x\""),
+        (
+            "qmqpd_listen = 127.0.0.1",
+            "parameter qmqpd_listen: valid hostname or network address required in \"x\"",
+        ),
+    ] {
+        let found = whats(text);
+        if text.starts_with("qmqpd_listen") {
+            assert_eq!(found, ["parameter qmqpd_listen: garbage after numerical service in \"127.0.0.1\""]);
+        } else {
+            assert!(found.contains(&what.to_owned()), "{text}: {found:?}");
+        }
+    }
+    let error = load_text("myhostname = -x").unwrap_err();
+    assert_eq!(error.errors[0].warnings, ["valid_hostname: misplaced hyphen: -x"]);
+    let loaded = load_text("maillog_file_permissions = 777").unwrap();
+    assert_eq!(loaded.notices, [Notice::warning("ignoring bad permissions: maillog_file_permissions = 777")]);
+}
+
+#[test]
+fn names_that_nothing_reads_are_listed() {
+    let loaded = load_text(
+        "mesage_size_limit = 1\nmy_nets = 192.0.2.0/24\nqmqpd_authorized_clients = $my_nets\nsmtpd_banner = x\n\
+         slow_destination_rate_delay = 1s\nfor_master = 1\n",
+    )
+    .unwrap();
+    let unused: Vec<_> = loaded.unused.iter().map(|name| (name.name.as_str(), name.line)).collect();
+    assert_eq!(unused, [("for_master", Some(6)), ("mesage_size_limit", Some(1))]);
+    assert_eq!(loaded.unused[1].suggestion, Some("message_size_limit"));
+    let left: Vec<_> =
+        loaded.unused_besides("-o syslog_name=$for_master").map(|name| name.name.as_str()).collect();
+    assert_eq!(left, ["mesage_size_limit"]);
+}
+
+#[test]
+fn what_our_cleanup_lacks_is_named() {
+    let loaded = load_text(
+        "header_checks = regexp:/etc/x\nvirtual_alias_maps =\nstrict_8bitmime = No\nvirtual_maps = hash:/v\n",
+    )
+    .unwrap();
+    let names: Vec<_> = loaded.refused_by_local_cleanup.iter().map(|error| error.name.as_str()).collect();
+    assert_eq!(names, ["virtual_maps", "header_checks"]);
+    assert_eq!(
+        loaded.refused_by_local_cleanup[1].to_string(),
+        "/p/main.cf, line 1: header_checks = regexp:/etc/x: our own cleanup does not implement content inspection yet; \
+         remove header_checks, or leave this mail to a Postfix that implements it"
+    );
+}
+
+#[test]
+fn listeners() {
+    let loaded = load_text("qmqpd_listen = 127.0.0.1:628, [::1]:628 qmqp").unwrap();
+    let shown: Vec<_> = loaded.settings.listen_endpoints().iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["127.0.0.1:628", "[::1]:628", "qmqp"]);
+    assert_eq!(loaded.settings.message_bytes_max(), Some(10_240_000));
+    assert_eq!(load_text("message_size_limit = -1").unwrap().settings.message_bytes_max(), None);
+}
+
+/// Lines made of what means something to the parser, so that loads get deep.
+fn line() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "myhostname",
+        "mydomain",
+        "mynetworks",
+        "qmqpd_timeout",
+        "soft_bounce",
+        "a",
+        "b",
+        "syslog_name",
+        "message_size_limit",
+        "mynetworks_style",
+        "inet_interfaces",
+        "qmqpd_submit",
+        "compatibility_level",
+    ]);
+    let word = prop::sample::select(vec![
+        "$a",
+        "$b$b",
+        "${a?{$b}:{x}}",
+        "$mydomain",
+        "$myhostname",
+        "yes",
+        "1",
+        "300s",
+        "{",
+        "}",
+        "$",
+        "é",
+        ",",
+        "${{$a} == {$b}?",
+        " ",
+        "3.6",
+        "host",
+        "$$",
+    ]);
+    (name, prop::collection::vec(word, 0..6))
+        .prop_map(|(name, words)| format!("{name} = {}\n", words.concat()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_load_ends(lines in prop::collection::vec(line(), 0..20)) {
+        match load_text(&lines.concat()) {
+            Ok(_) => {}
+            Err(error) => prop_assert!(!error.errors.is_empty() && !error.to_string().is_empty()),
+        }
+    }
+}

@@ -22,6 +22,7 @@ mod addresses;
 mod content;
 mod envelope;
 mod limits;
+mod names;
 mod policy;
 mod protocol;
 mod rewriting;
@@ -31,10 +32,14 @@ use std::process::ExitCode;
 
 use harness::case::Case;
 use harness::isolation;
+use harness::name_server;
 use harness::suite::{self, Suite};
 
 fn main() -> ExitCode {
     isolation::enter();
+    if isolation::inside() {
+        name_server::start();
+    }
     let cases: Vec<Case> = [
         protocol::cases(),
         content::cases(),
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         envelope::cases(),
         limits::cases(),
         policy::cases(),
+        names::cases(),
     ]
     .concat();
     let mut suite = Suite::default();

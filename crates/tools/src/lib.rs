@@ -1,3 +1,4 @@
 //! Tools around qmqpd: each program is one function here, and its file in `bin` calls it.
 
+pub mod queue;
 pub mod send;

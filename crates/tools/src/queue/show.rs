@@ -1,0 +1,318 @@
+//! `qmqpctl queue show`
+
+use super::directory::{self, QueueFile};
+use super::postcat::{Postcat, PrintError, Selection, is_header_line};
+use super::text::json;
+use super::{Failure, Place, advice, complain};
+use jiff::tz::TimeZone;
+use postfix::queue_file::letter::{Content, Event, Letter, Recipient};
+use postfix::queue_id::is_legal_name;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A line of content is written to JSON in pieces of at most this size.
+const LINE_PIECE_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Queue IDs; anything with a slash in it is the path of a queue file
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// Only the envelope; the three selections can be combined
+    #[arg(long)]
+    envelope: bool,
+    /// Only the headers
+    #[arg(long)]
+    headers: bool,
+    /// Only the body
+    #[arg(long)]
+    body: bool,
+    /// One JSON object per message
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
+    /// Print envelope records as they are, control characters included, as postcat does
+    #[arg(long)]
+    raw: bool,
+}
+
+impl Args {
+    const fn selection(&self) -> Selection {
+        let all = !(self.envelope || self.headers || self.body);
+        Selection { envelope: self.envelope || all, headers: self.headers || all, body: self.body || all }
+    }
+}
+
+/// Prints the messages. `Ok(false)` if one of them could not be printed whole.
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
+    let mut complete = true;
+    for id in &args.ids {
+        match open(args, id)? {
+            Ok((file, path)) => match show(args, id, &file, &path, out) {
+                Ok(()) => {}
+                Err(PrintError::Output(error)) => return Err(Failure::Output(error)),
+                Err(PrintError::Damaged(damage)) => {
+                    complete = false;
+                    // What could be read comes before the complaint about the rest.
+                    out.flush()?;
+                    complain(&format_args!("{}: {damage}", path.display()));
+                }
+            },
+            Err(complaint) => {
+                complete = false;
+                out.flush()?;
+                complain(&complaint);
+            }
+        }
+    }
+    Ok(complete)
+}
+
+/// Opens the queue file; the inner error is what to tell about this one ID.
+fn open(args: &Args, id: &str) -> Result<Result<(QueueFile, PathBuf), String>, Failure> {
+    if id.contains('/') {
+        let path = PathBuf::from(id);
+        return Ok(match QueueFile::open(&path) {
+            Ok(file) => Ok((file, path)),
+            Err(error) => Err(format!("opening {}: {error}{}", path.display(), advice(&error))),
+        });
+    }
+    if !is_legal_name(id.as_bytes()) {
+        return Ok(Err(format!("\"{}\" is not a queue ID", id.escape_default())));
+    }
+    let root = args.place.resolve();
+    directory::check(&root)?;
+    Ok(directory::open(&root, id).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{id}: no such message in {}", root.display()),
+        _ => format!("{id}: opening the queue file: {error}{}", advice(&error)),
+    }))
+}
+
+fn show(args: &Args, id: &str, file: &QueueFile, path: &Path, out: &mut dyn Write) -> Result<(), PrintError> {
+    let selection = args.selection();
+    let label = path.to_string_lossy();
+    if args.json {
+        return JsonMessage::new(selection, out).print(id, &label, file);
+    }
+    Postcat { label: &label, selection, raw: args.raw, zone: &TimeZone::system(), out }.print(file)
+}
+
+/// One message as a JSON object. The content goes out while it is read; what the envelope says follows it, since the
+/// recipients may stand behind the content.
+struct JsonMessage<'a> {
+    selection: Selection,
+    out: &'a mut dyn Write,
+    /// A line of content that is not complete.
+    line: Vec<u8>,
+    part: ContentPart,
+    any_header: bool,
+    recipients: String,
+    failed: Option<io::Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ContentPart {
+    Headers,
+    Body,
+}
+
+impl<'a> JsonMessage<'a> {
+    fn new(selection: Selection, out: &'a mut dyn Write) -> Self {
+        Self {
+            selection,
+            out,
+            line: Vec::new(),
+            part: ContentPart::Headers,
+            any_header: false,
+            recipients: String::new(),
+            failed: None,
+        }
+    }
+
+    fn print(mut self, id: &str, label: &str, file: &QueueFile) -> Result<(), PrintError> {
+        let name = if id.contains('/') { label.rsplit('/').next().unwrap_or(id) } else { id };
+        write!(self.out, "{{\"queue_id\": {}, \"path\": {}", json(name.as_bytes()), json(label.as_bytes()))?;
+        if self.selection.headers {
+            self.out.write_all(b", \"headers\": [")?;
+        }
+        let wanted = self.selection.headers || self.selection.body;
+        let content = if wanted { Content::Read } else { Content::Skip };
+        let mut letter = Letter::default();
+        let result = letter.read(file, content, &mut |event| {
+            if self.failed.is_none() {
+                self.failed = self.event(event).err();
+            }
+        });
+        if let Some(error) = self.failed.take() {
+            return Err(PrintError::Output(error));
+        }
+        self.end_of_content()?;
+        if self.selection.envelope {
+            self.envelope(&letter)?;
+        }
+        let damage = result.err().map(|error| error.to_string());
+        if let Some(damage) = &damage {
+            write!(self.out, ", \"damaged\": {}", json(damage.as_bytes()))?;
+        }
+        self.out.write_all(b"}\n")?;
+        damage.map_or(Ok(()), |damage| Err(PrintError::Damaged(damage)))
+    }
+
+    fn event(&mut self, event: Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Recipient(recipient) => {
+                self.recipient(&recipient);
+                Ok(())
+            }
+            Event::Content { data, line_ends } => {
+                self.line.extend_from_slice(data);
+                if line_ends {
+                    return self.end_of_line("\n");
+                }
+                // The first piece of a line decides whether it is a header.
+                if self.line.len() >= LINE_PIECE_BYTES && self.leave_headers()? {
+                    self.flush_line("")?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the body has begun, with the line at hand or before it.
+    fn leave_headers(&mut self) -> io::Result<bool> {
+        if self.part == ContentPart::Headers && !is_header_line(&self.line) {
+            self.begin_body()?;
+        }
+        Ok(self.part == ContentPart::Body)
+    }
+
+    fn begin_body(&mut self) -> io::Result<()> {
+        self.part = ContentPart::Body;
+        if self.selection.headers {
+            self.out.write_all(if self.any_header { b"\"]" } else { b"]" })?;
+        }
+        if self.selection.body { self.out.write_all(b", \"body\": \"") } else { Ok(()) }
+    }
+
+    fn end_of_line(&mut self, line_end: &str) -> io::Result<()> {
+        if self.leave_headers()? {
+            return self.flush_line(line_end);
+        }
+        let line = std::mem::take(&mut self.line);
+        if !self.selection.headers {
+            return Ok(());
+        }
+        // A continuation belongs to the header before it.
+        let folded = self.any_header && matches!(line.first(), Some(b' ' | b'\t'));
+        self.out.write_all(match (folded, self.any_header) {
+            (true, _) => b"\\n".as_slice(),
+            (false, true) => b"\", \"",
+            (false, false) => b"\"",
+        })?;
+        self.any_header = true;
+        self.out.write_all(inner_json(&line).as_bytes())
+    }
+
+    /// Writes what there is of a line of the body. Without a line end a character that is cut in two waits.
+    fn flush_line(&mut self, line_end: &str) -> io::Result<()> {
+        let mut line = std::mem::take(&mut self.line);
+        if line_end.is_empty() {
+            let whole = line.utf8_chunks().last().filter(|chunk| !chunk.invalid().is_empty());
+            let cut = whole.map_or(0, |chunk| chunk.invalid().len());
+            if cut < 4 {
+                self.line = line.split_off(line.len().saturating_sub(cut));
+            }
+        }
+        if !self.selection.body {
+            return Ok(());
+        }
+        line.extend_from_slice(line_end.as_bytes());
+        self.out.write_all(inner_json(&line).as_bytes())
+    }
+
+    fn end_of_content(&mut self) -> io::Result<()> {
+        if !self.line.is_empty() {
+            self.end_of_line("")?;
+            let rest = std::mem::take(&mut self.line);
+            if self.selection.body && !rest.is_empty() {
+                self.out.write_all(inner_json(&rest).as_bytes())?;
+            }
+        }
+        if self.part == ContentPart::Headers {
+            self.begin_body()?;
+        }
+        if self.selection.body { self.out.write_all(b"\"") } else { Ok(()) }
+    }
+
+    fn recipient(&mut self, recipient: &Recipient<'_>) {
+        if !self.recipients.is_empty() {
+            self.recipients.push_str(", ");
+        }
+        self.recipients.push_str("{\"address\": ");
+        self.recipients.push_str(&json(recipient.address));
+        for (name, value) in [("original", recipient.original), ("dsn_original", recipient.dsn_original)] {
+            if let Some(value) = value {
+                self.recipients.push_str(&format!(", \"{name}\": {}", json(value)));
+            }
+        }
+        if let Some(notify) = recipient.notify {
+            self.recipients.push_str(&format!(", \"notify\": {notify}"));
+        }
+        let (state, offset) = (recipient.state.name(), recipient.offset);
+        self.recipients.push_str(&format!(", \"state\": \"{state}\", \"offset\": {offset}}}"));
+    }
+
+    fn envelope(&mut self, letter: &Letter) -> io::Result<()> {
+        if let Some(size) = &letter.size {
+            write!(
+                self.out,
+                ", \"data_size\": {}, \"data_offset\": {}, \"recipient_count\": {}, \"qmgr_flags\": {}, \
+                 \"message_size\": {}, \"send_options\": {}",
+                size.data_size,
+                size.data_offset,
+                size.recipients,
+                size.qmgr_flags,
+                size.content_length,
+                size.send_options
+            )?;
+        }
+        if let Some((seconds, microseconds)) = letter.arrival {
+            write!(self.out, ", \"arrival_time\": {seconds}, \"arrival_microseconds\": {microseconds}")?;
+        }
+        if let Some(seconds) = letter.created {
+            write!(self.out, ", \"create_time\": {seconds}")?;
+        }
+        if let Some(seconds) = letter.warning_time {
+            write!(self.out, ", \"warning_message_time\": {seconds}")?;
+        }
+        let texts = [
+            ("sender", &letter.sender),
+            ("verp_delimiters", &letter.verp),
+            ("content_filter", &letter.filter),
+            ("redirect_to", &letter.redirect),
+        ];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                write!(self.out, ", \"{name}\": {}", json(value))?;
+            }
+        }
+        self.out.write_all(b", \"attributes\": [")?;
+        for (index, (name, value)) in letter.attributes.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(self.out, "{comma}{{\"name\": {}, \"value\": {}}}", json(name), json(value))?;
+        }
+        write!(
+            self.out,
+            "], \"recipients_left\": {}, \"recipients\": [{}]",
+            letter.recipients_todo, self.recipients
+        )
+    }
+}
+
+/// A JSON string without its quotes.
+fn inner_json(bytes: &[u8]) -> String {
+    let mut text = json(bytes);
+    text.pop();
+    text.split_off(1)
+}

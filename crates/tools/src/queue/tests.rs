@@ -1,0 +1,250 @@
+//! Both commands on a queue that was written for the purpose.
+
+use super::*;
+use clap::Parser;
+use postfix::queue_file::{
+    Counts, EXTRACTED_RECORD, FRONT_BYTES, Late, Parts, Streamed, classic, encode_pointer,
+};
+use postfix::record::{RecordType, encode};
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// What a command prints, and whether it found everything readable.
+fn output(root: &Path, arguments: &[&str]) -> (String, bool) {
+    let (command, rest) = arguments.split_first().unwrap();
+    let root = root.to_str().unwrap();
+    let line = [&["queue", command, "-d", root], rest].concat();
+    let mut out = Vec::new();
+    let complete = match Cli::try_parse_from(line).unwrap().args.command {
+        Command::List(args) => list::run(&args, &mut out),
+        Command::Show(args) => show::run(&args, &mut out),
+    };
+    (String::from_utf8(out).unwrap(), complete.unwrap())
+}
+
+fn records(list: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (kind, data) in list {
+        encode(&mut out, RecordType(*kind), data);
+    }
+    out
+}
+
+/// The same message in both layouts, and a damaged one.
+struct Spool {
+    root: tempfile::TempDir,
+}
+
+impl Spool {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for queue in directory::Queue::ALL {
+            fs::create_dir(root.path().join(queue.name())).unwrap();
+        }
+        let spool = Self { root };
+        let envelope = records(&[
+            (b'T', b"1795386300 145704"),
+            (b'A', b"create_time=1795386300"),
+            (b'S', b"alice\x1b[2J@sender.example"),
+            (b'A', b"client_name=localhost"),
+            (b'W', b"     1795401492"),
+        ]);
+        let recipients = records(&[
+            (b'A', b"dsn_orig_rcpt=rfc822;bob@rcpt.example"),
+            (b'O', b"bob@rcpt.example"),
+            (b'R', b"bob@rcpt.example"),
+            (b'D', b"carol@rcpt.example"),
+        ]);
+        let received = records(&[(b'N', b"Received: from localhost"), (b'N', b"\tid 7B3099AA1F6")]);
+        let mut content = records(&[(b'N', b"Subject: hi")]);
+        let slot = content.len() as u64;
+        encode_pointer(&mut content, 0);
+        content.extend(records(&[
+            (b'N', b""),
+            (b'L', b"a \xc3"),
+            (b'N', b"\xa9\xff"),
+            (b'L', b"no newline"),
+        ]));
+        let from = records(&[(b'N', b"From: alice@sender.example")]);
+        let counts = Counts { recipients: 1, ..Counts::default() };
+        let mut file = Vec::new();
+        let parts = Parts {
+            envelope: &envelope,
+            recipients: &recipients,
+            received: &received,
+            content: &content,
+            from: Some((slot, &from)),
+            extracted: &[],
+            counts,
+        };
+        classic(&parts, &mut file).unwrap();
+        spool.put("deferred/7/7B3099AA1F6", &file, 0o700);
+        spool.put("corrupt/BAD001", &file[..file.len() - 2], 0o400);
+        spool.put("incoming/UNFINISHED", &file, 0o600);
+
+        let streamed = spool.put("incoming/AAAAA1", b"", 0o700);
+        let layout = Streamed {
+            front_bytes: FRONT_BYTES,
+            content_bytes: content.len() as u64,
+            recipients_bytes: recipients.len() as u64,
+        };
+        streamed.write_all_at(&content, FRONT_BYTES).unwrap();
+        streamed.write_all_at(&EXTRACTED_RECORD, layout.extracted_offset()).unwrap();
+        streamed.write_all_at(&recipients, layout.extracted_offset() + 2).unwrap();
+        let later = String::from_utf8_lossy(&envelope).replace("1795386300 145704", "1795386301 145704");
+        let late = Late {
+            envelope: later.as_bytes(),
+            received: &received,
+            from: parts.from,
+            extracted: &[],
+            counts,
+        };
+        for write in layout.finish(&late).unwrap() {
+            streamed.write_all_at(&write.bytes, write.offset).unwrap();
+        }
+        spool
+    }
+
+    fn put(&self, path: &str, bytes: &[u8], mode: u32) -> fs::File {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .read(true)
+            .open(&path)
+            .unwrap_or_else(|_| fs::File::open(&path).unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.root.path()
+    }
+}
+
+#[test]
+fn list_shows_the_oldest_first_and_what_is_damaged() {
+    let spool = Spool::new();
+    let (text, complete) = output(spool.path(), &["list"]);
+    assert!(complete);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert!(lines[0].starts_with("QUEUE     ID"), "{text}");
+    assert!(lines[1].starts_with("deferred  7B3099AA1F6") && !lines[1].contains("damaged"), "{text}");
+    assert!(lines[2].starts_with("corrupt   BAD001"), "{text}");
+    assert!(lines[2].ends_with("(damaged: missing end record)"), "{text}");
+    assert!(lines[3].starts_with("incoming  AAAAA1"), "{text}");
+    assert!(lines[3].ends_with("       1  <alice\\x1b[2J@sender.example> → <bob@rcpt.example>"), "{text}");
+    assert!(lines[4].starts_with("3 messages, 3 recipients left, "), "{text}");
+    let (text, _) = output(spool.path(), &["list", "--queue", "hold,active"]);
+    assert_eq!(text, format!("no messages in {}\n", spool.path().display()));
+}
+
+#[test]
+fn list_speaks_the_json_of_postqueue() {
+    let spool = Spool::new();
+    let (text, _) = output(spool.path(), &["list", "--json", "--queue=incoming"]);
+    let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        message,
+        serde_json::json!({
+            "queue_name": "incoming", "queue_id": "AAAAA1", "arrival_time": 1_795_386_301, "message_size": 107,
+            "forced_expire": false, "sender": "alice\u{1b}[2J@sender.example", "recipients_left": 1,
+            "recipients": [{"address": "bob@rcpt.example"}]
+        })
+    );
+}
+
+#[test]
+fn show_prints_what_postcat_prints() {
+    let spool = Spool::new();
+    let mut out = Vec::new();
+    let (file, path) = directory::open(spool.path(), "7B3099AA1F6").unwrap();
+    let selection = postcat::Selection { envelope: true, headers: true, body: true };
+    let (label, zone) = (path.to_str().unwrap(), jiff::tz::TimeZone::UTC);
+    postcat::Postcat { label, selection, raw: true, zone: &zone, out: &mut out }.print(&file).unwrap();
+    // Made with postcat(1) of Postfix 3.7.11 from this file.
+    let expected = b"*** ENVELOPE RECORDS deferred/7/7B3099AA1F6 ***
+message_size:             107             303               1               0             107               0
+message_arrival_time: Sun Nov 22 22:25:00 2026
+create_time: Sun Nov 22 22:25:00 2026
+sender: alice\x1b[2J@sender.example
+named_attribute: client_name=localhost
+warning_message_time: Mon Nov 23 02:38:12 2026
+named_attribute: dsn_orig_rcpt=rfc822;bob@rcpt.example
+original_recipient: bob@rcpt.example
+recipient: bob@rcpt.example
+done_recipient: carol@rcpt.example
+*** MESSAGE CONTENTS deferred/7/7B3099AA1F6 ***
+Received: from localhost
+\tid 7B3099AA1F6
+Subject: hi
+From: alice@sender.example
+
+a \xc3\xa9\xff
+no newline
+*** HEADER EXTRACTED deferred/7/7B3099AA1F6 ***
+*** MESSAGE FILE END deferred/7/7B3099AA1F6 ***
+";
+    assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(expected));
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn show_selects_and_escapes() {
+    let spool = Spool::new();
+    for id in ["7B3099AA1F6", "AAAAA1"] {
+        let (text, _) = output(spool.path(), &["show", "--headers", id]);
+        assert_eq!(
+            text,
+            "Received: from localhost\n\tid 7B3099AA1F6\nSubject: hi\nFrom: alice@sender.example\n"
+        );
+        let (text, _) = output(spool.path(), &["show", "--envelope", id]);
+        assert!(text.contains("\nsender: alice\\x1b[2J@sender.example\n"), "{text}");
+        assert!(!text.contains("Subject"), "{text}");
+        assert!(text.ends_with("***\n"), "{text}");
+    }
+}
+
+#[test]
+fn show_tells_what_is_missing_and_goes_on() {
+    let spool = Spool::new();
+    let (text, complete) = output(spool.path(), &["show", "--headers", "GONE1", "../x", "BAD001", "AAAAA1"]);
+    assert!(!complete);
+    assert_eq!(text.matches("Subject: hi").count(), 2, "{text}");
+}
+
+#[test]
+fn show_has_json_for_both_layouts() {
+    let spool = Spool::new();
+    let mut messages = Vec::new();
+    for id in ["7B3099AA1F6", "AAAAA1"] {
+        let (text, complete) = output(spool.path(), &["show", "--json", id]);
+        assert!(complete);
+        let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(message["body"], "\na é\u{fffd}\nno newline");
+        assert_eq!(
+            message["headers"],
+            serde_json::json!([
+                "Received: from localhost\n\tid 7B3099AA1F6",
+                "Subject: hi",
+                "From: alice@sender.example"
+            ])
+        );
+        assert_eq!(message["recipients"][0]["dsn_original"], "rfc822;bob@rcpt.example");
+        assert_eq!(message["recipients"][1]["state"], "done");
+        messages.push(message);
+    }
+    assert_eq!(messages[0]["message_size"], messages[1]["message_size"]);
+    let (text, complete) = output(spool.path(), &["show", "--json", "--body", "BAD001"]);
+    assert!(!complete);
+    let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(message["damaged"], "missing end record");
+    assert_eq!(message.get("headers"), None);
+}

@@ -4,6 +4,7 @@ pub mod compatibility;
 pub mod expand;
 pub mod hostname;
 pub mod main_cf;
+pub mod master_cf;
 pub mod notice;
 pub mod own_networks;
 pub mod parameter;

@@ -1,0 +1,200 @@
+//! By which name a client is known: the name of its address, if that name has this address.
+//!
+//! As Postfix does it: the hosts file first, then the DNS; the first name only; forward look-up for the client's own family.
+//! Unlike Postfix, a temporary failure is told apart from a name that does not exist, and a slow name server holds up
+//! nobody but the clients that need it. All files are read when the look-ups are opened, so that it works in a jail.
+
+mod cache;
+mod dns;
+mod hostname;
+mod hosts;
+mod name;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use cache::Cache;
+use dns::{Dns, Timed};
+use hosts::Hosts;
+use name::Answer;
+pub use name::{Name, PeerName};
+use postfix::notice::Notice;
+
+/// Where the answers come from, and the bounds of the search.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The hosts file; a missing one is an empty one.
+    pub hosts: PathBuf,
+    /// The resolver's configuration; if there is none, the name server is on this machine. Of its options, `ndots`, `timeout`,
+    /// `attempts` and `edns0` are respected.
+    pub resolv_conf: PathBuf,
+    /// The port of the name servers; 53 but for tests.
+    pub name_server_port: u16,
+    /// Whether the server speaks IPv4: then an IPv4-mapped IPv6 address is treated as the IPv4 address that it is.
+    pub ipv4: bool,
+    /// The longest time that one look-up takes; after that the name is [`Name::Unresolved`].
+    pub deadline: Duration,
+    /// How many clients are remembered, those that are being looked up included. Each takes a few hundred bytes.
+    pub cache_entries_max: usize,
+    /// The longest time for which a verified name is remembered; the DNS may say less, the hosts file does not say.
+    pub verified_ttl_max: Duration,
+    /// The longest time for which it is remembered that there is no name; also the time if the DNS does not say.
+    pub unknown_ttl_max: Duration,
+    /// The time for which a failure is remembered: short, but a dead name server must not delay each connection of a
+    /// busy client.
+    pub unresolved_ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hosts: "/etc/hosts".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            name_server_port: 53,
+            ipv4: true,
+            deadline: Duration::from_secs(20),
+            cache_entries_max: 10_000,
+            verified_ttl_max: Duration::from_secs(3600),
+            unknown_ttl_max: Duration::from_secs(300),
+            unresolved_ttl: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why no names can be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file that is there cannot be read.
+    #[error("cannot read {path}: {source}: make it readable, or remove it", path = path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The resolver library refuses the configuration.
+    #[error("cannot set up DNS look-ups from {path}: {reason}", path = path.display())]
+    Resolver {
+        /// The configuration.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Looks up the names of clients, and remembers them.
+pub struct PeerNames {
+    options: Options,
+    hosts: Hosts,
+    dns: Dns,
+    cache: Mutex<Cache<IpAddr, Arc<OnceCell<Remembered>>>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    name: PeerName,
+    until: Instant,
+}
+
+impl PeerNames {
+    /// Reads hosts file and resolver configuration, now and never again. The notices are for the log.
+    ///
+    /// # Errors
+    /// When a file is there but cannot be read, or the resolver cannot be set up.
+    pub fn open(options: Options) -> Result<(Self, Vec<Notice>), OpenError> {
+        let mut notices = Vec::new();
+        let hosts = Hosts::parse(&read_if_there(&options.hosts)?.unwrap_or_default());
+        let resolv_conf = read_if_there(&options.resolv_conf)?;
+        if !dns::names_a_server(resolv_conf.as_deref()) {
+            let path = options.resolv_conf.display();
+            notices.push(Notice::info(format!("{path} names no name server: asking the one at 127.0.0.1")));
+        }
+        let dns = Dns::new(resolv_conf.as_deref(), options.name_server_port)
+            .map_err(|reason| OpenError::Resolver { path: options.resolv_conf.clone(), reason })?;
+        let cache = Mutex::new(Cache::new(options.cache_entries_max));
+        Ok((Self { options, hosts, dns, cache }, notices))
+    }
+
+    /// The address by which a client is known: IPv4 for an IPv4-mapped IPv6 address, if the server speaks IPv4.
+    #[must_use]
+    pub fn canonical_address(&self, address: IpAddr) -> IpAddr {
+        if self.options.ipv4 { address.to_canonical() } else { address }
+    }
+
+    /// The name of the client at `address`, from memory or after asking. Needs a tokio runtime with I/O and time. It ends within
+    /// the deadline and a second, and can be dropped at any time. Simultaneous look-ups of one address share the question.
+    pub async fn lookup(&self, address: IpAddr) -> PeerName {
+        let address = self.canonical_address(address);
+        let now = Instant::now();
+        let cell = {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let keep =
+                |cell: &Arc<OnceCell<Remembered>>| cell.get().is_none_or(|remembered| remembered.until > now);
+            cache.get_or_insert(address, keep, Arc::default)
+        };
+        // Whoever asks first can go away, and the next one asks anew: so each needs a bound of its own.
+        let patience = self.options.deadline.saturating_add(Duration::from_secs(1));
+        match timeout(patience, cell.get_or_init(|| self.ask_within_deadline(address))).await {
+            Ok(remembered) => remembered.name.clone(),
+            Err(_) => PeerName::silent(Name::Unresolved),
+        }
+    }
+
+    async fn ask_within_deadline(&self, address: IpAddr) -> Remembered {
+        let (name, ttl) = timeout(self.options.deadline, self.ask(address))
+            .await
+            .unwrap_or_else(|_| (PeerName::silent(Name::Unresolved), None));
+        let ttl = match name.name {
+            Name::Verified(_) => {
+                ttl.map_or(self.options.verified_ttl_max, |ttl| ttl.min(self.options.verified_ttl_max))
+            }
+            Name::Unknown => {
+                ttl.map_or(self.options.unknown_ttl_max, |ttl| ttl.min(self.options.unknown_ttl_max))
+            }
+            Name::Unresolved => self.options.unresolved_ttl,
+        };
+        let now = Instant::now();
+        Remembered { name, until: now.checked_add(ttl).unwrap_or(now) }
+    }
+
+    /// Both questions, each to the hosts file first.
+    async fn ask(&self, address: IpAddr) -> (PeerName, Option<Duration>) {
+        let Timed { answer, ttl: name_ttl } = match self.hosts.name(address) {
+            Some(name) => Timed { answer: Answer::Found(Some(name.to_vec())), ttl: None },
+            None => self.dns.name(address).await,
+        };
+        let host = match name::claimed(answer) {
+            Ok(host) => host,
+            Err(outcome) => return (outcome, name_ttl),
+        };
+        let Timed { answer, ttl } = match self.hosts.addresses(&host, address) {
+            addresses if addresses.is_empty() => self.dns.addresses(&host, address).await,
+            addresses => Timed { answer: Answer::Found(addresses), ttl: None },
+        };
+        let ttl = match (name_ttl, ttl) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        (name::verified(host, address, &answer), ttl)
+    }
+}
+
+impl std::fmt::Debug for PeerNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerNames").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn read_if_there(path: &PathBuf) -> Result<Option<Vec<u8>>, OpenError> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Read { path: path.clone(), source }),
+    }
+}

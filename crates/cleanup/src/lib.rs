@@ -11,12 +11,14 @@
 //! sender, recipients ─ address (rewrite) ─ envelope (duplicates) ─────────────────────── envelope records
 //! ```
 //!
-//! [`Message`] is the only door; the modules behind it know nothing of each other's state. Where optional features
-//! come in: an address that has been rewritten and may be mapped passes through `envelope::clean` (envelope) or
-//! `header::rewrite_addresses` (header); a header that may be checked passes `message::Message::header_complete`, a
-//! body record `message::Message::body_record`.
+//! [`Message`] is the only door; the modules behind it know nothing of each other's state. Where optional features come
+//! in: an address that has been rewritten and may be mapped leaves `Envelope::clean` (envelope) or
+//! `header::rewrite_addresses` (header); a recipient that may be aliased passes `Envelope::write_recipient`, an automatic
+//! one `Envelope::add_automatic_recipient`; a record, a header and a body record that may be checked pass
+//! `Output::record`, `Output::header` and `Output::body`.
 
 mod address;
+mod content;
 mod envelope;
 mod generated;
 mod header;

@@ -3,25 +3,23 @@
 use std::sync::Arc;
 
 use postfix::notice::Notice;
-use postfix::record::{RecordType, encode, encoded_len};
+use postfix::queue_file::{
+    CONTENT_RECORD, Counts, END_RECORD, EXTRACTED_RECORD, POINTER_RECORD_BYTES, Parts, SIZE_RECORD_BYTES,
+};
+use postfix::record::{RecordType, encode};
 
+use crate::content::{Content, Output};
 use crate::envelope::Envelope;
 use crate::generated;
-use crate::header::{self, Addresses, Known, Seen, name_len};
+use crate::header;
 use crate::incoming::Lines;
-use crate::mime::{Parser, Receiver, Section};
+use crate::mime::Parser;
 use crate::options::{Arrival, Options, Origin};
-use crate::printable::printable;
 use crate::refusal::Refusal;
 
-/// Bytes of the size record that a queue file begins with.
-const SIZE_RECORD_LEN: u64 = encoded_len(95) as u64;
-/// Bytes of the records `M`, `X` and `E`, which have no data.
-const MARKER_LEN: u64 = encoded_len(0) as u64;
-/// Columns of a pointer or of a time in a queue file.
-const NUMBER_LEN: usize = 15;
-/// Bytes of the record that keeps the place of a From: header.
-const SLOT_LEN: u64 = encoded_len(NUMBER_LEN) as u64;
+/// Bytes of a queue file that belong to the layout, not to the message.
+const LAYOUT_BYTES: u64 =
+    (SIZE_RECORD_BYTES + CONTENT_RECORD.len() + EXTRACTED_RECORD.len() + END_RECORD.len()) as u64;
 
 /// One message that is being received: content, then sender, then recipients, then [`Message::finish`].
 ///
@@ -60,12 +58,25 @@ pub struct Finished {
     pub from: Option<(u64, Vec<u8>)>,
     /// Behind the record `X`: attributes, automatic recipients.
     pub extracted: Vec<u8>,
-    /// `R` records, duplicates not counted, automatic recipients counted.
-    pub recipient_count: u64,
-    /// Flags for the queue manager in the size record; mail received by QMQP never has any.
-    pub qmgr_flags: u32,
-    /// Send options in the size record: 1 SMTPUTF8 requested, 2 8-bit header, 4 UTF-8 sender.
-    pub send_options: u32,
+    /// Numbers for the size record.
+    pub counts: Counts,
+}
+
+impl Finished {
+    /// The parts of the queue file, with the records that were written on the way: those of the recipients and those of
+    /// the content.
+    #[must_use]
+    pub fn parts<'a>(&'a self, recipients: &'a [u8], content: &'a [u8]) -> Parts<'a> {
+        Parts {
+            envelope: &self.envelope,
+            recipients,
+            received: &self.received,
+            content,
+            from: self.from.as_ref().map(|(offset, records)| (*offset, records.as_slice())),
+            extracted: &self.extracted,
+            counts: self.counts,
+        }
+    }
 }
 
 impl Message {
@@ -142,13 +153,13 @@ impl Message {
         let from = self.content.slot.map(|offset| (offset, self.from()));
         let envelope = self.envelope_records();
         let extracted = self.extracted();
-        let slot = from.as_ref().map_or(0, |_| SLOT_LEN);
+        let slot = from.as_ref().map_or(0, |_| POINTER_RECORD_BYTES as u64);
         let from_len = from.as_ref().map_or(0, |(_, records)| records.len() as u64);
         let mut bytes = self.content.bytes.saturating_sub(slot).saturating_add(self.envelope.recipient_bytes);
         for len in [envelope.len() as u64, received.len() as u64, from_len, extracted.len() as u64] {
             bytes = bytes.saturating_add(len);
         }
-        bytes = bytes.saturating_add(SIZE_RECORD_LEN).saturating_add(3 * MARKER_LEN);
+        bytes = bytes.saturating_add(LAYOUT_BYTES);
 
         let queue_id = &self.content.arrival.queue_id;
         let mut notices = std::mem::take(&mut self.envelope.notices);
@@ -169,9 +180,11 @@ impl Message {
                     received,
                     from,
                     extracted,
-                    recipient_count: self.envelope.written_count,
-                    qmgr_flags: 0,
-                    send_options: self.send_options(),
+                    counts: Counts {
+                        recipients: self.envelope.written_count,
+                        qmgr_flags: 0,
+                        send_options: self.send_options(),
+                    },
                 })
             },
             Err,
@@ -249,7 +262,7 @@ impl Message {
         }
         if options.delay_warning_time_seconds > 0 && !envelope.sender.is_empty() {
             let time = seconds.saturating_add(options.delay_warning_time_seconds);
-            record(RecordType::WARNING_TIME, format!("{time:NUMBER_LEN$}").as_bytes());
+            record(RecordType::WARNING_TIME, format!("{time:15}").as_bytes());
         }
         records
     }
@@ -273,224 +286,5 @@ impl Message {
         u32::from(requested)
             | if content.has_8bit_header { 2 } else { 0 }
             | if envelope.sender_is_utf8 { 4 } else { 0 }
-    }
-}
-
-/// What is known from the content.
-#[derive(Debug)]
-struct Content {
-    options: Arc<Options>,
-    arrival: Arrival,
-    /// Received: headers anywhere, ours included.
-    hop_count: u32,
-    hops_exceeded: bool,
-    seen: Seen,
-    is_resent: bool,
-    encoding_is_8bit: bool,
-    has_8bit_header: bool,
-    /// Bytes of content records so far.
-    bytes: u64,
-    /// Where the place of the From: header is.
-    slot: Option<u64>,
-    notices: Vec<Notice>,
-    /// A record without stray CR and LF.
-    cleaned: Vec<u8>,
-}
-
-impl Content {
-    fn new(options: Arc<Options>, arrival: Arrival) -> Self {
-        Self {
-            hop_count: 1,
-            hops_exceeded: options.hopcount_limit <= 1,
-            options,
-            arrival,
-            seen: Seen::NONE,
-            is_resent: false,
-            encoding_is_8bit: false,
-            has_8bit_header: false,
-            bytes: 0,
-            slot: None,
-            notices: Vec::new(),
-            cleaned: Vec::new(),
-        }
-    }
-
-    const fn prefix(&self) -> &'static str {
-        if self.is_resent { "Resent-" } else { "" }
-    }
-
-    fn is_dropped(&self, name: &[u8]) -> bool {
-        self.options.message_drop_headers.iter().any(|dropped| dropped.as_bytes().eq_ignore_ascii_case(name))
-    }
-
-    fn write_header(&mut self, header: &[u8], out: &mut Vec<u8>) {
-        self.has_8bit_header |= self.options.smtputf8_enable && !header.is_ascii();
-        header::write(header, self.options.header_size_limit, self.options.line_length_limit, out);
-    }
-
-    fn log_id(&mut self, prefix: &str, value: &[u8]) {
-        let value = printable(value, self.options.smtputf8_enable);
-        let queue_id = &self.arrival.queue_id;
-        self.notices.push(Notice::info(format!("{queue_id}: {prefix}message-id={value}")));
-    }
-
-    /// A header of the message itself that means something: `true` if it is to be written.
-    fn note_primary(&mut self, known: &Known, header: &mut Vec<u8>) -> bool {
-        let name_len = known.name.len();
-        self.seen.add(known.seen);
-        let value = value_of(header, name_len);
-        match known.name {
-            "message-id" => self.log_id("", value),
-            "resent-message-id" => self.log_id("resent-", value),
-            "received" => self.hops_exceeded |= self.hop_count >= self.options.hopcount_limit,
-            _ => {}
-        }
-        if self.hops_exceeded {
-            return false;
-        }
-        self.is_resent |= known.resent;
-        if known.addresses != Addresses::None {
-            let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
-            if let Some(value) = header::rewrite_addresses(&self.options, value, &mut self.notices) {
-                header.truncate(name_len);
-                header.extend_from_slice(b": ");
-                header.extend_from_slice(&value);
-                header::fold(header);
-            }
-        }
-        true
-    }
-}
-
-/// What stands behind the colon and white space.
-fn value_of(header: &[u8], name_len: usize) -> &[u8] {
-    let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
-    let blanks = value.iter().take_while(|&&byte| byte.is_ascii_whitespace() || byte == 0x0b).count();
-    value.get(blanks..).unwrap_or_default()
-}
-
-/// Content on its way to the caller.
-struct Output<'a> {
-    content: &'a mut Content,
-    out: &'a mut Vec<u8>,
-    /// Length of `out` up to which `content.bytes` counts.
-    counted: usize,
-}
-
-impl<'a> Output<'a> {
-    const fn new(content: &'a mut Content, out: &'a mut Vec<u8>) -> Self {
-        let counted = out.len();
-        Self { content, out, counted }
-    }
-
-    /// Takes a record as it came. Checks that look at each record before it is taken apart come here.
-    #[inline]
-    fn record(&mut self, parser: &mut Parser, kind: RecordType, data: &[u8]) {
-        if self.content.hops_exceeded {
-            return;
-        }
-        if self.content.options.replace_stray_cr_lf && memchr::memchr2(b'\r', b'\n', data).is_some() {
-            let mut cleaned = std::mem::take(&mut self.content.cleaned);
-            cleaned.clear();
-            cleaned.extend(data.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
-            parser.record(kind, &cleaned, self);
-            self.content.cleaned = cleaned;
-        } else {
-            parser.record(kind, data, self);
-        }
-    }
-
-    /// Brings the count of content bytes up to date.
-    const fn count(&mut self) {
-        self.content.bytes = self.content.bytes.saturating_add(self.out.len().abs_diff(self.counted) as u64);
-        self.counted = self.out.len();
-    }
-
-    /// Adds what a message must have. A missing From: is the sender, who is not known yet: its place is kept.
-    fn add_missing_headers(&mut self) {
-        let (message_id, date, from) = if self.content.is_resent {
-            (Seen::RESENT_MESSAGE_ID, Seen::RESENT_DATE, Seen::RESENT_FROM)
-        } else {
-            (Seen::MESSAGE_ID, Seen::DATE, Seen::FROM)
-        };
-        let Self { content, out, .. } = self;
-        let prefix = content.prefix();
-        if !content.seen.has(message_id) {
-            let id = generated::message_id(&content.options, &content.arrival);
-            let header = format!("{prefix}Message-Id: {id}");
-            header::write_line(header.as_bytes(), content.options.line_length_limit, out);
-            content.log_id(if content.is_resent { "resent-" } else { "" }, id.as_bytes());
-            content.seen.add(message_id);
-        }
-        if !content.seen.has(Seen::MESSAGE_ID) {
-            content.log_id("", b"<>");
-        }
-        if !content.seen.has(date) {
-            let header = format!("{prefix}Date: {}", content.arrival.date);
-            header::write_line(header.as_bytes(), content.options.line_length_limit, out);
-        }
-        if !content.seen.has(from) {
-            self.count();
-            self.content.slot = Some(self.content.bytes);
-            encode(self.out, RecordType::POINTER, format!("{:NUMBER_LEN$}", 0).as_bytes());
-        }
-        self.add_undisclosed_recipients_header();
-    }
-
-    fn add_undisclosed_recipients_header(&mut self) {
-        let Self { content, out, .. } = self;
-        let text = &content.options.undisclosed_recipients_header;
-        if content.seen.has(Seen::VISIBLE_RECIPIENT) || text.is_empty() {
-            return;
-        }
-        if name_len(text.as_bytes()).is_some() {
-            header::write_line(text.as_bytes(), content.options.line_length_limit, out);
-        } else {
-            content.notices.push(Notice::warning(format!(
-                "bad undisclosed_recipients_header header text \"{text}\" -- need \"headername: headervalue\""
-            )));
-        }
-    }
-}
-impl Receiver for Output<'_> {
-    /// Header checks come here: the header is complete and normalised, and nothing is dropped yet.
-    fn header(&mut self, section: Section, header: &mut Vec<u8>) {
-        let name_len = name_len(header).unwrap_or_default();
-        let name = header.get(..name_len).unwrap_or_default();
-        let known = Known::find(name);
-        let is_primary = section == Section::Primary && !known.is_some_and(|known| known.mime);
-        let is_dropped = is_primary && self.content.is_dropped(name);
-        if let Some(known) = known {
-            match known.name {
-                "received" => self.content.hop_count = self.content.hop_count.saturating_add(1),
-                "content-transfer-encoding" if self.content.options.detect_8bit_encoding_header => {
-                    let value = value_of(header, name_len);
-                    self.content.encoding_is_8bit |=
-                        value.eq_ignore_ascii_case(b"8bit") || value.eq_ignore_ascii_case(b"binary");
-                }
-                _ => {}
-            }
-            if is_primary && !self.content.note_primary(known, header) {
-                return;
-            }
-        }
-        if !is_dropped {
-            self.content.write_header(header, self.out);
-        }
-    }
-
-    fn end_of_primary(&mut self) {
-        if self.content.hops_exceeded {
-            return;
-        }
-        self.add_missing_headers();
-    }
-
-    /// Body checks come here.
-    #[inline]
-    fn body(&mut self, kind: RecordType, data: &[u8]) {
-        if !self.content.hops_exceeded {
-            encode(self.out, kind, data);
-        }
     }
 }

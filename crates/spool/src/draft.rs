@@ -10,6 +10,7 @@ use postfix::queue_id::QueueId;
 use crate::disk::{Disk, Status, Timestamp};
 use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
 use crate::spool::{CommitWay, Shared};
+use crate::stale::DRAFT_MARK;
 
 /// The permissions of a finished queue file. The owner's execute bit is what Postfix's queue manager looks for; any
 /// bit for group or others means something else to it.
@@ -157,7 +158,7 @@ impl<D: Disk> OpenFile<D> {
         if let Some(file) = self.file.take()
             && let Err(error) = self.shared.disk.close(file)
         {
-            self.remove();
+            self.remove(None);
             return Err(disk(Step::Close, &self.path)(error));
         }
         Ok(())
@@ -170,7 +171,8 @@ impl<D: Disk> OpenFile<D> {
         }
     }
 
-    fn remove(&self) {
+    /// Takes the name away; `file` is the file if it is still open.
+    fn remove(&self, file: Option<&D::File>) {
         match self.shared.disk.unlink(&self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -182,6 +184,8 @@ impl<D: Disk> OpenFile<D> {
                 )));
             }
             Err(error) => {
+                // It may have its final permissions already. Failing again would be no news.
+                let _ = file.map(|file| self.shared.disk.set_mode(file, DRAFT_MARK | 0o600));
                 let words = match kind_of(&error) {
                     ErrorKind::ReadOnly => "it stays until the file system can be written again",
                     _ => "remove it by hand",
@@ -199,7 +203,7 @@ impl<D: Disk> Drop for OpenFile<D> {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
             // The name goes first: closing gives up the lock, and nobody must find it unlocked.
-            self.remove();
+            self.remove(Some(&file));
             drop(file);
         }
     }

@@ -6,6 +6,7 @@ mod disk;
 mod draft;
 mod error;
 pub mod queue;
+pub mod simulated;
 mod spool;
 mod stale;
 mod unix;

@@ -1,0 +1,653 @@
+//! A disk in memory that fails and loses power on command, for tests of this crate and of its users.
+//!
+//! Every call of [`Disk`] has a number, counted from 0. A test runs its work once, counts the calls, then runs it again
+//! with a failure or a power cut at each. Bytes and names that were not synced are kept apart, since they get lost
+//! apart. Whatever is left to chance follows from a seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use crate::disk::{Disk, FileKind, Status, Timestamp};
+
+/// What a power cut tears is torn at multiples of this.
+pub const BLOCK_BYTES: usize = 512;
+
+/// The simulated disk. Cloning gives another handle to the same one.
+#[derive(Debug, Clone)]
+pub struct Simulated(Arc<Mutex<World>>);
+
+/// What becomes of the names that were not synced when the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// All changes reached the disk.
+    Kept,
+    /// None did.
+    Lost,
+    /// Each did or did not, by the seed.
+    Mixed,
+}
+
+/// What becomes of the bytes that were not synced when the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bytes {
+    /// All reached the disk.
+    Kept,
+    /// None did; the file is as it was synced, or empty.
+    Lost,
+    /// A part from the front did, cut at a block: a file system that writes data before it writes the length (ext4's
+    /// `data=ordered`).
+    Ordered,
+    /// Each block did or did not, by the seed; where none did, the file is zero.
+    Torn,
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    inodes: BTreeMap<u64, Inode>,
+    /// What programs see: path to inode number.
+    names: BTreeMap<String, u64>,
+    /// What is certainly on disk.
+    durable_names: BTreeMap<String, u64>,
+    /// What lies between the two, in order.
+    pending_names: Vec<NameChange>,
+    locks: BTreeMap<u64, u64>,
+    open_handles: BTreeSet<u64>,
+    next_number: u64,
+    calls: u64,
+    faults: Vec<Fault>,
+    power_cut_at: Option<u64>,
+    sync_lies: bool,
+    has_locks: bool,
+    clock: Timestamp,
+    user: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Inode {
+    kind: FileKind,
+    uid: u32,
+    gid: u32,
+    visible: Image,
+    durable: Image,
+    dirty_blocks: BTreeSet<usize>,
+    /// A sync failed: what was dirty then is taken for written by the system, and never will be.
+    lost_blocks: BTreeSet<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Image {
+    bytes: Vec<u8>,
+    mode: u32,
+    modified: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct NameChange {
+    inode: u64,
+    removed: Option<String>,
+    added: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Fault {
+    calls: RangeInclusive<u64>,
+    errno: i32,
+    is_partial: bool,
+}
+
+/// An open file of a [`Simulated`] disk.
+#[derive(Debug)]
+pub struct SimulatedFile {
+    world: Simulated,
+    handle: u64,
+    inode: u64,
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        let mut world = self.world.lock();
+        world.open_handles.remove(&self.handle);
+        if world.locks.get(&self.inode) == Some(&self.handle) {
+            world.locks.remove(&self.inode);
+        }
+    }
+}
+
+impl Default for Simulated {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Simulated {
+    /// An empty disk of user 1000, whose clock stands at a second in 2026.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(World {
+            inodes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            locks: BTreeMap::new(),
+            open_handles: BTreeSet::new(),
+            next_number: 11,
+            calls: 0,
+            faults: Vec::new(),
+            power_cut_at: None,
+            sync_lies: false,
+            has_locks: true,
+            clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
+            user: 1000,
+        })))
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// How many files are open.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.lock().open_handles.len()
+    }
+
+    /// Makes the calls with these numbers fail with a Linux error number, without effect, or, with `is_partial`, after
+    /// half of a write.
+    pub fn fail(&self, calls: RangeInclusive<u64>, errno: i32, is_partial: bool) {
+        self.lock().faults.push(Fault { calls, errno, is_partial });
+    }
+
+    /// From the call with this number on nothing has an effect, and everything fails.
+    pub fn cut_power_at(&self, call: u64) {
+        self.lock().power_cut_at = Some(call);
+    }
+
+    /// Makes sync say yes and do nothing. A test that still passes then does not test durability.
+    pub fn make_sync_lie(&self) {
+        self.lock().sync_lies = true;
+    }
+
+    /// Takes locks away, as some network file systems do.
+    pub fn remove_locks(&self) {
+        self.lock().has_locks = false;
+    }
+
+    /// Sets the clock of the file system, which stamps files.
+    pub fn set_clock(&self, clock: Timestamp) {
+        self.lock().clock = clock;
+    }
+
+    /// Changes the user whose files the new ones will be.
+    pub fn set_user(&self, user: u32) {
+        self.lock().user = user;
+    }
+
+    /// The same disk as the next process finds it after this one was killed: everything written is there, locks and
+    /// descriptors are gone.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        let mut world = self.lock().clone();
+        world.calm();
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    /// The same disk as the machine finds it after a power cut.
+    #[must_use]
+    pub fn after_power_cut(&self, names: Names, bytes: Bytes, seed: u64) -> Self {
+        let mut world = self.lock().clone();
+        let mut chance = Chance(seed);
+        let mut stopped = BTreeSet::new();
+        for change in std::mem::take(&mut world.pending_names) {
+            let is_kept = match names {
+                Names::Kept => true,
+                Names::Lost => false,
+                Names::Mixed => chance.coin(),
+            };
+            // What happens to one file reaches the disk in order: once a change is lost, so are the later ones.
+            let parent = change.added.as_deref().and_then(|path| path.rsplit_once('/'));
+            let has_parent = parent.is_none_or(|(parent, _)| world.durable_names.contains_key(parent));
+            if is_kept && has_parent && !stopped.contains(&change.inode) {
+                change.apply(&mut world.durable_names);
+            } else {
+                stopped.insert(change.inode);
+            }
+        }
+        world.names = world.durable_names.clone();
+        for (number, inode) in &mut world.inodes {
+            inode.lose_power(bytes, !stopped.contains(number), &mut chance);
+        }
+        world.calm();
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    /// The bytes of a file, without counting as a call.
+    #[must_use]
+    pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        let world = self.lock();
+        let inode = world.inodes.get(world.names.get(path)?)?;
+        Some(inode.visible.bytes.clone())
+    }
+
+    /// The permission bits of a file, without counting as a call.
+    #[must_use]
+    pub fn mode(&self, path: &str) -> Option<u32> {
+        let world = self.lock();
+        let inode = world.inodes.get(world.names.get(path)?)?;
+        Some(inode.visible.mode)
+    }
+
+    /// The paths of all regular files, in order, without counting as a call.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let world = self.lock();
+        let is_file = |inode: &u64| world.inodes.get(inode).is_some_and(|i| i.kind == FileKind::Regular);
+        world.names.iter().filter(|(_, inode)| is_file(inode)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Puts a file there as another program would, synced, without counting as a call.
+    pub fn put(&self, path: &str, mode: u32, bytes: &[u8]) {
+        let mut world = self.lock();
+        let number = world.add(path, FileKind::Regular, mode);
+        if let Some(inode) = world.inodes.get_mut(&number) {
+            inode.visible.bytes = bytes.to_vec();
+            inode.durable = inode.visible.clone();
+        }
+        world.sync_names(number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call: counts it and lets it fail if it is its turn.
+    fn call(&self) -> io::Result<MutexGuard<'_, World>> {
+        let mut world = self.lock();
+        match world.begin_call() {
+            None => Ok(world),
+            Some(fault) => Err(io::Error::from_raw_os_error(fault.errno)),
+        }
+    }
+
+    fn open_handle(&self, world: &mut World, inode: u64) -> SimulatedFile {
+        let handle = world.number();
+        world.open_handles.insert(handle);
+        SimulatedFile { world: self.clone(), handle, inode }
+    }
+}
+
+impl World {
+    fn begin_call(&mut self) -> Option<Fault> {
+        let number = self.calls;
+        self.calls += 1;
+        if self.power_cut_at.is_some_and(|cut| number >= cut) {
+            return Some(Fault { calls: 0..=0, errno: Errno::IO.raw_os_error(), is_partial: false });
+        }
+        self.faults.iter().find(|fault| fault.calls.contains(&number)).cloned()
+    }
+
+    fn calm(&mut self) {
+        self.locks.clear();
+        self.open_handles.clear();
+        self.calls = 0;
+        self.faults.clear();
+        self.power_cut_at = None;
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn inode(&mut self, number: u64) -> io::Result<&mut Inode> {
+        self.inodes.get_mut(&number).ok_or_else(|| Errno::BADF.into())
+    }
+
+    fn lookup(&self, path: &str) -> io::Result<u64> {
+        self.names.get(path).copied().ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// The directory that a path is in must exist.
+    fn check_parent(&self, path: &str) -> io::Result<()> {
+        match path.rsplit_once('/') {
+            None => Ok(()),
+            Some((parent, _)) => match self.inodes.get(&self.lookup(parent)?) {
+                Some(inode) if inode.kind == FileKind::Directory => Ok(()),
+                _ => Err(Errno::NOTDIR.into()),
+            },
+        }
+    }
+
+    fn add(&mut self, path: &str, kind: FileKind, mode: u32) -> u64 {
+        let number = self.number();
+        let image = Image { bytes: Vec::new(), mode, modified: self.clock };
+        let inode = Inode {
+            kind,
+            uid: self.user,
+            gid: self.user,
+            visible: image.clone(),
+            durable: image,
+            dirty_blocks: BTreeSet::new(),
+            lost_blocks: BTreeSet::new(),
+        };
+        self.inodes.insert(number, inode);
+        self.change(NameChange { inode: number, removed: None, added: Some(path.to_owned()) });
+        number
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.pending_names.push(change);
+    }
+
+    /// Makes the names of a file durable, and those of the directories above it.
+    fn sync_names(&mut self, number: u64) {
+        let mut wanted = BTreeSet::from([number]);
+        for (path, inode) in &self.names {
+            if *inode == number {
+                let above = path.match_indices('/').filter_map(|(at, _)| self.names.get(path.get(..at)?));
+                wanted.extend(above);
+            }
+        }
+        let changes = std::mem::take(&mut self.pending_names);
+        let (synced, pending) = changes.into_iter().partition(|change| wanted.contains(&change.inode));
+        self.pending_names = pending;
+        for change in Vec::into_iter(synced) {
+            change.apply(&mut self.durable_names);
+        }
+    }
+
+    fn status(&self, number: u64) -> io::Result<Status> {
+        let inode = self.inodes.get(&number).ok_or(Errno::BADF)?;
+        Ok(Status {
+            kind: inode.kind,
+            mode: inode.visible.mode,
+            inode: number,
+            device: 1,
+            links: self.names.values().filter(|inode| **inode == number).count() as u64,
+            size_bytes: inode.visible.bytes.len() as u64,
+            modified: inode.visible.modified,
+            uid: inode.uid,
+            gid: inode.gid,
+        })
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        if let Some(removed) = &self.removed {
+            names.remove(removed);
+        }
+        if let Some(added) = &self.added {
+            names.insert(added.clone(), self.inode);
+        }
+    }
+}
+
+impl Inode {
+    fn write(&mut self, offset: u64, bytes: &[u8], now: Timestamp) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
+        let end = offset.checked_add(bytes.len()).ok_or(Errno::FBIG)?;
+        if end > self.visible.bytes.len() {
+            self.visible.bytes.resize(end, 0);
+        }
+        if let Some(target) = self.visible.bytes.get_mut(offset..end) {
+            target.copy_from_slice(bytes);
+        }
+        self.visible.modified = now;
+        let blocks = offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
+        self.lost_blocks.retain(|block| !blocks.contains(block));
+        self.dirty_blocks.extend(blocks);
+        Ok(())
+    }
+
+    fn sync(&mut self) {
+        let mut bytes = self.visible.bytes.clone();
+        for block in &self.lost_blocks {
+            copy_block(&self.durable.bytes, &mut bytes, *block);
+        }
+        self.durable = Image { bytes, ..self.visible.clone() };
+        self.dirty_blocks.clear();
+    }
+
+    /// `in_order` says that no earlier change to its names was lost, so that those of its permissions can be there.
+    fn lose_power(&mut self, bytes: Bytes, in_order: bool, chance: &mut Chance) {
+        let synced = std::mem::take(&mut self.durable.bytes);
+        let written = std::mem::take(&mut self.visible.bytes);
+        let survived = match bytes {
+            Bytes::Kept => written,
+            Bytes::Lost => synced,
+            Bytes::Ordered if self.dirty_blocks.is_empty() => synced,
+            Bytes::Ordered => {
+                let blocks = written.len().div_ceil(BLOCK_BYTES);
+                let kept = chance.below(blocks as u64 + 1) as usize * BLOCK_BYTES;
+                let mut survived = written;
+                survived.truncate(kept.max(synced.len()));
+                survived
+            }
+            Bytes::Torn => {
+                let mut survived = synced.clone();
+                if chance.coin() {
+                    survived.resize(written.len(), 0);
+                }
+                for block in &self.dirty_blocks {
+                    if chance.coin() {
+                        copy_block(&written, &mut survived, *block);
+                    }
+                }
+                survived
+            }
+        };
+        // Permissions and times travel apart from the bytes.
+        if in_order && (bytes == Bytes::Kept || chance.coin()) {
+            self.durable.mode = self.visible.mode;
+            self.durable.modified = self.visible.modified;
+        }
+        self.durable.bytes = survived;
+        self.visible = self.durable.clone();
+        self.dirty_blocks.clear();
+        self.lost_blocks.clear();
+    }
+}
+
+/// Copies what both have of a block; zero where the source ends.
+fn copy_block(from: &[u8], to: &mut [u8], block: usize) {
+    let start = block * BLOCK_BYTES;
+    let end = to.len().min(start + BLOCK_BYTES);
+    for (at, byte) in to.iter_mut().enumerate().take(end).skip(start) {
+        *byte = from.get(at).copied().unwrap_or(0);
+    }
+}
+
+/// Chance that follows from a seed (splitmix64).
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+}
+
+impl Disk for Simulated {
+    type File = SimulatedFile;
+
+    fn create_new(&self, path: &str, mode: u32) -> io::Result<SimulatedFile> {
+        let mut world = self.call()?;
+        world.check_parent(path)?;
+        if world.names.contains_key(path) {
+            return Err(Errno::EXIST.into());
+        }
+        let inode = world.add(path, FileKind::Regular, mode);
+        Ok(self.open_handle(&mut world, inode))
+    }
+
+    fn open(&self, path: &str) -> io::Result<SimulatedFile> {
+        let mut world = self.call()?;
+        let inode = world.lookup(path)?;
+        Ok(self.open_handle(&mut world, inode))
+    }
+
+    fn try_lock(&self, file: &SimulatedFile) -> io::Result<bool> {
+        let mut world = self.call()?;
+        if !world.has_locks {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(*world.locks.entry(file.inode).or_insert(file.handle) == file.handle)
+    }
+
+    fn is_locked(&self, file: &SimulatedFile) -> io::Result<bool> {
+        let world = self.call()?;
+        if !world.has_locks {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(world.locks.get(&file.inode).is_some_and(|handle| *handle != file.handle))
+    }
+
+    fn write_at(&self, file: &SimulatedFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut world = self.lock();
+        let fault = world.begin_call();
+        let now = world.clock;
+        let inode = world.inode(file.inode)?;
+        match fault {
+            None => inode.write(offset, bytes, now),
+            Some(fault) => {
+                if fault.is_partial {
+                    inode.write(offset, bytes.get(..bytes.len() / 2).unwrap_or_default(), now)?;
+                }
+                Err(io::Error::from_raw_os_error(fault.errno))
+            }
+        }
+    }
+
+    fn read_at(&self, file: &SimulatedFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut world = self.call()?;
+        let bytes = &world.inode(file.inode)?.visible.bytes;
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        Ok(count)
+    }
+
+    fn set_mode(&self, file: &SimulatedFile, mode: u32) -> io::Result<()> {
+        self.call()?.inode(file.inode)?.visible.mode = mode;
+        Ok(())
+    }
+
+    fn set_modified(&self, file: &SimulatedFile, modified: Timestamp) -> io::Result<()> {
+        self.call()?.inode(file.inode)?.visible.modified = modified;
+        Ok(())
+    }
+
+    fn sync(&self, file: &SimulatedFile) -> io::Result<()> {
+        let mut world = self.lock();
+        if let Some(fault) = world.begin_call() {
+            if world.power_cut_at.is_none() {
+                let inode = world.inode(file.inode)?;
+                let dirty = std::mem::take(&mut inode.dirty_blocks);
+                inode.lost_blocks.extend(dirty);
+            }
+            return Err(io::Error::from_raw_os_error(fault.errno));
+        }
+        if !world.sync_lies {
+            world.inode(file.inode)?.sync();
+            world.sync_names(file.inode);
+        }
+        Ok(())
+    }
+
+    fn close(&self, file: SimulatedFile) -> io::Result<()> {
+        let outcome = self.call().map(|_world| ());
+        drop(file);
+        outcome
+    }
+
+    fn file_status(&self, file: &SimulatedFile) -> io::Result<Status> {
+        self.call()?.status(file.inode)
+    }
+
+    fn status(&self, path: &str) -> io::Result<Status> {
+        let world = self.call()?;
+        let inode = world.lookup(path)?;
+        world.status(inode)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.call()?;
+        let inode = world.lookup(from)?;
+        world.check_parent(to)?;
+        if world.names.contains_key(to) {
+            return Err(Errno::EXIST.into());
+        }
+        world.change(NameChange { inode, removed: Some(from.to_owned()), added: Some(to.to_owned()) });
+        Ok(())
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        let mut world = self.call()?;
+        let inode = world.lookup(path)?;
+        world.change(NameChange { inode, removed: Some(path.to_owned()), added: None });
+        Ok(())
+    }
+
+    fn create_directory(&self, path: &str, mode: u32) -> io::Result<()> {
+        let mut world = self.call()?;
+        world.check_parent(path)?;
+        if world.names.contains_key(path) {
+            return Err(Errno::EXIST.into());
+        }
+        world.add(path, FileKind::Directory, mode);
+        Ok(())
+    }
+
+    fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()> {
+        let mut world = self.call()?;
+        let inode = world.lookup(path)?;
+        world.inode(inode)?.visible.mode = mode;
+        Ok(())
+    }
+
+    fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()> {
+        let mut world = self.call()?;
+        let number = world.lookup(path)?;
+        let inode = world.inode(number)?;
+        inode.uid = uid;
+        inode.gid = gid.unwrap_or(inode.gid);
+        Ok(())
+    }
+
+    fn names(&self, directory: &str) -> io::Result<Vec<String>> {
+        let world = self.call()?;
+        world.lookup(directory)?;
+        let prefix = format!("{directory}/");
+        let below = world.names.keys().filter_map(|path| path.strip_prefix(&prefix));
+        Ok(below.filter(|name| !name.contains('/')).map(str::to_owned).collect())
+    }
+
+    fn user(&self) -> u32 {
+        self.lock().user
+    }
+
+    fn describe(&self) -> String {
+        "simulated".to_owned()
+    }
+}

@@ -76,7 +76,7 @@ impl Status {
 /// Paths are relative to the queue directory, with `/` between the parts, and never begin or end with one. No call
 /// follows a symbolic link in the last part of a path. A call that is interrupted by a signal is repeated inside.
 /// Errors are those of the operating system, so that [`io::Error::raw_os_error`] tells what happened.
-pub trait Disk: Send + Sync + 'static {
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// An open file. Dropping it closes it and gives up its lock.
     type File: fmt::Debug + Send + 'static;
 

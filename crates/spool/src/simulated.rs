@@ -69,6 +69,7 @@ struct World {
 #[derive(Debug, Clone)]
 struct Inode {
     kind: FileKind,
+    device: u64,
     uid: u32,
     gid: u32,
     visible: Image,
@@ -181,6 +182,16 @@ impl Simulated {
     /// Sets the clock of the file system, which stamps files.
     pub fn set_clock(&self, clock: Timestamp) {
         self.lock().clock = clock;
+    }
+
+    /// Moves a directory to another file system.
+    pub fn set_device(&self, path: &str, device: u64) {
+        let mut world = self.lock();
+        if let Ok(number) = world.lookup(path)
+            && let Ok(inode) = world.inode(number)
+        {
+            inode.device = device;
+        }
     }
 
     /// Changes the user whose files the new ones will be.
@@ -328,6 +339,7 @@ impl World {
         let image = Image { bytes: Vec::new(), mode, modified: self.clock };
         let inode = Inode {
             kind,
+            device: 1,
             uid: self.user,
             gid: self.user,
             visible: image.clone(),
@@ -368,7 +380,7 @@ impl World {
             kind: inode.kind,
             mode: inode.visible.mode,
             inode: number,
-            device: 1,
+            device: inode.device,
             links: self.names.values().filter(|inode| **inode == number).count() as u64,
             size_bytes: inode.visible.bytes.len() as u64,
             modified: inode.visible.modified,

@@ -1,0 +1,188 @@
+//! The committer threads: every job is answered once, none is lost, and the end waits for all.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+
+use spool::committer::{Clock, Committers, Job, Reason, Written};
+use spool::simulated::Simulated;
+use spool::{Disk, Draft, ErrorKind, Options, Queue, Receipt, Spool, SpoolError, Timestamp, UnixDisk};
+
+/// A clock on which no two readings are the same.
+fn clock() -> Clock {
+    let ticks = AtomicU32::new(0);
+    Arc::new(move || {
+        let tick = ticks.fetch_add(1, Ordering::Relaxed);
+        Timestamp { seconds: 1_795_000_000, microseconds: 0 }.plus_microseconds(tick)
+    })
+}
+
+fn own_queue() -> Options {
+    Options { create_missing: true, ..Options::default() }
+}
+
+fn simulated() -> (Simulated, Spool<Simulated>) {
+    let disk = Simulated::new();
+    let spool = Spool::open(disk.clone(), &own_queue(), Arc::new(|_| ())).unwrap();
+    (disk, spool)
+}
+
+/// Sends what a callback gets.
+fn answer<T: Send + 'static>(to: &Sender<T>) -> Box<dyn FnOnce(T) + Send> {
+    let to = to.clone();
+    Box::new(move |outcome| to.send(outcome).unwrap())
+}
+
+fn create<D: Disk>(committers: &Committers<D>) -> Draft<D> {
+    let (to, from) = mpsc::channel();
+    committers.submit(Job::Create { done: answer(&to) }).unwrap();
+    from.recv().unwrap().unwrap()
+}
+
+type Outcomes = Receiver<Result<Receipt, SpoolError>>;
+
+#[test]
+fn many_sessions_on_few_threads_all_get_their_own_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = UnixDisk::open(directory.path()).unwrap();
+    let spool = Spool::open(disk, &own_queue(), Arc::new(|notice| panic!("{notice:?}"))).unwrap();
+    // A real clock, so that threads meet within a microsecond.
+    let real: Clock = Arc::new(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Timestamp { seconds: now.as_secs(), microseconds: now.subsec_micros() }
+    });
+    let committers = Committers::start(spool.clone(), real, 8, 100).unwrap();
+    let accepted = Mutex::new(BTreeSet::new());
+    std::thread::scope(|scope| {
+        for session in 0..20 {
+            let (committers, accepted) = (&committers, &accepted);
+            scope.spawn(move || {
+                for message in 0..20 {
+                    let text = format!("session {session} message {message}");
+                    let draft = create(committers);
+                    if message % 5 == 4 {
+                        committers.submit(Job::Discard { draft }).unwrap();
+                        continue;
+                    }
+                    let (to, from) = mpsc::channel();
+                    let write =
+                        Job::Write { draft, offset: 0, bytes: text.clone().into(), done: answer(&to) };
+                    committers.submit(write).unwrap();
+                    let Written { draft, bytes, outcome } = from.recv().unwrap();
+                    outcome.unwrap();
+                    let writes = vec![(bytes.len() as u64, b" the end".to_vec())];
+                    let (to, from) = mpsc::channel();
+                    committers.submit(Job::Commit { draft, writes, done: answer(&to) }).unwrap();
+                    let receipt = from.recv().unwrap().unwrap();
+                    accepted.lock().unwrap().insert((receipt.queue_id().to_string(), text + " the end"));
+                }
+            });
+        }
+    });
+    committers.shut_down();
+    let found: BTreeSet<(String, String)> = spool
+        .list(Queue::Incoming)
+        .map(|entry| {
+            let entry = entry.unwrap();
+            assert!(entry.is_ready());
+            let text = fs::read_to_string(directory.path().join(&entry.path)).unwrap();
+            (entry.queue_id.to_string(), text)
+        })
+        .collect();
+    assert_eq!(found.len(), 20 * 16);
+    assert_eq!(found, *accepted.lock().unwrap());
+}
+
+#[test]
+fn shutting_down_does_all_that_was_taken_and_takes_no_more() {
+    let (disk, spool) = simulated();
+    let committers = Committers::start(spool, clock(), 2, 1000).unwrap();
+    let (to, from) = mpsc::channel();
+    for _ in 0..200 {
+        let draft = create(&committers);
+        committers
+            .submit(Job::Commit { draft, writes: vec![(0, b"x".to_vec())], done: answer(&to) })
+            .unwrap();
+    }
+    committers.shut_down();
+    drop(to);
+    let outcomes: Outcomes = from;
+    assert_eq!(outcomes.iter().filter(Result::is_ok).count(), 200);
+    assert_eq!(disk.files().len(), 200);
+    let (to, _from) = mpsc::channel();
+    let refused = committers.submit(Job::Create { done: answer(&to) }).unwrap_err();
+    assert_eq!(refused.reason, Reason::ShuttingDown);
+}
+
+#[test]
+fn the_queue_before_the_threads_has_its_limit() {
+    let (disk, spool) = simulated();
+    let committers = Committers::start(spool, clock(), 1, 3).unwrap();
+    let draft = create(&committers);
+    // The only thread waits in this callback until it is let go.
+    let (let_go, gate) = mpsc::channel::<()>();
+    let (entered, inside) = mpsc::channel();
+    let done = Box::new(move |_draft: Result<Draft<Simulated>, SpoolError>| {
+        entered.send(()).unwrap();
+        gate.recv().unwrap();
+    });
+    committers.submit(Job::Create { done }).unwrap();
+    inside.recv().unwrap();
+    let (to, from) = mpsc::channel();
+    for _ in 0..3 {
+        committers.submit(Job::Create { done: answer(&to) }).unwrap();
+    }
+    assert_eq!(committers.waiting_jobs(), 3);
+    let (commit_to, _) = mpsc::channel();
+    let job = Job::Commit { draft, writes: Vec::new(), done: answer(&commit_to) };
+    let refused = committers.submit(job).unwrap_err();
+    assert_eq!(refused.reason, Reason::Full);
+    assert!(refused.to_string().contains("the disk does not keep up"));
+    // The draft came back with the job, so that its file goes.
+    let files = disk.files().len();
+    drop(refused);
+    assert_eq!(disk.files().len(), files - 1);
+    let_go.send(()).unwrap();
+    assert_eq!(from.iter().take(3).filter(Result::is_ok).count(), 3);
+}
+
+#[test]
+fn a_callback_that_panics_takes_no_thread_along() {
+    let disk = Simulated::new();
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&notices);
+    let notify = Arc::new(move |notice| log.lock().unwrap().push(notice));
+    let spool = Spool::open(disk.clone(), &own_queue(), notify).unwrap();
+    let committers = Committers::start(spool, clock(), 1, 10).unwrap();
+    committers.submit(Job::Create { done: Box::new(|_| panic!("on purpose")) }).unwrap();
+    drop(create(&committers));
+    committers.shut_down();
+    assert_eq!(notices.lock().unwrap()[0].text, "committer: a job panicked");
+    assert_eq!(disk.files(), Vec::<String>::new(), "the draft of the callback is gone");
+}
+
+#[test]
+fn a_failed_write_in_a_commit_is_the_answer_to_it() {
+    const ENOSPC: i32 = 28;
+    let (disk, spool) = simulated();
+    let committers = Committers::start(spool, clock(), 1, 10).unwrap();
+    let draft = create(&committers);
+    let second_write = disk.calls() + 1;
+    disk.fail(second_write..=second_write, ENOSPC, true);
+    let (to, from) = mpsc::channel();
+    let writes = vec![(4, b"tail".to_vec()), (0, b"head".to_vec())];
+    committers.submit(Job::Commit { draft, writes, done: answer(&to) }).unwrap();
+    assert_eq!(from.recv().unwrap().unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(disk.files(), Vec::<String>::new());
+    assert_eq!(disk.open_files(), 0);
+}

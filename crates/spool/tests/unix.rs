@@ -1,0 +1,365 @@
+//! The spool on the machine's own file system.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postfix::notice::Notice;
+use postfix::queue_id::QueueId;
+use spool::simulated::Simulated;
+use spool::{Disk, ErrorKind, Options, Queue, Spool, SpoolError, Timestamp, UnixDisk, directories};
+
+/// A queue in a directory that goes away, and what was logged.
+struct Fixture {
+    directory: tempfile::TempDir,
+    notices: Arc<Mutex<Vec<Notice>>>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), notices: Arc::default() }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn open(&self, options: &Options) -> Result<Spool<UnixDisk>, SpoolError> {
+        let notices = Arc::clone(&self.notices);
+        let disk = UnixDisk::open(self.directory.path()).unwrap();
+        Spool::open(disk, options, Arc::new(move |notice| notices.lock().unwrap().push(notice)))
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.notices.lock().unwrap().iter().map(|notice| notice.text.clone()).collect()
+    }
+
+    /// Descriptors of this process below the queue directory, so that tests beside this one do not count.
+    fn open_descriptors(&self) -> usize {
+        let is_ours = |link: &fs::DirEntry| {
+            fs::read_link(link.path()).is_ok_and(|to| to.starts_with(self.directory.path()))
+        };
+        fs::read_dir("/proc/self/fd").unwrap().flatten().filter(is_ours).count()
+    }
+}
+
+fn own_queue() -> Options {
+    Options { create_missing: true, ..Options::default() }
+}
+
+fn hashed(depth: usize) -> Options {
+    let names = ["incoming", "defer", "deferred"].map(str::to_owned).to_vec();
+    Options { hash_queue_names: names, hash_queue_depth: depth, ..own_queue() }
+}
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp { seconds: now.as_secs(), microseconds: now.subsec_micros() }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_message_appears_ready_under_its_id_and_nothing_else_stays() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&own_queue()).unwrap();
+    let descriptors = fixture.open_descriptors();
+    let mut draft = spool.create(&now).unwrap();
+    let path = fixture.path(&format!("incoming/{}", draft.queue_id()));
+    assert_eq!(mode(&path), 0o1600, "a draft is marked");
+    draft.write_at(6, b"world").unwrap();
+    draft.write_at(0, b"hello ").unwrap();
+    let (created, inode) = (draft.created(), fs::metadata(&path).unwrap().ino());
+    let receipt = draft.commit().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"hello world");
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(*receipt.queue_id(), QueueId::new(false, created.seconds, created.microseconds, inode));
+    assert_eq!(fs::read_dir(fixture.path("incoming")).unwrap().count(), 1);
+    assert_eq!(fixture.open_descriptors(), descriptors);
+    assert_eq!(fixture.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_dropped_draft_is_gone() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&hashed(2)).unwrap();
+    let descriptors = fixture.open_descriptors();
+    let mut draft = spool.create(&now).unwrap();
+    draft.write_at(0, b"half a").unwrap();
+    assert_eq!(spool.list(Queue::Incoming).count(), 1);
+    drop(draft);
+    assert_eq!(spool.list(Queue::Incoming).count(), 0);
+    assert_eq!(fixture.open_descriptors(), descriptors);
+    assert_eq!(fixture.log(), Vec::<String>::new());
+}
+
+#[test]
+fn directories_have_the_names_and_modes_of_postfix() {
+    let fixture = Fixture::new();
+    fixture.open(&own_queue()).unwrap();
+    for (names, wanted) in [
+        ("incoming active deferred hold corrupt saved bounce defer trace flush private", 0o700),
+        ("public", 0o710),
+        ("maildrop", 0o730),
+        ("pid", 0o755),
+    ] {
+        for name in names.split(' ') {
+            assert_eq!(mode(&fixture.path(name)), wanted, "{name}");
+        }
+    }
+    fs::set_permissions(fixture.path("incoming"), fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.open(&own_queue()).unwrap();
+    assert!(fixture.log()[0].contains("incoming: mode 0755 lets in others"), "{:?}", fixture.log());
+}
+
+#[test]
+fn a_queue_that_cannot_be_used_is_refused_in_words() {
+    let missing = Fixture::new();
+    let words = missing.open(&Options::default()).unwrap_err().to_string();
+    assert!(words.contains("incoming: the directory does not exist; "), "{words}");
+
+    let file = Fixture::new();
+    fs::write(file.path("incoming"), b"").unwrap();
+    let error = file.open(&own_queue()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Layout);
+    assert!(error.to_string().contains("incoming: it is not a directory; "), "{error}");
+
+    let link = Fixture::new();
+    symlink("/tmp", link.path("incoming")).unwrap();
+    assert!(link.open(&own_queue()).unwrap_err().to_string().contains("it is not a directory"));
+
+    let shut = Fixture::new();
+    shut.open(&own_queue()).unwrap();
+    fs::set_permissions(shut.path("incoming"), fs::Permissions::from_mode(0o500)).unwrap();
+    assert!(shut.open(&own_queue()).unwrap_err().to_string().contains("its mode is 0500"));
+}
+
+#[test]
+fn root_gives_the_directories_away_and_then_does_not_write_into_them() {
+    let fixture = Fixture::new();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    if disk.user() != 0 {
+        // Only root can give files away; the check for a wrong owner is the same for everybody.
+        assert!(
+            directories::create_missing(
+                &disk,
+                Some(directories::Owners { mail_owner_uid: 4711, setgid_group_gid: 4712 })
+            )
+            .is_err()
+        );
+        return;
+    }
+    let owners = directories::Owners { mail_owner_uid: 4711, setgid_group_gid: 4712 };
+    directories::create_missing(&disk, Some(owners)).unwrap();
+    for (name, uid, gid) in
+        [("incoming", 4711, 0), ("public", 4711, 4712), ("maildrop", 4711, 4712), ("pid", 0, 0)]
+    {
+        let metadata = fs::metadata(fixture.path(name)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (uid, gid), "{name}");
+    }
+    assert_eq!(mode(&fixture.path("maildrop")), 0o730);
+    let words = fixture.open(&Options::default()).unwrap_err().to_string();
+    assert!(words.contains("it belongs to user 4711, and this process runs as user 0"), "{words}");
+}
+
+#[test]
+fn a_missing_queue_is_told_and_one_on_another_file_system_is_refused() {
+    let fixture = Fixture::new();
+    fixture.open(&own_queue()).unwrap();
+    fs::remove_dir(fixture.path("deferred")).unwrap();
+    assert!(fixture.open(&Options::default()).is_ok());
+    assert!(fixture.log()[0].contains("deferred: the directory does not exist"), "{:?}", fixture.log());
+
+    let disk = Simulated::new();
+    directories::create_missing(&disk, None).unwrap();
+    disk.set_device("active", 2);
+    let words = directories::verify(&disk).unwrap_err().to_string();
+    assert!(words.contains("active: it is on another file system than incoming; "), "{words}");
+}
+
+#[test]
+fn names_taken_within_one_microsecond_are_tried_again() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&own_queue()).unwrap();
+    let frozen = now();
+    // The temporary name, in another's hands.
+    let taken = format!("incoming/{}.{}", frozen.microseconds, std::process::id());
+    fs::write(fixture.path(&taken), b"another's").unwrap();
+    let drafts: Vec<_> = (0..20).map(|_| spool.create(&|| frozen).unwrap()).collect();
+    let mut ids: Vec<String> = drafts.iter().map(|draft| draft.queue_id().to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+    drop(drafts);
+    assert_eq!(fs::read(fixture.path(&taken)).unwrap(), b"another's");
+    assert_eq!(fs::read_dir(fixture.path("incoming")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_clock_ahead_of_ours_is_told_and_corrected() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&own_queue()).unwrap();
+    let early = now().minus_seconds(1000);
+    for _ in 0..2 {
+        let draft = spool.create(&|| early).unwrap();
+        let path = fixture.path(&format!("incoming/{}", draft.queue_id()));
+        let receipt = draft.commit().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mtime(), early.seconds as i64, "{}", receipt.queue_id());
+    }
+    let log = fixture.log();
+    assert_eq!(log.len(), 2, "once, not for each message: {log:?}");
+    assert!(
+        log[0].starts_with("file system clock is 100") && log[0].ends_with("seconds ahead of local clock")
+    );
+}
+
+#[test]
+fn logs_of_an_earlier_message_with_the_same_id_go() {
+    let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
+    let log = Arc::clone(&notices);
+    let notify: spool::Notify = Arc::new(move |notice| log.lock().unwrap().push(notice));
+    let options = Options { hash_queue_names: vec!["defer".to_owned()], ..own_queue() };
+    let disk = Simulated::new();
+    drop(Spool::open(disk.clone(), &options, Arc::clone(&notify)).unwrap());
+    for digit in "0123456789ABCDEF".chars() {
+        disk.create_directory(&format!("defer/{digit}"), 0o700).unwrap();
+    }
+    // A copy of the disk gives the same inode numbers, so it tells the ID that the next message will have.
+    let next_id = |disk: Simulated| {
+        disk.put("defer/x", 0o600, b"");
+        disk.put("trace/x", 0o600, b"");
+        let spool = Spool::open(disk, &options, Arc::clone(&notify)).unwrap();
+        *spool.create(&|| Timestamp { seconds: 5, microseconds: 6 }).unwrap().queue_id()
+    };
+    let wanted = next_id(disk.after_kill());
+    let logs = [format!("defer/{}{wanted}", wanted.hash_dir_path(1)), format!("trace/{wanted}")];
+    for path in &logs {
+        disk.put(path, 0o600, b"about another message");
+    }
+    notices.lock().unwrap().clear();
+    let spool = Spool::open(disk.clone(), &options, notify).unwrap();
+    let draft = spool.create(&|| Timestamp { seconds: 5, microseconds: 6 }).unwrap();
+    assert_eq!(*draft.queue_id(), wanted);
+    let words: Vec<String> = notices.lock().unwrap().iter().map(|notice| notice.text.clone()).collect();
+    let spurious = |directory: &str| format!("{directory}: removed spurious {wanted} log");
+    assert!(words.starts_with(&[spurious("defer"), spurious("trace")]), "{words:?}");
+    for path in &logs {
+        assert_eq!(disk.bytes(path), None);
+    }
+}
+
+#[test]
+fn only_our_own_orphans_are_removed() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&hashed(1)).unwrap();
+    let old = now().minus_seconds(3600);
+    let place = |name: &str, mode: u32| {
+        fs::create_dir_all(fixture.path(name).parent().unwrap()).unwrap();
+        fs::write(fixture.path(name), b"some").unwrap();
+        fs::set_permissions(fixture.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        let old = UNIX_EPOCH + std::time::Duration::from_secs(old.seconds);
+        fs::File::open(fixture.path(name)).unwrap().set_modified(old).unwrap();
+    };
+    place("incoming/123456.789", 0o1600);
+    place("incoming/A/A1B2C3D4E5", 0o1600);
+    let stay = ["incoming/123457.790", "incoming/B/B1B2C3D4E5", "incoming/C/C1B2C3D4E5", "incoming/README"];
+    place(stay[0], 0o600); // cleanup(8) at work
+    place(stay[1], 0o600); // cleanup(8) at work
+    place(stay[2], 0o700); // a message
+    place(stay[3], 0o644);
+    place("active/D1B2C3D4E5", 0o1600); // not where drafts of ours are
+    let alive = spool.create(&now).unwrap();
+    let alive_path = spool.find(alive.queue_id()).unwrap().unwrap().path;
+    // Ours, old, and still being written by a slow client.
+    let old_time = UNIX_EPOCH + std::time::Duration::from_secs(old.seconds);
+    fs::File::open(fixture.path(&alive_path)).unwrap().set_modified(old_time).unwrap();
+    place("incoming/E/E1B2C3D4E5", 0o1600);
+    fs::File::open(fixture.path("incoming/E/E1B2C3D4E5")).unwrap().set_modified(SystemTime::now()).unwrap();
+
+    let notices = spool.remove_stale(now().minus_seconds(60)).unwrap();
+    let mut words: Vec<&str> = notices.iter().map(|notice| notice.text.as_str()).collect();
+    words.sort_unstable();
+    assert_eq!(
+        words,
+        [
+            "removed incoming/123456.789, left unfinished by a process that is gone",
+            "removed incoming/A/A1B2C3D4E5, left unfinished by a process that is gone",
+        ]
+    );
+    for path in stay.into_iter().chain(["active/D1B2C3D4E5", "incoming/E/E1B2C3D4E5", alive_path.as_str()]) {
+        assert!(fixture.path(path).exists(), "{path} must stay");
+    }
+    assert!(alive.commit().is_ok());
+}
+
+#[test]
+fn list_and_find_see_flat_and_hashed_queues_and_legal_names_only() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&hashed(2)).unwrap();
+    for name in
+        ["deferred/A1B2C3", "deferred/D/D1B2C3", "deferred/E/1/E1B2C3", "deferred/x.y", "deferred/FF/F1B2C3"]
+    {
+        fs::create_dir_all(fixture.path(name).parent().unwrap()).unwrap();
+        fs::write(fixture.path(name), b"12345").unwrap();
+        fs::set_permissions(fixture.path(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::write(fixture.directory.path().join("deferred").join("G1B2C3"), b"").unwrap();
+    fs::create_dir(fixture.path("deferred/ABCDEF")).unwrap();
+    let draft = spool.create(&now).unwrap();
+    let mut entries: Vec<_> = spool.list(Queue::Deferred).map(Result::unwrap).collect();
+    entries.sort_by_key(|entry| entry.queue_id);
+    let seen: Vec<_> = entries.iter().map(|entry| (entry.path.as_str(), entry.is_ready())).collect();
+    assert_eq!(
+        seen,
+        [
+            ("deferred/A1B2C3", true),
+            ("deferred/D/D1B2C3", true),
+            ("deferred/E/1/E1B2C3", true),
+            ("deferred/G1B2C3", false)
+        ]
+    );
+    assert_eq!(entries[0].status.size_bytes, 5);
+    for entry in &entries {
+        assert_eq!(spool.find(&entry.queue_id).unwrap().as_ref(), Some(entry));
+    }
+    assert_eq!(spool.find(&QueueId::parse("F1B2C3").unwrap()).unwrap(), None);
+    let found = spool.find(draft.queue_id()).unwrap().unwrap();
+    assert!(found.queue == Queue::Incoming && found.is_draft() && !found.is_ready());
+    fs::remove_dir_all(fixture.path("hold")).unwrap();
+    assert_eq!(spool.list(Queue::Hold).count(), 0);
+}
+
+#[test]
+fn the_queue_is_found_again_wherever_the_process_or_the_queue_goes() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("before")).unwrap();
+    let disk = UnixDisk::open(&fixture.path("before")).unwrap();
+    let spool = Spool::open(disk, &own_queue(), Arc::new(|_| ())).unwrap();
+    fs::rename(fixture.path("before"), fixture.path("after")).unwrap();
+    let receipt = spool.create(&now).unwrap().commit().unwrap();
+    assert!(fixture.path(&format!("after/incoming/{}", receipt.queue_id())).exists());
+}
+
+#[test]
+fn a_file_size_limit_is_an_error_with_a_kind() {
+    // The largest offset that there is stands for a limit: the system answers with EFBIG or EINVAL.
+    let fixture = Fixture::new();
+    let spool = fixture.open(&own_queue()).unwrap();
+    let mut draft = spool.create(&now).unwrap();
+    let error = draft.write_at(i64::MAX as u64, b"xx").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Io), "{error}");
+    assert!(draft.commit().is_err());
+    assert_eq!(spool.list(Queue::Incoming).count(), 0);
+}

@@ -4,7 +4,7 @@ use postfix::notice::Notice;
 
 use super::{Call, Opened, Opener, Table, TableError};
 use crate::error::OpenError;
-use crate::syntax::{balanced_len, inside_braces, next_item, shown};
+use crate::syntax::{inside_braces, next_item, shown};
 
 /// How the answers of several tables become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,8 @@ pub(super) fn open(how: How, name: &[u8], opener: &mut Opener<'_>) -> Result<Ope
     let full_name = format!("{type_name}:{}", shown(name));
     let bad_syntax =
         || Ok(Err(format!("bad syntax: \"{full_name}\"; need \"{type_name}:{{type:name...}}\"")));
-    let mut rest = match (balanced_len(name), inside_braces(name)) {
-        (Some(_), Ok(inside)) => inside,
-        _ => return bad_syntax(),
-    };
+    // Text behind the closing brace is no table.
+    let Ok(mut rest) = inside_braces(name) else { return bad_syntax() };
     let items: Vec<&[u8]> = std::iter::from_fn(|| next_item(&mut rest)).collect();
     if items.is_empty() || items.iter().any(|item| !item.contains(&b':')) {
         return bad_syntax();

@@ -11,8 +11,11 @@ mod constant;
 mod expression;
 mod indexed;
 mod lmdb;
+mod remote;
 mod replacement;
 mod rules;
+mod socketmap;
+mod tcp;
 mod text;
 
 use std::time::Instant;
@@ -149,6 +152,8 @@ impl Opener<'_> {
             b"texthash" => text::open_texthash(name, options, self.notices),
             b"cdb" => cdb::open(name, options, self.notices),
             b"lmdb" => lmdb::open(name, options, self.notices),
+            b"socketmap" => socketmap::open(name, options),
+            b"tcp" => tcp::open(name, options),
             b"unionmap" => combined::open(How::Union, name, self)?,
             b"pipemap" => combined::open(How::Pipe, name, self)?,
             b"debug" => combined::open_debug(name, self)?,

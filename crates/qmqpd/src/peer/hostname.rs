@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn complaints_in_the_words_of_postfix() {
         let label = "a".repeat(64);
-        let long = format!("{}.{}", "a.".repeat(127), "bcd");
+        let long = format!("{}.bcd", "a.".repeat(127));
         let cases = [
             ("", "valid_hostname: empty hostname".to_owned()),
             ("10.0.0.5", "numeric hostname: 10.0.0.5".to_owned()),
@@ -148,7 +148,7 @@ mod tests {
             ("a*b", "valid_hostname: invalid character 42(decimal): a*b".to_owned()),
             ("a:b", "valid_hostname: invalid character 58(decimal): a:b".to_owned()),
             (&label, format!("valid_hostname: hostname label too long: {label}")),
-            (&long, "valid_hostname: misplaced delimiter: ".to_owned() + &long[..100]),
+            (&long, format!("valid_hostname: misplaced delimiter: {}", "a.".repeat(50))),
         ];
         for (name, words) in cases {
             assert_eq!(check(name.as_bytes()), Err(words), "{name}");

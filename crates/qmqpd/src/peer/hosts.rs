@@ -21,10 +21,10 @@ impl Hosts {
             let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
             let address = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
             let Some(address) = address else { continue };
-            for (index, name) in words.enumerate() {
-                if index == 0 {
-                    hosts.names.entry(address).or_insert_with(|| name.to_vec());
-                }
+            let mut words = words.peekable();
+            // A line without a name counts, and gives the empty one.
+            hosts.names.entry(address).or_insert_with(|| words.peek().copied().unwrap_or_default().to_vec());
+            for name in words {
                 let addresses = hosts.addresses.entry(name.to_ascii_lowercase()).or_default();
                 if !addresses.contains(&address) {
                     addresses.push(address);
@@ -68,7 +68,8 @@ mod tests {
         assert_eq!(hosts.name(ip("127.0.0.1")), Some(&b"localhost"[..]));
         assert_eq!(hosts.name(ip("10.0.0.2")), Some(&b"Web.Example.com"[..]), "the first line counts");
         assert_eq!(hosts.name(ip("10.0.0.4")), Some(&b"caf\xe9"[..]));
-        for address in ["10.0.0.1", "10.0.0.9", "::1"] {
+        assert_eq!(hosts.name(ip("10.0.0.1")), Some(&b""[..]));
+        for address in ["10.0.0.9", "::1"] {
             assert_eq!(hosts.name(ip(address)), None);
         }
         assert_eq!(hosts.addresses("WEB.example.com", ip("0.0.0.0")), [ip("10.0.0.2"), ip("10.0.0.3")]);

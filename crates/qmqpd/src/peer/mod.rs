@@ -198,3 +198,6 @@ fn read_if_there(path: &PathBuf) -> Result<Option<Vec<u8>>, OpenError> {
         Err(source) => Err(OpenError::Read { path: path.clone(), source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,10 +158,8 @@ mod tests {
             Err("valid_hostname: invalid character 233(decimal): caf\u{fffd}.e".to_owned())
         );
         let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(63), "e".to_owned()].join(".");
-        assert_eq!(
-            check(long.as_bytes()),
-            Err(format!("valid_hostname: bad length 257 for {}...", &long[..100]))
-        );
+        let quoted = format!("{}.{}", "a".repeat(63), "b".repeat(36));
+        assert_eq!(check(long.as_bytes()), Err(format!("valid_hostname: bad length 257 for {quoted}...")));
     }
 
     #[test]

@@ -1,0 +1,245 @@
+//! `qmqpctl config`: the configuration as qmqpd(8) sees it, in the manner of postconf(1).
+
+mod host;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use postfix::main_cf::MainCf;
+use postfix::parameter::{DefaultValue, Parameter, Reach, find, suggestion, table::PARAMETERS};
+use postfix::settings::{HostFacts, Namespace};
+
+/// Where Postfix has its configuration when nobody says otherwise.
+const DEFAULT_DIRECTORY: &str = "/etc/postfix";
+
+/// `qmqpctl config …`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The directory of main.cf [default: $MAIL_CONFIG, else /etc/postfix if main.cf is there, else no file]
+    #[arg(short = 'c', long, value_name = "DIR")]
+    config_directory: Option<PathBuf>,
+    /// Only what main.cf sets
+    #[arg(short = 'n', long)]
+    non_default: bool,
+    /// The defaults, whatever main.cf says
+    #[arg(short = 'd', long, conflicts_with = "non_default")]
+    defaults: bool,
+    /// Expand $name in the values
+    #[arg(short = 'x', long)]
+    expand: bool,
+    /// As JSON: a list of objects, in English and with stable keys
+    #[arg(long)]
+    json: bool,
+    /// What a parameter means, what it may be, and what becomes of it
+    #[arg(long, conflicts_with_all = ["non_default", "defaults", "expand", "json"])]
+    explain: bool,
+    /// Only these parameters
+    #[arg(value_name = "NAME", required_if_eq("explain", "true"))]
+    names: Vec<String>,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("writing the output: {0}")]
+    Output(#[from] io::Error),
+    #[error("open {}: {error}; name the directory of main.cf with -c", path.display())]
+    MainCf { path: PathBuf, error: io::Error },
+}
+
+/// Runs the command. The exit status is 1 if a name is unknown, a line is wrong, or a value cannot be expanded.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let done = show(args, &mut out).and_then(|complaints| {
+        out.flush()?;
+        Ok(complaints)
+    });
+    match done {
+        Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
+        Ok(complaints) => {
+            for complaint in complaints {
+                eprintln!("qmqpctl: {complaint}");
+            }
+            ExitCode::FAILURE
+        }
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("qmqpctl: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what `args` ask for; the result is what there is to complain about.
+fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
+    if args.explain {
+        return explain(&args.names, out);
+    }
+    let (directory, main_cf) = read_main_cf(args)?;
+    let facts = HostFacts {
+        host_name: host::name(),
+        interfaces: host::interfaces(),
+        resolve: &host::resolve,
+        config_directory: directory,
+        process_name: "qmqpd".to_owned(),
+        process_id: std::process::id(),
+        service_name: "qmqpd".to_owned(),
+    };
+    let namespace = Namespace::new(&main_cf, &[], &facts);
+    for notice in main_cf.notices() {
+        eprintln!("qmqpctl: {}{}", notice.severity.prefix(), notice.text);
+    }
+    let mut complaints: Vec<String> = main_cf.errors().iter().map(ToString::to_string).collect();
+    let mut rows = Vec::new();
+    for name in names(args, &main_cf) {
+        match row(args, &name, &main_cf, &namespace) {
+            Ok(row) => rows.push(row),
+            Err(complaint) => complaints.push(complaint),
+        }
+    }
+    if args.json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        serde_json::to_writer_pretty(&mut *out, &rows).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        for row in rows {
+            // postconf(1) leaves no blank behind the "=" of an empty value.
+            writeln!(out, "{}", format!("{} = {}", row.name, row.value).trim_end())?;
+        }
+    }
+    Ok(complaints)
+}
+
+/// The directory and its main.cf. A directory that was named must have one; the usual place need not.
+fn read_main_cf(args: &Args) -> Result<(String, MainCf), Failure> {
+    let environment = || std::env::var_os("MAIL_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = args.config_directory.clone().or_else(environment);
+    let directory = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DIRECTORY));
+    if args.defaults {
+        return Ok((directory.display().to_string(), MainCf::default()));
+    }
+    let path = directory.join("main.cf");
+    match std::fs::read(&path) {
+        Ok(content) => {
+            Ok((directory.display().to_string(), MainCf::parse(&path.display().to_string(), &content)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            Ok((String::new(), no_main_cf(&path)))
+        }
+        Err(error) => Err(Failure::MainCf { path, error }),
+    }
+}
+
+fn no_main_cf(path: &Path) -> MainCf {
+    eprintln!("qmqpctl: there is no {}; these are the defaults", path.display());
+    MainCf::default()
+}
+
+/// The names to show, in alphabetical order unless they were given.
+fn names(args: &Args, main_cf: &MainCf) -> Vec<String> {
+    if !args.names.is_empty() {
+        return args.names.clone();
+    }
+    let mut names: Vec<String> = if args.non_default {
+        main_cf.entries().map(|entry| entry.name.clone()).collect()
+    } else {
+        PARAMETERS.iter().map(|parameter| parameter.name.to_owned()).collect()
+    };
+    names.sort_unstable();
+    names
+}
+
+struct Row {
+    name: String,
+    value: String,
+    line: Option<usize>,
+    parameter: Option<&'static Parameter>,
+}
+
+impl Row {
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "value": self.value,
+            "set": self.line.is_some(),
+            "line": self.line,
+            "kind": self.parameter.map(Parameter::kind_in_words),
+            "reach": self.parameter.map(|parameter| reach_in_words(parameter.reach)),
+        })
+    }
+}
+
+fn row(args: &Args, name: &str, main_cf: &MainCf, namespace: &Namespace<'_>) -> Result<Row, String> {
+    let value = if args.defaults {
+        namespace.default_raw(name).map(|text| text.as_bytes().to_vec())
+    } else {
+        namespace.raw(name)
+    };
+    let value = match value {
+        None => return Err(unknown(name)),
+        Some(raw) if args.expand => {
+            namespace.expand(&raw).map_err(|error| format!("{name} = {}: {error}", shown(&raw)))?
+        }
+        Some(raw) => raw,
+    };
+    Ok(Row {
+        name: name.to_owned(),
+        value: shown(&value),
+        line: main_cf.get(name).map(|entry| entry.line),
+        parameter: find(name),
+    })
+}
+
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}
+
+fn unknown(name: &str) -> String {
+    if postfix::parameter::is_read_by_other_programs(name) {
+        return format!("{name}: another program of Postfix reads this parameter; ask postconf(1)");
+    }
+    match suggestion(name) {
+        Some(known) => format!("{name}: unknown parameter; did you mean {known}?"),
+        None => format!("{name}: unknown parameter"),
+    }
+}
+
+fn reach_in_words(reach: Reach) -> String {
+    match reach {
+        Reach::Effective => "takes effect".to_owned(),
+        Reach::Validated(why) => format!("checked at start, without further effect: {why}"),
+        Reach::NoEffectOnQmqp(why) => format!("no effect on QMQP mail: {why}"),
+        Reach::OtherPrograms(who) => format!("read by other programs: {who}"),
+        Reach::NotYet(feature) => {
+            format!("not implemented yet, so that only the default is accepted: {feature}")
+        }
+    }
+}
+
+fn explain(names: &[String], out: &mut dyn Write) -> Result<Vec<String>, Failure> {
+    let mut complaints = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let Some(parameter) = find(name) else {
+            complaints.push(unknown(name));
+            continue;
+        };
+        if at > 0 {
+            writeln!(out)?;
+        }
+        let default = match parameter.default {
+            DefaultValue::Text("") => "empty".to_owned(),
+            DefaultValue::Text(text) => text.to_owned(),
+            DefaultValue::Computed(how) => how.to_owned(),
+        };
+        writeln!(out, "{name}: {}", parameter.kind_in_words())?;
+        writeln!(out, "default: {default}")?;
+        writeln!(out, "{}", reach_in_words(parameter.reach))?;
+        writeln!(out, "{}", parameter.doc.trim())?;
+    }
+    Ok(complaints)
+}
+
+#[cfg(test)]
+mod tests;

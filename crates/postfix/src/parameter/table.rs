@@ -340,7 +340,7 @@ parameters! {
     /// Refuse encodings that multipart and message types do not allow.
     strict_mime_encoding_domain: boolean = "no"; NotYet("strict MIME checks");
     /// Note `encoding=8bit` in the queue file when a Content-Transfer-Encoding header says 8bit or binary.
-    detect_8bit_encoding_header: boolean = "yes"; NotYet("switching this detection off");
+    detect_8bit_encoding_header: boolean = "yes"; Effective;
     /// Convert a message to 7-bit form on its way in. Since Postfix 3.9.
     force_mime_input_conversion: boolean = "no"; NotYet("MIME conversion");
     /// What happens when the message header does not end in an empty line. Since Postfix 3.11.

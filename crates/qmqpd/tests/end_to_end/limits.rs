@@ -1,0 +1,150 @@
+//! Time, connections, memory: what one client may take from the others.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::harness::client::{self, End, Step, request};
+use super::harness::ours::{Instance, Setup};
+use super::harness::peers::Peer;
+use super::harness::trials::Trials;
+use super::harness::wait;
+
+pub fn add(trials: &mut Trials) {
+    trials.add("limits::a_silent_client_is_dropped", &[], silent_client);
+    trials.add("limits::a_trickling_client_is_dropped", &[], trickling_client);
+    trials.add("limits::too_many_connections_hear_z", &[], connection_limit);
+    trials.add("limits::idle_connections_hold_up_nobody", &[], idle_connections);
+    trials.add("limits::a_delayed_refusal_holds_up_nobody", &[], delayed_refusal);
+    trials.add("limits::large_messages_in_little_memory", &[], little_memory);
+    trials.add("limits::a_declared_length_allocates_nothing", &[], declared_length);
+    let _ = Peer::Root;
+}
+
+const CONTENT: &[u8] = b"Subject: limits\n\nhello\n";
+
+fn with(lines: &[&str]) -> Instance {
+    Instance::start(&Setup {
+        main_cf: lines.iter().map(|line| (*line).to_owned()).collect(),
+        ..Default::default()
+    })
+}
+
+fn assert_serves(server: &Instance) {
+    let said = client::send(server.address, CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    assert!(said.starts_with('K'), "{said}; {}", server.log.all());
+}
+
+fn silent_client() {
+    let mut server = with(&["qmqpd_timeout = 1s"]);
+    let session = client::run(server.address, &[Step::Send(b"100:20:half".to_vec())]);
+    assert!(session.received.is_empty());
+    assert!(session.took >= Duration::from_millis(900), "dropped after {:?}", session.took);
+    server.log.lines_until("the timeout", |line| {
+        line.text.ends_with("read/write timeout while receiving message content")
+    });
+    server.queue.wait_until_empty();
+}
+
+/// Each byte is in time for `qmqpd_timeout`; the session as a whole is not.
+fn trickling_client() {
+    let server = with(&["qmqpd_session_deadline = 2s", "qmqpd_timeout = 10s"]);
+    let mut stream = client::connect(server.address);
+    let began = Instant::now();
+    stream.write_all(b"100000:90000:").unwrap();
+    let cut = wait::within(wait::PATIENCE, || stream.write_all(b"x").err());
+    assert!(cut.is_some(), "a client that trickles stays for ever");
+    assert!(began.elapsed() >= Duration::from_millis(1500), "cut after {:?}", began.elapsed());
+    server.queue.wait_until_empty();
+    assert_serves(&server);
+}
+
+fn connection_limit() {
+    let server = with(&["qmqpd_connection_limit = 2"]);
+    // The probe that waited for the server may still be counted: wait until two are held and a third is refused.
+    let _held = [client::connect(server.address), client::connect(server.address)];
+    let said = wait::until("a third connection is refused", || {
+        let mut stream = client::connect(server.address);
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut reply = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut reply);
+        (!reply.is_empty()).then(|| client::text(client::reply(&reply).expect("a whole reply")))
+    });
+    assert!(said.starts_with('Z'), "{said}");
+    drop(_held);
+    wait::until("there is room again", || {
+        let said = client::send(server.address, CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+        said.starts_with('K').then_some(())
+    });
+}
+
+fn idle_connections() {
+    let server = with(&[]);
+    let idle: Vec<TcpStream> = (0..400).map(|_| client::connect(server.address)).collect();
+    for _ in 0..20 {
+        assert_serves(&server);
+    }
+    drop(idle);
+    assert_serves(&server);
+}
+
+/// `qmqpd_error_delay` is for the client that made the error.
+fn delayed_refusal() {
+    let server = with(&["qmqpd_error_delay = 3s"]);
+    let address = server.address;
+    let refused = std::thread::spawn(move || client::run(address, &[Step::Send(b"x".to_vec())]));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        assert_serves(&server);
+    }
+    let session = refused.join().unwrap();
+    assert!(session.took >= Duration::from_millis(2900), "the refusal came after {:?}", session.took);
+    assert_eq!(session.end, End::Closed);
+}
+
+/// The most memory that any service process ever used, in KiB.
+fn peak_memory_kib(server: &Instance) -> u64 {
+    let of = |pid: &nix::unistd::Pid| -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().trim_end_matches(" kB").parse().ok())
+    };
+    let services = server.services();
+    services.iter().filter_map(of).max().expect("a service process with a peak of memory")
+}
+
+fn little_memory() {
+    const SESSIONS: usize = 10;
+    const MESSAGE_BYTES: usize = 9_000_000;
+    const ALLOWED_KIB: u64 = 64 * 1024;
+    let server = with(&[]);
+    let mut content = b"Subject: large\n\n".to_vec();
+    content.extend(
+        b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n".repeat(MESSAGE_BYTES / 64),
+    );
+    let bytes = request(&content, b"a@sender.example", &[b"b@rcpt.example"]);
+    std::thread::scope(|scope| {
+        for _ in 0..SESSIONS {
+            scope.spawn(|| {
+                let session = client::run(server.address, &[Step::Send(bytes.clone())]);
+                let said = client::reply(&session.received).map(client::text).unwrap_or_default();
+                assert!(said.starts_with('K'), "{said}");
+            });
+        }
+    });
+    let peak = peak_memory_kib(&server);
+    assert!(peak <= ALLOWED_KIB, "{SESSIONS} messages of {MESSAGE_BYTES} bytes took {peak} KiB");
+    assert_eq!(server.queue.take().into_iter().map(Result::unwrap).count(), SESSIONS);
+}
+
+fn declared_length() {
+    let server = with(&["message_size_limit = 0"]);
+    let before = peak_memory_kib(&server);
+    let session =
+        client::run(server.address, &[Step::Send(b"99999999999:99999999990:x".to_vec()), Step::HalfClose]);
+    assert!(session.received.is_empty());
+    let after = peak_memory_kib(&server);
+    assert!(after < before + 10 * 1024, "{before} KiB before, {after} KiB after");
+    assert_serves(&server);
+}

@@ -1,0 +1,36 @@
+//! The whole program among programs that nobody here wrote: clients send to it, Postfix's tools read its queue, a real
+//! queue manager delivers from it; and it is stopped, killed, reloaded, starved and abandoned.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod clients;
+mod delivery;
+mod life;
+mod limits;
+mod trouble;
+
+use std::process::ExitCode;
+
+use harness::isolation;
+use harness::trials::Trials;
+
+fn main() -> ExitCode {
+    isolation::enter();
+    let mut trials = Trials::default();
+    clients::add(&mut trials);
+    delivery::add(&mut trials);
+    limits::add(&mut trials);
+    trouble::add(&mut trials);
+    life::add(&mut trials);
+    trials.run()
+}

@@ -1,7 +1,7 @@
 //! Other people's clients.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::harness::ours::{Instance, Setup};
 use super::harness::peers::{self, Peer};
@@ -46,13 +46,18 @@ fn qmqp_source(sessions: u32, messages: usize, bytes: usize, recipients: usize) 
 const QUEUED: &str =
     "alice@sender.example\nbob@rcpt.example\ncarol@rcpt.example\n\nSubject: null client\n\nhello\n";
 
+/// Runs the client as nullmailer-send does: options on standard input, the message on descriptor 3.
 fn run_nullmailer(server: &Instance) -> std::process::Output {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(QUEUED.as_bytes()).unwrap();
-    peers::command("/usr/lib/nullmailer/qmqp")
-        .unwrap()
-        .args(["-p", &server.address.port().to_string(), "127.0.0.1"])
-        .stdin(file.reopen().unwrap())
+    let mut message = tempfile::NamedTempFile::new().unwrap();
+    message.write_all(QUEUED.as_bytes()).unwrap();
+    let mut options = tempfile::NamedTempFile::new().unwrap();
+    write!(options, "host=127.0.0.1\nport={}\n", server.address.port()).unwrap();
+    let client = peers::command("/usr/lib/nullmailer/qmqp").unwrap();
+    Command::new("sh")
+        .args(["-c", "exec \"$0\" 3<\"$1\""])
+        .arg(client.get_program())
+        .arg(message.path())
+        .stdin(options.reopen().unwrap())
         .output()
         .unwrap()
 }

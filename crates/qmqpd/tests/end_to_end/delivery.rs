@@ -1,6 +1,7 @@
 //! Queue files that we wrote, read by Postfix's tools and delivered by its queue manager.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -88,44 +89,50 @@ fn postcat(content: &[u8]) {
     assert!(postcat("-bh") == message, "postcat shows another message than the file holds");
 }
 
-/// A directory into which a pipe(8) transport writes each delivery as `SENDER:RECIPIENTS`.
-struct Mailboxes(PathBuf);
+/// A directory into which a pipe(8) transport writes each delivery as `SENDER:RECIPIENT`.
+struct Mailboxes {
+    directory: PathBuf,
+    script: PathBuf,
+}
 
 impl Mailboxes {
     fn new(below: &Path) -> Self {
-        let path = below.join("delivered");
-        directory(&path, 0o777);
-        Self(path)
+        let boxes = Self { directory: below.join("delivered"), script: below.join("deliver") };
+        directory(&boxes.directory, 0o777);
+        // The final name appears when the message is whole.
+        let text = format!(
+            "#!/bin/sh\nset -e\ncd {}\ncat >\".$1:$2\"\nmv \".$1:$2\" \"$1:$2\"\n",
+            boxes.directory.display()
+        );
+        fs::write(&boxes.script, text).unwrap();
+        fs::set_permissions(&boxes.script, fs::Permissions::from_mode(0o755)).unwrap();
+        boxes
     }
 
-    /// master.cf lines: one delivery for each recipient, without any change to the message.
-    fn master_cf(&self) -> String {
-        let write = format!("cat > \"{0}/.$1:$2\" && mv \"{0}/.$1:$2\" \"{0}/$1:$2\"", self.0.display());
-        format!(
-            "tofile unix - n n - 10 pipe\n  flags= user=nobody null_sender= argv=/bin/sh -c {{ {write} }} sh ${{sender}} \
-             ${{recipient}}\n"
-        )
+    /// A Postfix that delivers everything in `queue` here: one delivery for each recipient, the message as it is.
+    fn postfix(&self, queue: PathBuf, main_cf: &[String]) -> postfix::Instance {
+        let ours =
+            ["default_transport = tofile", "tofile_destination_recipient_limit = 1"].map(str::to_owned);
+        let script = self.script.display();
+        postfix::Instance::start(&postfix::Setup {
+            main_cf: [main_cf, &ours].concat(),
+            master_cf: format!(
+                "tofile unix - n n - 10 pipe flags= user=nobody null_sender= argv={script} ${{sender}} ${{recipient}}\n"
+            ),
+            delivers: true,
+            queue: Some(queue),
+        })
     }
 
-    fn main_cf(&self) -> Vec<String> {
-        vec!["default_transport = tofile".to_owned(), "tofile_destination_recipient_limit = 1".to_owned()]
-    }
-
-    fn wait_for(&self, count: usize) -> Vec<(String, Vec<u8>)> {
-        let finished = || {
-            let files = queue::files_below(&self.0);
-            let whole: Vec<_> = files
-                .iter()
-                .filter(|p| !p.file_name().unwrap().to_string_lossy().starts_with('.'))
-                .cloned()
-                .collect();
-            (whole.len() >= count).then_some(whole)
-        };
-        let files = wait::until("everything is delivered", finished);
-        let read = |path: &PathBuf| {
-            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())
-        };
-        files.iter().map(read).collect()
+    fn wait_for(&self, count: usize, postfix: &postfix::Instance) -> Vec<(String, Vec<u8>)> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        let files = wait::within(wait::PATIENCE, || {
+            let mut files = queue::files_below(&self.directory);
+            files.retain(|path| !name(path).starts_with('.'));
+            (files.len() >= count).then_some(files)
+        });
+        let files = files.unwrap_or_else(|| panic!("not everything was delivered: {}", postfix.log.all()));
+        files.iter().map(|path| (name(path), fs::read(path).unwrap())).collect()
     }
 }
 
@@ -142,13 +149,8 @@ fn deliver(content: &[u8], recipients: &[&str], settings: &[&str]) {
     let message = file.message();
 
     let boxes = Mailboxes::new(place.path());
-    let _postfix = postfix::Instance::start(&postfix::Setup {
-        main_cf: [main_cf, boxes.main_cf()].concat(),
-        master_cf: boxes.master_cf(),
-        delivers: true,
-        queue: Some(queue_path),
-    });
-    let delivered = boxes.wait_for(file.recipients().count());
+    let postfix = boxes.postfix(queue_path, &main_cf);
+    let delivered = boxes.wait_for(file.recipients().count(), &postfix);
     let mut expected: Vec<String> =
         file.recipients().map(|to| format!("{SENDER}:{}", String::from_utf8_lossy(to))).collect();
     let mut names: Vec<String> = delivered.iter().map(|(name, _)| name.clone()).collect();
@@ -179,13 +181,8 @@ fn verp() {
     assert!(said.starts_with('K'), "{said}");
     server.stop();
     let boxes = Mailboxes::new(place.path());
-    let _postfix = postfix::Instance::start(&postfix::Setup {
-        main_cf: boxes.main_cf(),
-        master_cf: boxes.master_cf(),
-        delivers: true,
-        queue: Some(queue_path),
-    });
-    let mut names: Vec<String> = boxes.wait_for(2).into_iter().map(|(name, _)| name).collect();
+    let postfix = boxes.postfix(queue_path, &[]);
+    let mut names: Vec<String> = boxes.wait_for(2, &postfix).into_iter().map(|(name, _)| name).collect();
     names.sort();
     assert_eq!(
         names,
@@ -235,18 +232,12 @@ fn bounce() {
     send(&server, &large(), &["nobody@refused.example"]);
     server.stop();
     let boxes = Mailboxes::new(place.path());
-    let _postfix = postfix::Instance::start(&postfix::Setup {
-        main_cf: [
-            boxes.main_cf(),
-            vec!["transport_maps = inline:{refused.example={error:5.1.1 no such user}}".to_owned()],
-            vec!["bounce_size_limit = 100000000".to_owned()],
-        ]
-        .concat(),
-        master_cf: boxes.master_cf(),
-        delivers: true,
-        queue: Some(queue_path),
-    });
-    let delivered = boxes.wait_for(1);
+    let settings = [
+        "transport_maps = inline:{{refused.example = error:5.1.1 no such user}}",
+        "bounce_size_limit = 100000000",
+    ];
+    let postfix = boxes.postfix(queue_path, &settings.map(str::to_owned));
+    let delivered = boxes.wait_for(1, &postfix);
     let (name, text) = &delivered[0];
     assert!(name.ends_with(&format!(":{SENDER}")), "{name}");
     let text = String::from_utf8_lossy(text);
@@ -267,8 +258,7 @@ fn woken() {
         queue::Queue { path: queue_path.clone() }
     };
     let socket = std::os::unix::net::UnixListener::bind(queue_path.join("public/qmgr")).unwrap();
-    fs::set_permissions(queue_path.join("public/qmgr"), std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .unwrap();
+    fs::set_permissions(queue_path.join("public/qmgr"), fs::Permissions::from_mode(0o666)).unwrap();
     socket.set_nonblocking(true).unwrap();
     let server = ours::Instance::start(&ours::Setup { main_cf: vec![], queue: Some(queue_path) });
     send(&server, &small(), &[RECIPIENT]);

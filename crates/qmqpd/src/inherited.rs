@@ -2,10 +2,12 @@
 //! into an owner.
 #![allow(unsafe_code)]
 
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Numbers that were taken already.
 static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
@@ -31,6 +33,21 @@ pub fn take(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: the descriptor is open, as fcntl(2) just said; nothing else in this process owns it, since it came
     // from the parent and `TAKEN` hands each number out once.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor of a type that closes it, and nothing else does.
+trait Owner: AsRawFd {}
+impl Owner for OwnedFd {}
+impl Owner for std::net::TcpListener {}
+impl Owner for std::os::unix::net::UnixListener {}
+
+/// Has the runtime watch an inherited descriptor for reading. Unlike the runtime's own socket types this leaves the
+/// descriptor's flags alone, which we share with the master and with sibling processes.
+#[expect(private_bounds, reason = "the bound is a promise that only this module can make")]
+pub fn watch<T: Owner>(descriptor: T) -> std::io::Result<AsyncFd<T>> {
+    // SAFETY: the `Owner` types own their descriptor: it stays open, and the same, for as long as the value lives, which
+    // is as long as the registration.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 #[cfg(test)]

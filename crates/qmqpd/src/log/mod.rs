@@ -7,6 +7,7 @@
 //! Places are opened by [`Log::open`], before chroot and the change of user.
 
 mod format;
+pub mod lines;
 mod options;
 mod sink;
 

@@ -1,0 +1,122 @@
+//! Every line that a session writes, in one place: log analysers read these, so they are Postfix's words.
+
+use std::sync::OnceLock;
+
+use postfix::notice::Severity;
+use postfix::queue_id::QueueId;
+use qmqp::server::Event;
+
+use super::{Log, Program};
+use crate::session::{Broken, Client};
+use crate::verdict::Verdict;
+
+/// The lines of one session.
+#[derive(Debug)]
+pub struct SessionLog<'s> {
+    log: &'s Log,
+    client: &'s str,
+    /// From `debug_peer_level`: 0 for most clients, 1 shows decisions, 2 shows the protocol.
+    verbosity: u32,
+    queue_id: OnceLock<QueueId>,
+}
+
+impl<'s> SessionLog<'s> {
+    /// A log for the session of this client.
+    #[must_use]
+    pub fn new(log: &'s Log, client: &'s Client, verbosity: u32) -> Self {
+        Self { log, client: &client.shown, verbosity, queue_id: OnceLock::new() }
+    }
+
+    /// The client is there, and its name is known.
+    pub fn connect(&self) {
+        self.info(&format!("connect from {}", self.client));
+    }
+
+    /// The last line of every session.
+    pub fn disconnect(&self) {
+        self.info(&format!("disconnect from {}", self.client));
+    }
+
+    /// The message has a queue ID; every later line carries it.
+    pub fn begin_message(&self, queue_id: &QueueId) {
+        let queue_id = self.queue_id.get_or_init(|| queue_id.clone());
+        self.info(&format!("{queue_id}: client={}", self.client));
+    }
+
+    /// How the session ended, if that is worth a line.
+    pub fn verdict(&self, verdict: &Verdict) {
+        if let Some((severity, text)) = &verdict.log {
+            self.about_message(*severity, text);
+        }
+    }
+
+    /// The client did not take our reply.
+    pub fn reply_lost(&self, broken: &Broken) {
+        let problem = match broken {
+            Broken::Lost => "lost connection",
+            Broken::Timeout | Broken::Deadline => "read/write timeout",
+        };
+        let step = match self.queue_id.get() {
+            Some(_) => "sending completion status",
+            None => "initializing client connection",
+        };
+        self.about_message(Severity::Info, &format!("{problem} while {step}"));
+    }
+
+    /// With `debug_peer_level`: what the client sent.
+    pub fn event(&self, event: &Event<'_>) {
+        if self.verbosity < PROTOCOL_VERBOSITY {
+            return;
+        }
+        match event {
+            Event::Begin { bytes } | Event::ContentBegin { bytes } => {
+                self.info(&format!("netstring_get_length: read netstring length {bytes}"));
+            }
+            Event::Content(data) => self.data(data),
+            Event::Sender(data) | Event::Recipient(data) => {
+                self.info(&format!("netstring_get_length: read netstring length {}", data.len()));
+                self.data(data);
+            }
+            Event::ContentEnd | Event::End => {}
+        }
+    }
+
+    fn data(&self, data: &[u8]) {
+        let shown = data.get(..SHOWN_DATA_BYTES_MAX).unwrap_or(data);
+        self.info(&format!("netstring_get_data: read netstring data {}", String::from_utf8_lossy(shown)));
+    }
+
+    /// With `debug_peer_level`: what the client hears.
+    pub fn reply(&self, netstring: &[u8]) {
+        if self.verbosity >= PROTOCOL_VERBOSITY {
+            self.info(&format!("netstring_put: write {}", String::from_utf8_lossy(netstring)));
+        }
+    }
+
+    /// How much of this session is shown.
+    #[must_use]
+    pub const fn verbosity(&self) -> u32 {
+        self.verbosity
+    }
+
+    /// A line of its own words, from a match list or table.
+    pub fn notice(&self, notice: &postfix::notice::Notice) {
+        self.log.notice(Program::Qmqpd, notice);
+    }
+
+    fn about_message(&self, severity: Severity, text: &str) {
+        let queue_id = self.queue_id.get().map_or(NO_QUEUE_ID, QueueId::as_str);
+        self.log.write(Program::Qmqpd, severity, &format!("{queue_id}: {}: {text}", self.client));
+    }
+
+    fn info(&self, text: &str) {
+        self.log.write(Program::Qmqpd, Severity::Info, text);
+    }
+}
+
+/// What stands for the queue ID as long as there is none.
+const NO_QUEUE_ID: &str = "NOQUEUE";
+/// From this `debug_peer_level` on the protocol itself is shown.
+const PROTOCOL_VERBOSITY: u32 = 2;
+/// As much of a netstring as Postfix shows.
+const SHOWN_DATA_BYTES_MAX: usize = 30;

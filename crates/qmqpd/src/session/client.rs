@@ -1,0 +1,93 @@
+//! Who is at the other end: address, port, verified name, and how they are shown.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::peer::Name;
+
+/// The peer of a session, as it is written to logs, replies and message headers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The verified host name, or `unknown`.
+    pub name: String,
+    /// The address without brackets; `unknown` when the peer had gone before it could be asked for.
+    pub address: String,
+    /// The port in decimal; `unknown` as the address.
+    pub port: String,
+    /// The address family as Linux numbers it: 2, 10, or 0 for a peer without an internet address.
+    pub family: i32,
+    /// `name[address]`, with `:port` if `qmqpd_client_port_logging` is set.
+    pub shown: String,
+    /// The name is `unknown` only because of a temporary failure of the name service.
+    pub is_unresolved: bool,
+}
+
+/// Where a connection came from, before any name is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// An internet peer; an IPv4-mapped IPv6 address is already the IPv4 address.
+    Inet(SocketAddr),
+    /// A peer on a `unix` service: Postfix treats it as `localhost[127.0.0.1]`, port 0 (observed on Postfix 3.7).
+    Local,
+    /// The peer was gone before its address could be asked for.
+    Gone,
+}
+
+impl PeerAddress {
+    /// The address of an accepted internet connection.
+    #[must_use]
+    pub fn of(address: SocketAddr) -> Self {
+        Self::Inet(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    /// The address to look up in the name service, if there is one.
+    #[must_use]
+    pub const fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Inet(address) => Some(address.ip()),
+            Self::Local | Self::Gone => None,
+        }
+    }
+}
+
+impl Client {
+    /// Puts the pieces together; `with_port` is `qmqpd_client_port_logging`.
+    #[must_use]
+    pub fn new(peer: PeerAddress, found: &Name, with_port: bool) -> Self {
+        let (name, address, port, family) = match peer {
+            PeerAddress::Inet(address) => {
+                let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+                (found.as_str(), address.ip().to_string(), address.port().to_string(), family)
+            }
+            PeerAddress::Local => ("localhost", "127.0.0.1".to_owned(), "0".to_owned(), libc::AF_UNSPEC),
+            PeerAddress::Gone => (UNKNOWN, UNKNOWN.to_owned(), UNKNOWN.to_owned(), libc::AF_UNSPEC),
+        };
+        let shown =
+            if with_port { format!("{name}[{address}]:{port}") } else { format!("{name}[{address}]") };
+        let is_unresolved = *found == Name::Unresolved;
+        Self { name: name.to_owned(), address, port, family, shown, is_unresolved }
+    }
+}
+
+/// What Postfix calls a client whose name it could not verify.
+const UNKNOWN: &str = "unknown";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        let peer = PeerAddress::of("[::ffff:192.0.2.1]:1234".parse().unwrap());
+        let client = Client::new(peer, &Name::Verified("mx.example.com".to_owned()), false);
+        assert_eq!(client.shown, "mx.example.com[192.0.2.1]");
+        assert_eq!(client.family, 2);
+    }
+
+    #[test]
+    fn ports_are_shown_on_request() {
+        let peer = PeerAddress::of("[2001:db8::1]:1234".parse().unwrap());
+        assert_eq!(Client::new(peer, &Name::Unknown, true).shown, "unknown[2001:db8::1]:1234");
+        assert_eq!(Client::new(PeerAddress::Gone, &Name::Unknown, true).shown, "unknown[unknown]:unknown");
+        assert_eq!(Client::new(PeerAddress::Local, &Name::Unknown, false).shown, "localhost[127.0.0.1]");
+    }
+}

@@ -1,0 +1,126 @@
+//! One connection from accept to close: the thin hands around [`qmqp::server`].
+//!
+//! ```text
+//! identify ─► authorize ─► receive ──► commit ─► reply ─► close
+//!                 │           │           │         ▲
+//!                 └───────────┴───────────┴─ Ending ┘   verdict::decide makes the reply out of it
+//! ```
+
+mod client;
+mod connection;
+mod receive;
+
+use std::sync::Arc;
+
+pub use client::{Client, PeerAddress};
+pub use connection::{Broken, Connection, Patience};
+
+use tokio::time::{Instant, sleep};
+
+use crate::access::Authorization;
+use crate::log::Program;
+use crate::log::lines::SessionLog;
+use crate::peer::Name;
+use crate::service::Service;
+use crate::verdict::{self, Ending, Verdict};
+
+/// Serves one client to the end.
+pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: PeerAddress) {
+    let began = Instant::now();
+    let arrived = crate::service::now();
+    let client = identify(&service, peer).await;
+    let verbosity = service.access.verbosity(&client, &service.log).await;
+    let log = SessionLog::new(&service.log, &client, verbosity);
+    log.connect();
+    let patience = Patience {
+        operation: service.settings.qmqpd_timeout,
+        deadline: service.session_deadline().map(|limit| began + limit),
+    };
+    let mut session = Session { service: &service, connection, client: &client, log, patience, arrived };
+    let ending = match service.access.authorize(&client, &session.log).await {
+        Authorization::Granted => session.receive().await,
+        Authorization::Denied => Ending::NotAuthorized,
+        Authorization::Undetermined => Ending::NameUnresolved,
+        Authorization::Broken => Ending::ConfigurationError,
+    };
+    session.conclude(&ending).await;
+    session.log.disconnect();
+}
+
+/// Answers a client for whom there is no place, without looking up who it is.
+pub(crate) async fn turn_away(
+    service: Arc<Service>,
+    connection: Connection,
+    peer: PeerAddress,
+    ending: Ending,
+) {
+    let client = Client::new(peer, &Name::Unknown, service.settings.qmqpd_client_port_logging);
+    let log = SessionLog::new(&service.log, &client, 0);
+    let patience =
+        Patience { operation: service.settings.qmqpd_timeout.min(TURN_AWAY_TIME_MAX), deadline: None };
+    let session = Session {
+        service: &service,
+        connection,
+        client: &client,
+        log,
+        patience,
+        arrived: crate::service::now(),
+    };
+    let verdict = verdict::decide(&ending, &client.shown, service.settings.soft_bounce);
+    session.log.verdict(&verdict);
+    session.answer(&verdict).await;
+}
+
+async fn identify(service: &Service, peer: PeerAddress) -> Client {
+    let with_port = service.settings.qmqpd_client_port_logging;
+    let Some(ip) = peer.ip() else { return Client::new(peer, &Name::Unknown, with_port) };
+    let found = service.names.lookup(ip).await;
+    for notice in &found.notices {
+        service.log.notice(Program::Qmqpd, notice);
+    }
+    Client::new(peer, &found.name, with_port)
+}
+
+/// What the steps of one connection share.
+struct Session<'s> {
+    service: &'s Service,
+    connection: Connection,
+    client: &'s Client,
+    log: SessionLog<'s>,
+    patience: Patience,
+    /// When the client connected.
+    arrived: spool::Timestamp,
+}
+
+impl Session<'_> {
+    /// Tells the client and the log how it ended, and closes.
+    async fn conclude(&self, ending: &Ending) {
+        let verdict = verdict::decide(ending, &self.client.shown, self.service.settings.soft_bounce);
+        self.log.verdict(&verdict);
+        if verdict.is_delayed() {
+            sleep(self.service.settings.qmqpd_error_delay).await;
+        }
+        self.answer(&verdict).await;
+    }
+
+    /// Writes the reply, if there is one, and closes so that the client can read it.
+    async fn answer(&self, verdict: &Verdict) {
+        let Some((status, text)) = &verdict.reply else { return };
+        let reply = qmqp::reply::encode(*status, text);
+        self.log.reply(&reply);
+        // The deadline bounds what a client may take for its message; a client that waits for our answer has it.
+        let patience = Patience { deadline: None, ..self.patience };
+        if let Err(broken) = self.connection.write_all(&reply, &patience).await {
+            self.log.reply_lost(&broken);
+            return;
+        }
+        if verdict.is_delayed() || self.connection.has_unread_bytes() {
+            let settings = &self.service.settings;
+            let bytes_max = u64::try_from(settings.qmqpd_drain_limit).unwrap_or(0);
+            self.connection.linger(bytes_max, settings.qmqpd_drain_timeout).await;
+        }
+    }
+}
+
+/// How long a client that is turned away may take to read why.
+const TURN_AWAY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);

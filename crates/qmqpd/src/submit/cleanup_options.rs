@@ -1,0 +1,73 @@
+//! From main.cf to what our cleanup wants to know.
+
+use postfix::queue_file::{FrontNeeds, front_bytes_for};
+use postfix::settings::Settings;
+use postfix::settings::words::FixLineEndings;
+use postfix::text::split_list;
+
+/// The options of our cleanup. `append_dot_mydomain_by_default` says that nobody set `append_dot_mydomain` and it is on
+/// for compatibility, which is worth a log line whenever it matters.
+#[must_use]
+pub fn cleanup_options(settings: &Settings, append_dot_mydomain_by_default: bool) -> cleanup::Options {
+    let has_address_mappings = !settings.receive_override_options.contains("no_address_mappings");
+    let autodetect = &settings.smtputf8_autodetect_classes;
+    cleanup::Options {
+        myhostname: settings.myhostname.clone(),
+        mail_name: settings.mail_name.clone(),
+        myorigin: settings.myorigin.clone(),
+        mydomain: settings.mydomain.clone(),
+        line_length_limit: count(settings.line_length_limit),
+        header_size_limit: count(settings.header_size_limit),
+        header_address_token_limit: count(settings.header_address_token_limit),
+        hopcount_limit: u32::try_from(settings.hopcount_limit).unwrap_or(u32::MAX),
+        // Zero or less is "no limit" in main.cf, and zero is here.
+        message_size_limit: u64::try_from(settings.message_size_limit).unwrap_or(0),
+        mime_nesting_limit: count(settings.mime_nesting_limit),
+        mime_boundary_length_limit: count(settings.mime_boundary_length_limit),
+        disable_mime_input_processing: settings.disable_mime_input_processing,
+        detect_8bit_encoding_header: settings.detect_8bit_encoding_header,
+        replace_stray_cr_lf: settings.cleanup_replace_stray_cr_lf,
+        fix_line_endings: match settings.qmqpd_fix_line_endings {
+            FixLineEndings::Always => cleanup::FixLineEndings::Always,
+            FixLineEndings::Never => cleanup::FixLineEndings::Never,
+        },
+        append_at_myorigin: settings.append_at_myorigin,
+        append_dot_mydomain: settings.append_dot_mydomain,
+        append_dot_mydomain_by_default,
+        swap_bangpath: settings.swap_bangpath,
+        allow_percent_hack: settings.allow_percent_hack,
+        smtputf8_enable: settings.smtputf8_enable,
+        smtputf8_autodetect: autodetect.contains("qmqpd") || autodetect.contains("all"),
+        enable_original_recipient: settings.enable_original_recipient,
+        duplicate_filter_limit: count(settings.duplicate_filter_limit),
+        empty_address_recipient: settings.empty_address_recipient.clone(),
+        // Automatic recipients are part of address mapping.
+        always_bcc: if has_address_mappings { settings.always_bcc.clone() } else { String::new() },
+        content_filter: settings.content_filter.clone(),
+        delay_warning_time_seconds: settings.delay_warning_time.as_secs(),
+        undisclosed_recipients_header: settings.undisclosed_recipients_header.clone(),
+        message_drop_headers: split_list(&settings.message_drop_headers)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        verp_delimiter_filter: settings.verp_delimiter_filter.clone(),
+        long_queue_ids: settings.enable_long_queue_ids,
+    }
+}
+
+/// How much is kept in front of streamed content: enough for the longest envelope under these settings.
+#[must_use]
+pub fn front_bytes(settings: &Settings) -> u64 {
+    let address_bytes_max = u64::try_from(settings.line_length_limit).unwrap_or(u64::MAX);
+    let named = [&settings.content_filter, &settings.myhostname, &settings.myorigin, &settings.mail_name];
+    front_bytes_for(&FrontNeeds {
+        sender_bytes_max: address_bytes_max,
+        recipient_bytes_max: address_bytes_max,
+        setting_bytes: named.iter().map(|text| text.len() as u64).sum(),
+    })
+}
+
+/// A limit as a count of things in memory; a negative one is zero, as Postfix reads it.
+fn count(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(0)
+}

@@ -1,0 +1,59 @@
+//! Telling the queue manager that there is new mail.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Wakes the queue manager through its socket, if it has one. Requests that come while one is under way are made
+/// into one: a scan of the incoming queue finds all files that were there before it began.
+#[derive(Debug, Clone)]
+pub struct Wake {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_due: AtomicBool,
+    due: Notify,
+}
+
+impl Wake {
+    /// Starts the task that does the waking. `socket` is relative to the queue directory, `public/qmgr` as a rule.
+    pub fn start(socket: &str, trigger_timeout: Duration) -> Self {
+        let shared = Arc::new(Shared::default());
+        let waker = Self { shared: Arc::clone(&shared) };
+        let socket = socket.to_owned();
+        tokio::spawn(async move {
+            loop {
+                shared.due.notified().await;
+                while shared.is_due.swap(false, Ordering::AcqRel) {
+                    // Nobody waits for this and nothing depends on it: without the trigger the queue manager finds
+                    // the file at its next scan, as cleanup(8) documents.
+                    let _ = timeout(trigger_timeout, trigger(Path::new(&socket))).await;
+                }
+            }
+        });
+        waker
+    }
+
+    /// Asks for a scan of the incoming queue; returns at once.
+    pub fn queue_manager(&self) {
+        if !self.shared.is_due.swap(true, Ordering::AcqRel) {
+            self.shared.due.notify_one();
+        }
+    }
+}
+
+async fn trigger(socket: &Path) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(SCAN_INCOMING).await
+}
+
+/// `W`: wake up; what cleanup(8) of Postfix 3.7 sends after each message.
+const SCAN_INCOMING: &[u8] = b"W\0";

@@ -1,0 +1,117 @@
+//! How a session ended, and the one function that turns that into `K`, `Z`, `D` or silence.
+//!
+//! The words are Postfix's where Postfix has words for the event (configuration and logs of Postfix 3.7, qmqpd(8));
+//! the others are listed in docs/postfix-differences.md.
+
+use postfix::notice::Severity;
+use qmqp::reply::Status;
+use qmqp::server::{Fault, Phase, Problem};
+
+use crate::submit::{Receipt, Refusal};
+
+/// Every way in which the receiving part of a session can end.
+#[derive(Debug)]
+pub enum Ending {
+    /// The message is durable.
+    Queued(Receipt),
+    /// The client is in no pattern of `qmqpd_authorized_clients`.
+    NotAuthorized,
+    /// `qmqpd_authorized_clients` could not be evaluated, or the process runs without a valid configuration.
+    ConfigurationError,
+    /// The client has no verified name because of a temporary failure, and with a name it might be authorized.
+    NameUnresolved,
+    /// More clients than `qmqpd_connection_limit`.
+    TooManyConnections,
+    /// No memory came free within `qmqpd_timeout`, under `qmqpd_memory_limit`.
+    OutOfMemoryBudget,
+    /// What arrived is not QMQP, is too long, or did not arrive.
+    Peer(Fault),
+    /// The session took longer than `qmqpd_session_deadline`.
+    Deadline(Phase),
+    /// The message arrived whole but was not accepted.
+    Refused(Refusal),
+}
+
+/// What to do about an [`Ending`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The reply, unless nobody is left to read it.
+    pub reply: Option<(Status, String)>,
+    /// The log line behind `QUEUE_ID: CLIENT: `, if this ending has one.
+    pub log: Option<(Severity, String)>,
+}
+
+impl Verdict {
+    /// True if the reply waits for `qmqpd_error_delay`: all but success.
+    #[must_use]
+    pub fn is_delayed(&self) -> bool {
+        matches!(self.reply, Some((Status::Temporary | Status::Permanent, _)))
+    }
+}
+
+/// Decides what the client hears. `client` is the client as shown in logs; with `soft_bounce` a `D` becomes a `Z` with the
+/// same text.
+#[must_use]
+pub fn decide(ending: &Ending, client: &str, soft_bounce: bool) -> Verdict {
+    let permanent = if soft_bounce { Status::Temporary } else { Status::Permanent };
+    match ending {
+        Ending::Queued(receipt) => Verdict {
+            reply: Some((Status::Queued, format!("Ok: queued as {}", receipt.queue_id()))),
+            log: None,
+        },
+        Ending::NotAuthorized => {
+            warned(permanent, format!("Error: {client} is not authorized to use this service"))
+        }
+        Ending::ConfigurationError => {
+            warned(Status::Temporary, "Error: server configuration error".to_owned())
+        }
+        Ending::NameUnresolved => warned(
+            Status::Temporary,
+            format!("Error: cannot verify the host name of {client}, try again later"),
+        ),
+        Ending::TooManyConnections => {
+            warned(Status::Temporary, "Error: too many connections, try again later".to_owned())
+        }
+        Ending::OutOfMemoryBudget => {
+            warned(Status::Temporary, "Error: server is busy, try again later".to_owned())
+        }
+        Ending::Peer(fault) => match fault.problem {
+            Problem::Format | Problem::TooLong => Verdict {
+                reply: Some((permanent, fault.to_string())),
+                log: Some((Severity::Info, fault.to_string())),
+            },
+            Problem::Lost | Problem::Timeout => {
+                Verdict { reply: None, log: Some((Severity::Info, fault.to_string())) }
+            }
+        },
+        Ending::Deadline(phase) => {
+            let text = format!("session deadline exceeded while {phase}");
+            Verdict { reply: Some((Status::Temporary, text.clone())), log: Some((Severity::Info, text)) }
+        }
+        Ending::Refused(refusal) => {
+            let status = if is_temporary(refusal) { Status::Temporary } else { permanent };
+            warned(status, format!("Error: {refusal}"))
+        }
+    }
+}
+
+/// True if the same message may be accepted later.
+fn is_temporary(refusal: &Refusal) -> bool {
+    use cleanup::Refusal as Message;
+    match refusal {
+        Refusal::Storage => true,
+        Refusal::Message(Message::Defer { .. } | Message::Bad { .. } | Message::Write) => true,
+        Refusal::Message(Message::Content { text }) => text.starts_with('4'),
+        Refusal::Message(
+            Message::Verp { .. }
+            | Message::Address { .. }
+            | Message::Size
+            | Message::Hops
+            | Message::NoRecipients,
+        ) => false,
+    }
+}
+
+fn warned(status: Status, text: String) -> Verdict {
+    Verdict { reply: Some((status, text.clone())), log: Some((Severity::Warning, text)) }
+}

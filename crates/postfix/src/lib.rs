@@ -1,5 +1,6 @@
 //! Postfix's dialects as data: main.cf, master.cf, records, queue files, internal protocols. No I/O.
 
+pub mod child;
 pub mod compatibility;
 pub mod expand;
 pub mod hostname;

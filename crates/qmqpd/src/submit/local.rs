@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cleanup::{Arrival, Finished, Message, Origin};
 use postfix::notice::Severity;
-use postfix::queue_file::{self, Counts, EXTRACTED_RECORD, Late, LayoutError, Parts, Streamed, Write};
+use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Parts, Streamed, Write};
 use postfix::queue_id::QueueId;
 use spool::committer::Committers;
 use spool::{Timestamp, UnixDisk};
@@ -203,7 +203,7 @@ fn whole_file(
         content,
         from: from_of(finished),
         extracted: &finished.extracted,
-        counts: counts_of(finished),
+        counts: finished.counts,
     };
     let mut file = Vec::new();
     queue_file::classic(&parts, &mut file)?;
@@ -230,7 +230,7 @@ fn rest_of_file(
         received: &finished.received,
         from: from_of(finished),
         extracted: &finished.extracted,
-        counts: counts_of(finished),
+        counts: finished.counts,
     };
     rest.extend(streamed.finish(&late)?.into_iter().map(|Write { offset, bytes }| (offset, bytes)));
     rest.retain(|(_, bytes)| !bytes.is_empty());
@@ -239,12 +239,4 @@ fn rest_of_file(
 
 fn from_of(finished: &Finished) -> Option<(u64, &[u8])> {
     finished.from.as_ref().map(|(offset, records)| (*offset, records.as_slice()))
-}
-
-fn counts_of(finished: &Finished) -> Counts {
-    Counts {
-        recipients: finished.recipient_count,
-        qmgr_flags: finished.qmgr_flags,
-        send_options: finished.send_options,
-    }
 }

@@ -191,6 +191,9 @@ impl<'a> Output<'a> {
 impl Receiver for Output<'_> {
     /// Header checks come here: the header is complete and normalised, and nothing is dropped yet.
     fn header(&mut self, section: Section, header: &mut Vec<u8>) {
+        if self.content.hops_exceeded {
+            return;
+        }
         let name_len = name_len(header).unwrap_or_default();
         let name = header.get(..name_len).unwrap_or_default();
         let known = Known::find(name);

@@ -229,3 +229,155 @@ fn fold_case(text: &[u8], utf8: bool, folded: &mut Vec<u8>) {
         folded.extend_from_slice(chunk.invalid());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn options() -> Options {
+        Options { myorigin: "mx.example.test".to_owned(), ..Options::default() }
+    }
+
+    fn envelope(options: Options) -> Envelope {
+        Envelope::new(Arc::new(options))
+    }
+
+    /// The final recipients that are left of these.
+    fn left(options: Options, recipients: &[&str]) -> Vec<String> {
+        let mut envelope = envelope(options);
+        let mut left = Vec::new();
+        for recipient in recipients {
+            let mut records = Vec::new();
+            envelope.add_recipient(recipient.as_bytes(), &mut records);
+            if !records.is_empty() {
+                left.push((*recipient).to_owned());
+            }
+        }
+        assert_eq!(envelope.written_count, left.len() as u64);
+        assert_eq!(envelope.received_count, recipients.len() as u64);
+        left
+    }
+
+    #[test]
+    fn bounces_have_no_sender() {
+        for (raw, sender) in [
+            ("MAILER-DAEMON", ""),
+            ("mailer-daemon@MX.Example.test", ""),
+            ("MAILER-DAEMON@other.example", "MAILER-DAEMON@other.example"),
+            ("", ""),
+            ("alice", "alice@mx.example.test"),
+        ] {
+            let mut envelope = envelope(options());
+            envelope.set_sender(raw.as_bytes(), "ID");
+            assert_eq!(envelope.sender, sender.as_bytes(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn variable_return_paths_of_bounces_are_ignored() {
+        let mut envelope = envelope(options());
+        envelope.set_sender(b"MAILER-DAEMON-@mx.example.test-@[]", "ID");
+        assert_eq!((envelope.sender.as_slice(), envelope.verp_delimiters), (&b""[..], None));
+        assert_eq!(envelope.notices, [Notice::warning("ID: ignoring VERP request for null sender")]);
+    }
+
+    #[test]
+    fn recipients_are_written_with_their_history() {
+        let mut envelope = envelope(options());
+        let mut out = Vec::new();
+        envelope.add_recipient(b"h!Bob", &mut out);
+        envelope.add_recipient(b"", &mut out);
+        envelope.add_automatic_recipient(b"archive", &mut out);
+        let mut expected = Vec::new();
+        for (kind, text) in [
+            (RecordType::ATTRIBUTE, "dsn_orig_rcpt=rfc822;Bob@h"),
+            (RecordType::ORIGINAL_RECIPIENT, "h!Bob"),
+            (RecordType::RECIPIENT, "Bob@h"),
+            (RecordType::ATTRIBUTE, "dsn_orig_rcpt=rfc822;MAILER-DAEMON@mx.example.test"),
+            (RecordType::ORIGINAL_RECIPIENT, ""),
+            (RecordType::RECIPIENT, "MAILER-DAEMON@mx.example.test"),
+            (RecordType::ATTRIBUTE, "notify_flags=1"),
+            (RecordType::ORIGINAL_RECIPIENT, "archive@mx.example.test"),
+            (RecordType::RECIPIENT, "archive@mx.example.test"),
+        ] {
+            encode(&mut expected, kind, text.as_bytes());
+        }
+        assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+
+    #[test]
+    fn duplicates_are_left_out() {
+        // Observed on Postfix 3.7.
+        assert_eq!(left(options(), &["bob@x", "Bob@x", "bob@y", "BOB@X"]), ["bob@x", "bob@y"]);
+        assert_eq!(left(options(), &["alice", "alice@mx.example.test"]), ["alice", "alice@mx.example.test"]);
+        assert_eq!(left(options(), &["stra\u{df}e@x", "STRASSE@x"]), ["stra\u{df}e@x"]);
+        let ignore_original = Options { enable_original_recipient: false, ..options() };
+        assert_eq!(left(ignore_original, &["alice", "alice@mx.example.test"]), ["alice"]);
+        let ascii = Options { smtputf8_enable: false, ..options() };
+        assert_eq!(left(ascii, &["\u{e9}A@x", "\u{c9}a@x", "\u{e9}a@x"]), ["\u{e9}A@x", "\u{c9}a@x"]);
+    }
+
+    #[test]
+    fn a_full_filter_learns_no_more() {
+        let limit = |duplicate_filter_limit| Options { duplicate_filter_limit, ..options() };
+        assert_eq!(left(limit(2), &["a@x", "b@x", "c@x", "c@x", "a@x"]), ["a@x", "b@x", "c@x", "c@x"]);
+        assert_eq!(left(limit(0), &["a@x", "b@x", "c@x", "c@x", "a@x"]), ["a@x", "b@x", "c@x"]);
+    }
+
+    #[test]
+    fn an_automatic_copy_is_no_duplicate_of_a_named_recipient() {
+        let mut envelope = envelope(options());
+        let mut out = Vec::new();
+        envelope.add_recipient(b"a@x", &mut out);
+        envelope.add_automatic_recipient(b"a@x", &mut out);
+        envelope.add_automatic_recipient(b"A@x", &mut out);
+        assert_eq!(envelope.written_count, 2);
+    }
+
+    #[test]
+    fn addresses_that_no_line_can_hold_are_refused() {
+        for byte in [b"\0", b"\r", b"\n"] {
+            let address = [b"a@x", byte.as_slice()].concat();
+            let mut wrong_sender = envelope(options());
+            wrong_sender.set_sender(&address, "ID");
+            assert_eq!(wrong_sender.refusal, Some(Refusal::Address { kind: AddressKind::Sender }));
+            let mut wrong_recipient = envelope(options());
+            let mut out = Vec::new();
+            wrong_recipient.add_recipient(&address, &mut out);
+            assert_eq!(wrong_recipient.refusal, Some(Refusal::Address { kind: AddressKind::Recipient }));
+            assert_eq!(out, b"");
+        }
+    }
+
+    #[test]
+    fn addresses_can_request_smtputf8() {
+        let autodetect = Options { smtputf8_autodetect: true, ..options() };
+        let mut requested = envelope(autodetect);
+        let mut out = Vec::new();
+        requested.add_recipient("\u{e9}@x".as_bytes(), &mut out);
+        assert!(requested.smtputf8_requested);
+        assert!(out.windows(6).any(|window| window == b"utf-8;"));
+        let mut silent = envelope(options());
+        out.clear();
+        silent.add_recipient("\u{e9}@x".as_bytes(), &mut out);
+        silent.set_sender(b"\xe9@x", "ID");
+        assert!(!silent.smtputf8_requested && !silent.sender_is_utf8);
+        assert!(out.windows(7).any(|window| window == b"rfc822;"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_recipient_is_written_once(recipients in prop::collection::vec("[ab]{1,3}@[xX]", 0..40)) {
+            let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+            let mut folded: Vec<String> = recipients.iter().map(|recipient| recipient.to_lowercase()).collect();
+            folded.sort();
+            folded.dedup();
+            let mut written: Vec<String> =
+                left(options(), &recipients).iter().map(|recipient| recipient.to_lowercase()).collect();
+            written.sort();
+            prop_assert_eq!(written, folded);
+        }
+    }
+}

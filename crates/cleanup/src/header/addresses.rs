@@ -85,3 +85,161 @@ fn strip_comments(options: &Options, element: &Element<'_>, text: &mut Vec<u8>, 
     }
     text.push(b'>');
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::header::fold;
+
+    fn options() -> Options {
+        Options { myorigin: "M".to_owned(), ..Options::default() }
+    }
+
+    /// The value as it is written; `None` if the header is left as it is.
+    fn rewritten(value: &[u8]) -> Option<Vec<u8>> {
+        let mut notices = Vec::new();
+        let list = rewrite_addresses(&options(), value, &mut notices)?;
+        assert_eq!(notices, []);
+        let mut header = [b"From: ", list.as_slice()].concat();
+        fold(&mut header);
+        Some(header.split_off(6))
+    }
+
+    #[test]
+    fn what_needs_no_rewriting_stays_as_it_is() {
+        // Observed on Postfix 3.7.
+        for value in [
+            "",
+            "undisclosed-recipients:;",
+            "<>",
+            ",",
+            ";",
+            "(only comment)",
+            "<joe doe@x>",
+            "a@.",
+            "a@..",
+            "  a@b",
+            "Joe <a@b>,\n b@c",
+            "Jos\u{e9} <joe@x>",
+            "g: a@b, c@d;",
+        ] {
+            assert_eq!(rewritten(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn incomplete_addresses_are_completed() {
+        // Observed on Postfix 3.7.
+        for (value, expected) in [
+            ("joe", "joe@M"),
+            ("joe (Joe)", "joe@M (Joe)"),
+            ("(c) joe", "joe@M (c)"),
+            ("Joe B. Doe <joe>", "Joe B.Doe <joe@M>"),
+            ("joe@host.", "joe@host"),
+            ("joe doe", "joe@M, doe@M"),
+            ("<joe doe>", "<joedoe@M>"),
+            ("<a> <b>", "<a@M> <b@M>"),
+            ("<a@b> \"c\"", "<a@b>, c@M"),
+            ("x <a@b> y", "x <a@b>, y@M"),
+            ("a,,b", "a@M, , b@M"),
+            ("a, b@c,", "a@M, b@c, "),
+            ("g: a, b@c;, d", "g: a@M, b@c;, d@M"),
+            ("@", "\"\""),
+            ("a:b", "\"a:b\"@M"),
+            ("joe..d", "\"joe..d\"@M"),
+            (".j@x", "\".j\"@x"),
+            ("a@b@c", "\"a@b\"@c"),
+            ("\"joe\"@x", "joe@x"),
+            ("\"j d\"", "\"j d\"@M"),
+            ("h!u", "u@h"),
+            ("a%b", "a@b"),
+            ("@r:u@h", "u@h"),
+            ("joe;", "joe@M;"),
+            ("\"open <joe@x>", "\"open <joe@x>\"@M"),
+            ("<joe@x.y ", "\"<joe\"@x.y"),
+            ("x\\y <a>", "xy <a@M>"),
+            ("\"a\n b\" <c>", "\"a  b\" <c@M>"),
+            ("[1.2.3.4]", "\"[1.2.3.4]\"@M"),
+            ("a|b", "a|b@M"),
+            ("joe (c1) (c2)", "joe@M (c1) (c2)"),
+            ("(c1) joe (c2) doe", "joe@M (c1), doe@M (c2)"),
+            ("a (x) b", "a@M, b@M (x)"),
+            ("<joe (c)>", "<joe@M (c)>"),
+            ("(a) x (b) <j (c)> (d), e", "(a) x (b) <j@M (c)>(d), e@M"),
+            ("a, (z), b", "a@M, (z), b@M"),
+            ("<a>b", "<a@M>, b@M"),
+            ("a[b]@c, d", "a@M, \"[b]\"@c, d@M"),
+            ("a\"b\"@x", "a@M, b@x"),
+            ("a . b @ c, e", "a.b@c, e@M"),
+            ("a!b%c", "b%c@a"),
+            ("@a", "\"\"@a"),
+            ("@a:", "@a:\"\""),
+            ("a@b@", "\"a@b\"@"),
+            ("a.@b.", "\"a.\"@b"),
+            ("a>", "a@M>"),
+            ("<<a>>", "< <\"a>\"@M>"),
+            ("a<b", "\"a <b\"@M"),
+            ("g:a", "\"g:a\"@M"),
+            ("g:a;b;c", "g: a@M;, b@M;, c@M"),
+            (",;a", ", ;, a@M"),
+            (":a;", ": a@M;"),
+            ("a\\ b <c>", "\"a b\" <c@M>"),
+            ("\\\"a <b>", "\"\\\"a\" <b@M>"),
+            ("c (x\n y)", "c@M (x  y)"),
+        ] {
+            let written = rewritten(value.as_bytes()).map(|value| String::from_utf8(value).unwrap());
+            assert_eq!(written.as_deref(), Some(expected), "{value}");
+        }
+        assert_eq!(rewritten(b"Jos\xe9 <joe>"), Some(b"Jos\xe9 <joe@M>".to_vec()));
+    }
+
+    #[test]
+    fn tokens_beyond_the_limit_are_lost_only_with_rewriting() {
+        let options = Options { header_address_token_limit: 5, ..options() };
+        let rewrite = |value: &[u8]| rewrite_addresses(&options, value, &mut Vec::new());
+        assert_eq!(rewrite(b"a@b,, c"), None);
+        assert_eq!(rewrite(b"a, b, c, d"), Some(b"a@M,\nb@M,\nc@M".to_vec()));
+    }
+
+    #[test]
+    fn too_many_comments_are_stripped() {
+        let stripped = |value: &str| {
+            let mut notices = Vec::new();
+            let written = rewrite_addresses(&options(), value.as_bytes(), &mut notices).unwrap();
+            (String::from_utf8(written).unwrap(), notices)
+        };
+        let fits = format!("{} <joe>", "x".repeat(247));
+        assert_eq!(stripped(&fits), (format!("{} <joe@M>", "x".repeat(247)), Vec::new()));
+        let phrase = "x".repeat(248);
+        let (written, notices) = stripped(&format!("a, {phrase} <joe>, b"));
+        assert_eq!(written, "a@M,\n<joe@M>,\nb@M");
+        let shown = "x".repeat(100);
+        let warning = format!("stripping too many comments from address: {shown}...");
+        assert_eq!(notices, [Notice::warning(warning)]);
+        assert_eq!(stripped(&format!("a, {phrase} <>")).0, "a@M,\n<>");
+        // There is no address to reduce the element to.
+        assert_eq!(stripped(&format!("a, ({phrase})")).0, format!("a@M,\n({phrase})"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_of_addresses_is_complete_after_one_rewriting(
+            list in prop::collection::vec("([A-Z][a-z]{0,5} )?<[a-z]{1,5}(@[a-z]{1,5}\\.[a-z]{2})?>( \\([a-z]{0,5}\\))?", 1..8),
+        ) {
+            if let Some(once) = rewritten(list.join(", ").as_bytes()) {
+                prop_assert_eq!(rewritten(&once), None);
+            }
+        }
+
+        #[test]
+        fn any_value_is_rewritten_in_bounded_size(value in "[a-c .@<>,;:()\"\\\\!%\n]{0,60}") {
+            let mut notices = Vec::new();
+            if let Some(written) = rewrite_addresses(&options(), value.as_bytes(), &mut notices) {
+                // Each token can become an address with origin, quotes, comma and line break.
+                prop_assert!(written.len() <= value.len() * 10);
+            }
+        }
+    }
+}

@@ -1,21 +1,23 @@
 //! Questions to the DNS.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::lookup::Lookup;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 
 use super::hostname;
 use super::name::Answer;
+
+/// The longest chain of aliases that is followed from answer to answer; within one answer any number.
+const ALIAS_ANSWERS_MAX: usize = 8;
 
 /// Whether a resolv.conf names a name server that can be used.
 pub(super) fn names_a_server(resolv_conf: Option<&[u8]>) -> bool {
@@ -29,17 +31,20 @@ pub(super) struct Timed<T> {
     pub(super) ttl: Option<Duration>,
 }
 
+/// The name servers of resolv.conf, asked through the library's pool. Its resolver, one floor up, is of no use here: it answers
+/// for localhost, 127/8 and some more without asking, which the C library does not.
 pub(super) struct Dns {
-    resolver: TokioResolver,
+    servers: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
+    request_options: DnsRequestOptions,
     search: Vec<Name>,
     ndots: usize,
 }
 
 impl Dns {
     /// Without a usable resolv.conf, the name server is on this machine, as the C library has it.
-    pub(super) fn new(resolv_conf: Option<&[u8]>, port: u16) -> Result<Self, String> {
+    pub(super) fn new(resolv_conf: Option<&[u8]>, port: u16) -> Result<Self, NetError> {
         let parsed = resolv_conf.and_then(|text| parse_resolv_conf(text).ok());
-        let (config, mut options) = parsed.unwrap_or_else(|| {
+        let (config, options) = parsed.unwrap_or_else(|| {
             let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
             (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
         });
@@ -48,41 +53,28 @@ impl Dns {
             search.extend(domain);
         }
         for connection in name_servers.iter_mut().flat_map(|server| &mut server.connections) {
-            let connection: &mut ConnectionConfig = connection;
             connection.port = port;
         }
-        // One cache is enough, the hosts file is read elsewhere, and in resolv.conf the first attempt counts as one.
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Never;
-        options.attempts = options.attempts.saturating_sub(1);
+        let mut request_options = DnsRequestOptions::default();
+        request_options.use_edns = options.edns0;
         let ndots = options.ndots;
-        let config = ResolverConfig::from_parts(None, Vec::new(), name_servers);
-        let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { resolver, search, ndots })
+        // In resolv.conf the first attempt counts as one, here it does not.
+        let retries = options.attempts.saturating_sub(1);
+        let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+        let pool = NameServerPool::from_config(name_servers, context, TokioRuntimeProvider::default());
+        Ok(Self { servers: RetryDnsHandle::new(pool, retries), request_options, search, ndots })
     }
 
     /// The first name of an address; `None` in the answer if it is one that the C library drops.
     pub(super) async fn name(&self, address: IpAddr) -> Timed<Option<Vec<u8>>> {
-        // The resolver library answers for all of 127/8 itself, with the name of 127.0.0.1.
-        if let IpAddr::V4(v4) = address
-            && v4.is_loopback()
-            && v4 != Ipv4Addr::LOCALHOST
-        {
-            return Timed { answer: Answer::NoName, ttl: None };
-        }
-        match self.resolver.lookup(Name::from(address), RecordType::PTR).await {
-            Err(error) => negative(&error),
-            Ok(lookup) => {
-                let name = lookup.answers().iter().find_map(|record| match &record.data {
-                    RData::PTR(pointer) => Some(hostname::from_labels(pointer.0.iter())),
-                    _ => None,
-                });
-                Timed { answer: name.map_or(Answer::NoData, Answer::Found), ttl: ttl(&lookup) }
-            }
-        }
+        let Timed { answer, ttl } = self.ask(Name::from(address), RecordType::PTR).await;
+        let answer = answer.and_then(|records| {
+            records.iter().find_map(|data| match data {
+                RData::PTR(pointer) => Some(hostname::from_labels(pointer.0.iter())),
+                _ => None,
+            })
+        });
+        Timed { answer, ttl }
     }
 
     /// The addresses of a name that are of the same family as `like`. Names with few dots are looked for in the search list
@@ -91,24 +83,67 @@ impl Dns {
         let record_type = if like.is_ipv4() { RecordType::A } else { RecordType::AAAA };
         let mut result = Timed { answer: Answer::NoName, ttl: None };
         for name in candidates(host, self.ndots, &self.search) {
-            let this = match self.resolver.lookup(name, record_type).await {
-                Err(error) => negative(&error),
-                Ok(lookup) => {
-                    let addresses: Vec<_> =
-                        lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
-                    let answer = if addresses.is_empty() { Answer::NoData } else { Answer::Found(addresses) };
-                    Timed { answer, ttl: ttl(&lookup) }
-                }
-            };
-            match this.answer {
-                Answer::Found(_) | Answer::Temporary => return this,
-                Answer::NoData => result = this,
-                Answer::NoName if result.answer == Answer::NoName => result = this,
-                Answer::NoName => {}
+            let Timed { answer, ttl } = self.ask(name, record_type).await;
+            let answer = answer.and_then(|records| Some(records.iter().filter_map(RData::ip_addr).collect()));
+            match answer {
+                Answer::Found(_) | Answer::Temporary => return Timed { answer, ttl },
+                Answer::NoName if result.answer == Answer::NoData => {}
+                Answer::NoName | Answer::NoData => result = Timed { answer, ttl },
             }
         }
         result
     }
+
+    /// The records of one type, through all aliases.
+    async fn ask(&self, mut name: Name, record_type: RecordType) -> Timed<Vec<RData>> {
+        let mut ttl = None;
+        for _ in 0..ALIAS_ANSWERS_MAX {
+            let query = Query::query(name.clone(), record_type);
+            let response = match self.servers.lookup(query, self.request_options).first_answer().await {
+                Ok(response) => response,
+                Err(error) => return negative(&error),
+            };
+            let (end, records) = follow(&response.answers, &name, record_type, &mut ttl);
+            if !records.is_empty() {
+                return Timed { answer: Answer::Found(records), ttl };
+            }
+            if end == name {
+                break;
+            }
+            name = end;
+        }
+        Timed { answer: Answer::NoData, ttl }
+    }
+}
+
+/// Where the aliases in an answer lead to, beginning with `name`, and the records of the wanted type that are there. `ttl`
+/// becomes the least of all that were used.
+fn follow(
+    answers: &[Record],
+    name: &Name,
+    record_type: RecordType,
+    ttl: &mut Option<Duration>,
+) -> (Name, Vec<RData>) {
+    let mut shorten = |record: &Record| {
+        let this = Duration::from_secs(record.ttl.into());
+        *ttl = Some(ttl.map_or(this, |ttl| ttl.min(this)));
+    };
+    let mut end = name.clone();
+    // As many steps as there are records: aliases in a circle come to an end too.
+    for _ in answers {
+        let alias = answers.iter().find_map(|record| match &record.data {
+            RData::CNAME(alias) if record.name == end => Some((record, alias.0.clone())),
+            _ => None,
+        });
+        let Some((record, target)) = alias else { break };
+        shorten(record);
+        end = target;
+    }
+    let wanted = |record: &&Record| record.name == end && record.record_type() == record_type;
+    let records =
+        answers.iter().filter(wanted).inspect(|record| shorten(record)).map(|record| record.data.clone());
+    let records = records.collect();
+    (end, records)
 }
 
 /// The full names to ask for, in order.
@@ -138,10 +173,6 @@ fn negative<T>(error: &NetError) -> Timed<T> {
     Timed { answer, ttl: none.negative_ttl.map(|seconds| Duration::from_secs(seconds.into())) }
 }
 
-fn ttl(lookup: &Lookup) -> Option<Duration> {
-    lookup.answers().iter().map(|record| Duration::from_secs(record.ttl.into())).min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +187,33 @@ mod tests {
         assert_eq!(names("web.e.com", 1), ["web.e.com.", "web.e.com.sd.test.", "web.e.com.other.test."]);
         assert_eq!(names("web.e.com", 3), ["web.e.com.sd.test.", "web.e.com.other.test.", "web.e.com."]);
         assert!(names(&"a.".repeat(130), 1).is_empty());
+    }
+
+    #[test]
+    fn aliases_in_one_answer() {
+        let name = |text: &str| -> Name { text.parse().unwrap() };
+        let alias = |from: &str, ttl, to: &str| {
+            Record::from_rdata(
+                name(from),
+                ttl,
+                RData::CNAME(hickory_resolver::proto::rr::rdata::CNAME(name(to))),
+            )
+        };
+        let address =
+            |from: &str, ttl| Record::from_rdata(name(from), ttl, RData::A(Ipv4Addr::LOCALHOST.into()));
+        // Out of order, with a record that does not belong to the question.
+        let answers = [
+            address("c.e.", 20),
+            alias("B.e.", 10, "c.e."),
+            address("other.e.", 1),
+            alias("a.e.", 30, "b.e."),
+        ];
+        let mut ttl = None;
+        let (end, records) = follow(&answers, &name("a.e."), RecordType::A, &mut ttl);
+        assert_eq!((end, records.len(), ttl), (name("c.e."), 1, Some(Duration::from_secs(10))));
+        let circle = [alias("a.e.", 1, "b.e."), alias("b.e.", 1, "a.e.")];
+        let (_, records) = follow(&circle, &name("a.e."), RecordType::A, &mut ttl);
+        assert!(records.is_empty());
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub enum OpenError {
         /// The configuration.
         path: PathBuf,
         /// Why.
-        reason: String,
+        reason: hickory_resolver::net::NetError,
     },
 }
 

@@ -61,6 +61,18 @@ pub(super) enum Answer<T> {
     Temporary,
 }
 
+impl<T> Answer<T> {
+    /// Makes something else of what was found; nothing means that there is no such data.
+    pub(super) fn and_then<U>(self, convert: impl FnOnce(T) -> Option<U>) -> Answer<U> {
+        match self {
+            Self::Found(found) => convert(found).map_or(Answer::NoData, Answer::Found),
+            Self::NoName => Answer::NoName,
+            Self::NoData => Answer::NoData,
+            Self::Temporary => Answer::Temporary,
+        }
+    }
+}
+
 /// The name to be verified, after the question for the name of an address.
 ///
 /// `None` in the answer is a name that the C library would not pass on.

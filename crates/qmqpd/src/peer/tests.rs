@@ -303,9 +303,24 @@ fn the_hosts_file_comes_first() {
 }
 
 #[test]
-fn the_rest_of_loopback_has_no_name_of_its_own() {
-    let world = World::new(Zone::new(), "127.0.0.1 localhost\n", |_| ());
-    assert_eq!(world.lookup("127.0.0.2"), PeerName::silent(Name::Unknown));
+fn loopback_is_an_address_like_any_other() {
+    let mut zone = Zone::new();
+    reverse(&mut zone, "127.1.0.1", names(&["loop.e"]));
+    forward(&mut zone, "loop.e", addresses(&["127.1.0.1"]));
+    let world = World::new(zone, "", |_| ());
+    assert_eq!(world.lookup("127.1.0.1"), verified("loop.e"));
+    assert_eq!(world.lookup("127.0.0.1"), PeerName::silent(Name::Unknown));
+}
+
+#[test]
+fn aliases_in_a_circle_end_somewhere() {
+    let mut zone = Zone::new();
+    let alias = |name| Say::Records(300, vec![RData::CNAME(CNAME(dns_name(name)))]);
+    reverse(&mut zone, "192.0.2.1", names(&["a.e"]));
+    forward(&mut zone, "a.e", alias("b.e"));
+    forward(&mut zone, "b.e", alias("a.e"));
+    let world = World::new(zone, "", |_| ());
+    assert_eq!(world.lookup("192.0.2.1").name, Name::Unknown);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A QMQP client that sends any bytes in any way, and reports what came back and how the connection ended.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -28,7 +28,7 @@ pub enum Step {
 pub enum End {
     /// In order: the client read everything and then end of file.
     Closed,
-    /// By a reset: what was on its way may be lost.
+    /// By a reset, which the client met as it wrote or as it read: what was on its way may be lost.
     Reset,
     /// The client left first and never looked.
     NotRead,
@@ -65,29 +65,26 @@ pub fn run_from(from: &str, server: SocketAddr, steps: &[Step]) -> Session {
 fn session(mut stream: TcpStream, steps: &[Step]) -> Session {
     let began = Instant::now();
     let port = stream.local_addr().unwrap().port();
+    let left =
+        |began: Instant| Session { received: Vec::new(), end: End::NotRead, took: began.elapsed(), port };
+    let mut wrote_all = true;
     for step in steps {
         match step {
-            // A server that has already refused may have closed: its reply is what counts.
-            Step::Send(bytes) => drop(stream.write_all(bytes)),
+            // A server that has refused may be gone before it has read everything.
+            Step::Send(bytes) => wrote_all &= stream.write_all(bytes).is_ok(),
             Step::SendPieces(bytes, size) => {
-                for piece in bytes.chunks(*size) {
-                    if stream.write_all(piece).is_err() {
-                        break;
-                    }
-                }
+                wrote_all &= bytes.chunks(*size).all(|piece| stream.write_all(piece).is_ok());
             }
-            Step::HalfClose => drop(stream.shutdown(std::net::Shutdown::Write)),
+            Step::HalfClose => drop(stream.shutdown(Shutdown::Write)),
             Step::Reset => {
-                let socket = socket2::SockRef::from(&stream);
-                socket.set_linger(Some(Duration::ZERO)).unwrap();
-                return Session { received: Vec::new(), end: End::NotRead, took: began.elapsed(), port };
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                return left(began);
             }
-            Step::Vanish => {
-                return Session { received: Vec::new(), end: End::NotRead, took: began.elapsed(), port };
-            }
+            Step::Vanish => return left(began),
         }
     }
     let (received, end) = read_to_end(&mut stream);
+    let end = if wrote_all { end } else { End::Reset };
     Session { received, end, took: began.elapsed(), port }
 }
 

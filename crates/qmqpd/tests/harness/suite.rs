@@ -79,11 +79,35 @@ fn run(case: &Case, pair: &Mutex<Pair>, oracle_only: bool) {
     }
 }
 
-/// The headings of the page, as links name them.
-pub fn anchors() -> BTreeSet<String> {
+/// The sections of the page: the heading as links name it, and the text.
+fn sections() -> Vec<(String, &'static str)> {
     let slug = |heading: &str| {
         let kept = heading.trim().to_lowercase().replace(' ', "-");
         kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect::<String>()
     };
-    DIFFERENCES.lines().filter_map(|line| line.strip_prefix("## ")).map(slug).collect()
+    let split = |section: &'static str| section.split_once('\n').unwrap_or((section, ""));
+    DIFFERENCES.split("\n## ").skip(1).map(split).map(|(heading, text)| (slug(heading), text)).collect()
+}
+
+/// The headings of the page, as links name them.
+pub fn anchors() -> BTreeSet<String> {
+    sections().into_iter().map(|(anchor, _)| anchor).collect()
+}
+
+/// A heading that no test proves is a claim: it has a case here, or names an end-to-end test (``Proven by `name` ``).
+pub fn every_difference_is_proven(by_cases: &BTreeSet<&str>) {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end");
+    let sources: String = super::queue::files_below(directory.as_ref())
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for (anchor, text) in sections() {
+        let named = text.split("Proven by `").nth(1).and_then(|rest| rest.split('`').next());
+        match named {
+            Some(name) => {
+                assert!(sources.contains(&format!("\"{name}\"")), "no end-to-end test is called {name}")
+            }
+            None => assert!(by_cases.contains(anchor.as_str()), "no case shows #{anchor}"),
+        }
+    }
 }

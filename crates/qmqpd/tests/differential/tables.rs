@@ -1,0 +1,146 @@
+//! Lists in files and lookup tables on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::harness::case::{Case, RECIPIENT, SENDER};
+use super::harness::client::request;
+use super::harness::peers::{self, Peer};
+use super::harness::postfix::{write_config, write_old};
+
+/// Files by name, and their text. Those that end in `.map` are also built as `lmdb:` and `cdb:`.
+const FILES: &[(&str, &str)] = &[
+    ("list", "# who may send\n10.0.0.1\n127.0.0.1, 10.0.0.2\n"),
+    ("list-dos", "10.0.0.1\r\n127.0.0.1\r\n"),
+    ("list-other", "10.0.0.1\n10.0.0.2\n"),
+    ("list-not", "!127.0.0.1\n127.0.0.0/8\n"),
+    ("list-broken", "127.0.0.1/8\n127.0.0.1\n"),
+    ("list-table", "inline:{127.0.0.1=x}\n"),
+    ("list-dollar", "$mynetworks\n"),
+    ("clients.map", "127.0.0.1 yes\n10.0.0.1 yes\n"),
+    ("names.map", "# a comment\nlocalhost  some text\n  that goes on\n"),
+    ("others.map", "10.0.0.1 yes\n"),
+    ("capitals", "LocalHost yes\n"),
+    ("duplicate", "127.0.0.1 a\n127.0.0.1 b\n"),
+    ("no-value", "127.0.0.1\n"),
+    ("cidr", "# networks\n10.0.0.0/8 no\n127.0.0.0/8 yes\n"),
+    ("cidr-if", "if 127.0.0.0/8\n127.0.0.2 no\n127.0.0.1 yes\nendif\n"),
+    ("cidr-if-not", "if !127.0.0.0/8\n127.0.0.1 yes\nendif\n"),
+    ("cidr-broken", "127.0.0.1/8 yes\n[127.0.0.1 yes\n127.0.0.1\n10.0.0.0/8 x\n"),
+    ("cidr-broken-then-good", "127.0.0.1/8 yes\n127.0.0.1 yes\n"),
+    ("regexp", "/^127\\.0\\.0\\.1$/ yes\n"),
+    ("regexp-case", "/^LOCALHOST$/ yes\n"),
+    ("regexp-case-off", "/^LOCALHOST$/i yes\n"),
+    ("regexp-not", "!/^10\\./ yes\n"),
+    ("regexp-if", "if /^127/\n/\\.1$/ yes\nendif\n"),
+    ("regexp-broken", "/^127 yes\n/a/q yes\n/^(127)/ $2\n"),
+    ("regexp-brackets", "/^[[:alpha:]]+$/ yes\n"),
+    ("pcre", "/^\\d+\\.\\d+\\.\\d+\\.1$/ yes\n"),
+    ("pcre-lookahead", "/^(?!10)127/ yes\n"),
+    ("pcre-flags", "/^local host$/x yes\n"),
+    ("pcre-broken", "/(/ yes\n/a/q yes\n"),
+];
+
+/// Lists that let the client in.
+const YES: &[&str] = &[
+    "/DIR/list",
+    "/DIR/list-dos",
+    "/DIR/list-table",
+    "!/DIR/list-other, 127.0.0.1",
+    "texthash:/DIR/clients.map",
+    "texthash:/DIR/names.map",
+    "lmdb:/DIR/clients.map",
+    "lmdb:/DIR/names.map",
+    "cdb:/DIR/clients.map",
+    "cdb:/DIR/names.map",
+    "cidr:/DIR/cidr",
+    "cidr:/DIR/cidr-if",
+    "cidr:/DIR/cidr-broken-then-good",
+    "regexp:/DIR/regexp",
+    "regexp:/DIR/regexp-case",
+    "regexp:/DIR/regexp-not",
+    "regexp:/DIR/regexp-if",
+    "regexp:/DIR/regexp-brackets",
+    "pcre:/DIR/pcre",
+    "pcre:/DIR/pcre-lookahead",
+    "pcre:/DIR/pcre-flags",
+    "unionmap:{cdb:/DIR/others.map,lmdb:/DIR/clients.map}",
+];
+
+/// Lists that do not.
+const NO: &[&str] = &[
+    "/DIR/list-other",
+    "/DIR/list-not",
+    "/DIR/list-dollar",
+    "!/DIR/list, 127.0.0.1",
+    "!lmdb:/DIR/clients.map, 127.0.0.1",
+    "texthash:/DIR/others.map",
+    "texthash:/DIR/capitals",
+    "texthash:/DIR/no-value",
+    "lmdb:/DIR/others.map",
+    "cdb:/DIR/others.map",
+    "cidr:/DIR/cidr-if-not",
+    "cidr:/DIR/cidr-broken",
+    "regexp:/DIR/regexp-case-off",
+    "regexp:/DIR/regexp-broken",
+    "pcre:/DIR/pcre-broken",
+];
+
+/// Lists that cannot be used.
+const BROKEN: &[&str] = &["/DIR/list-broken", "texthash:/DIR/duplicate"];
+
+pub fn cases() -> Vec<Case> {
+    // Without Postfix no case runs, and there is no postmap.
+    if Peer::Postfix.missing().is_some() {
+        return Vec::new();
+    }
+    let dir = build();
+    let with_list = |case: Case, list: &str| {
+        case.with(&[&format!(
+            "qmqpd_authorized_clients = {}",
+            list.replace("/DIR", &dir.display().to_string())
+        )])
+    };
+    let whole = request(b"Subject: tables\n\nhello\n", SENDER, &[RECIPIENT]);
+    let mut cases = Vec::new();
+    for list in YES {
+        cases.push(with_list(Case::bytes(format!("tables::yes_{list}"), whole.clone()), list));
+    }
+    for list in NO {
+        cases.push(with_list(Case::new(format!("tables::no_{list}"), vec![]), list).differs(
+            "a-refusal-leaves-its-reason-in-the-log",
+            |postfix| {
+                postfix.assert_refused("DError: localhost[127.0.0.1] is not authorized to use this service")
+            },
+            |ours| ours.assert_refused("DError: localhost[127.0.0.1] is not authorized to use this service"),
+        ));
+    }
+    for list in BROKEN {
+        let case =
+            Case::new(format!("tables::broken_{list}"), vec![]).reply("ZError: server configuration error");
+        cases.push(with_list(case, list));
+    }
+    cases
+}
+
+/// Writes the files, and builds the databases with Postfix's own postmap.
+fn build() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tables");
+    fs::create_dir_all(&dir).unwrap();
+    let config = write_config(&dir, "compatibility_level = 3.6\n", "");
+    for (name, text) in FILES {
+        let path = dir.join(name);
+        write_old(&path, text);
+        for kind in ["lmdb", "cdb"].iter().filter(|_| name.ends_with(".map")) {
+            let postmap = peers::file("/usr/sbin/postmap").unwrap();
+            let status = Command::new(postmap)
+                .arg("-c")
+                .arg(&config)
+                .arg(format!("{kind}:{}", path.display()))
+                .status();
+            assert!(status.unwrap().success(), "postmap {kind}:{}", path.display());
+        }
+    }
+    dir
+}

@@ -75,7 +75,7 @@ impl Framer {
             host_label: if label.is_empty() { "amnesiac".to_owned() } else { label.to_owned() },
             syslog_name: config.syslog_name.clone(),
             process_name: config.process_name.clone(),
-            facility: config.facility.0,
+            facility: config.facility.code(),
             process_id: std::process::id(),
             record: Vec::with_capacity(512),
         }
@@ -142,7 +142,9 @@ impl Framer {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Facility, Place};
+    use postfix::settings::words::Facility;
+
+    use super::super::Place;
     use super::*;
 
     fn framer() -> Framer {
@@ -150,7 +152,7 @@ mod tests {
             syslog_name: "postfix/628".to_owned(),
             process_name: "qmqpd".to_owned(),
             host_name: "mx.example.test".to_owned(),
-            facility: Facility::MAIL,
+            facility: Facility::Mail,
             utf8: true,
             places: vec![Place::Stderr],
         });

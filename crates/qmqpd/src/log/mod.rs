@@ -20,7 +20,7 @@ use postfix::notice::{Notice, Severity};
 
 use format::Framer;
 pub use format::escape;
-pub use options::{Facility, LogConfig, Place, Standing};
+pub use options::{LogConfig, Place, Standing};
 use sink::Sinks;
 
 /// Lines that wait for the writer at most; one more is dropped and counted.
@@ -227,6 +227,8 @@ fn now_seconds() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use postfix::settings::words::Facility;
+
     use super::*;
 
     fn file_config(path: &std::path::Path) -> LogConfig {
@@ -234,7 +236,7 @@ mod tests {
             syslog_name: "postfix".to_owned(),
             process_name: "qmqpd".to_owned(),
             host_name: "mx.example.test".to_owned(),
-            facility: Facility::MAIL,
+            facility: Facility::Mail,
             utf8: true,
             places: vec![Place::File { path: path.to_owned(), mode: 0o600 }],
         }

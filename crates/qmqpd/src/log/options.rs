@@ -2,43 +2,7 @@
 
 use std::path::PathBuf;
 
-/// A syslog facility, as its number: `mail` is 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facility(pub u8);
-
-impl Facility {
-    /// The default of syslog_facility.
-    pub const MAIL: Self = Self(2);
-
-    /// A value of syslog_facility. Names and spelling as in Postfix: lower case only.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        let number = match name {
-            "kern" => 0,
-            "user" => 1,
-            "mail" => 2,
-            "daemon" => 3,
-            "auth" | "security" => 4,
-            "syslog" => 5,
-            "lpr" => 6,
-            "news" => 7,
-            "uucp" => 8,
-            "cron" => 9,
-            "authpriv" => 10,
-            "ftp" => 11,
-            "local0" => 16,
-            "local1" => 17,
-            "local2" => 18,
-            "local3" => 19,
-            "local4" => 20,
-            "local5" => 21,
-            "local6" => 22,
-            "local7" => 23,
-            _ => return None,
-        };
-        Some(Self(number))
-    }
-}
+use postfix::settings::words::Facility;
 
 /// One place for log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +71,7 @@ impl LogConfig {
             syslog_name: variable("MAIL_LOGTAG").unwrap_or_else(|| "postfix".to_owned()),
             process_name: process_name.to_owned(),
             host_name: variable("POSTLOG_HOSTNAME").unwrap_or_default(),
-            facility: Facility::MAIL,
+            facility: Facility::Mail,
             utf8: true,
             places: vec![place],
         }

@@ -133,7 +133,9 @@ impl Sinks {
 mod tests {
     use postfix::notice::Severity;
 
-    use super::super::{Facility, Log, Program};
+    use postfix::settings::words::Facility;
+
+    use super::super::{Log, Program};
     use super::*;
 
     fn config(place: Place) -> LogConfig {
@@ -141,7 +143,7 @@ mod tests {
             syslog_name: "postfix".to_owned(),
             process_name: "qmqpd".to_owned(),
             host_name: "mx".to_owned(),
-            facility: Facility::MAIL,
+            facility: Facility::Mail,
             utf8: true,
             places: vec![place],
         }

@@ -1,0 +1,166 @@
+//! From the first field of a master.cf line, or an item of qmqpd_listen, to socket addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use postfix::settings::Endpoint;
+use postfix::value::KeywordSet;
+
+/// What the machine and main.cf say about addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Interfaces<'a> {
+    /// inet_interfaces: `all`, `loopback-only`, or names and addresses.
+    pub(super) inet_interfaces: &'a str,
+    /// Whether inet_protocols and the kernel have IPv4.
+    pub(super) ipv4: bool,
+    /// Whether inet_protocols and the kernel have IPv6.
+    pub(super) ipv6: bool,
+}
+
+impl<'a> Interfaces<'a> {
+    /// A protocol of `inet_protocols` that the kernel lacks is left out, as Postfix does.
+    pub(super) fn new(inet_interfaces: &'a str, inet_protocols: &KeywordSet) -> Self {
+        let (ipv4, ipv6) = postfix::own_networks::enabled_protocols(inet_protocols);
+        Self {
+            inet_interfaces,
+            ipv4: ipv4 && kernel_has(socket2::Domain::IPV4),
+            ipv6: ipv6 && kernel_has(socket2::Domain::IPV6),
+        }
+    }
+
+    const fn takes(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => self.ipv4,
+            IpAddr::V6(_) => self.ipv6,
+        }
+    }
+
+    /// The addresses that a service with a bare port listens on.
+    fn addresses(&self) -> Result<Vec<IpAddr>, String> {
+        let mut found: Vec<IpAddr> = Vec::new();
+        for item in postfix::text::split_list(self.inet_interfaces) {
+            let each: Vec<IpAddr> = match item {
+                "all" => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+                "loopback-only" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+                host => resolve(host)?,
+            };
+            found.extend(each.into_iter().filter(|address| self.takes(*address)));
+        }
+        if found.is_empty() {
+            return Err(format!(
+                "inet_interfaces ({}) and inet_protocols leave no address to listen on",
+                self.inet_interfaces
+            ));
+        }
+        Ok(found)
+    }
+
+    /// All addresses that an endpoint stands for. A bare port means the addresses of inet_interfaces. On an error: what
+    /// is wrong with it.
+    pub(super) fn listen_addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
+        let port = port_number(&endpoint.port)?;
+        let addresses = match &endpoint.host {
+            None => self.addresses()?,
+            Some(host) => {
+                let mut usable = resolve(host)?;
+                usable.retain(|address| self.takes(*address));
+                if usable.is_empty() {
+                    return Err(format!(
+                        "\"{host}\" has no address of a protocol that inet_protocols and the kernel allow"
+                    ));
+                }
+                usable
+            }
+        };
+        let mut unique: Vec<SocketAddr> = Vec::new();
+        for address in addresses {
+            let address = SocketAddr::new(address, port);
+            if !unique.contains(&address) {
+                unique.push(address);
+            }
+        }
+        Ok(unique)
+    }
+}
+
+fn kernel_has(domain: socket2::Domain) -> bool {
+    socket2::Socket::new(domain, socket2::Type::STREAM, None).is_ok()
+}
+
+fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    match (host, 0_u16).to_socket_addrs() {
+        Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+        Err(error) => Err(format!("host not found: {host} ({error})")),
+    }
+}
+
+fn port_number(port: &str) -> Result<u16, String> {
+    if let Ok(number) = port.parse::<u16>() {
+        return Ok(number);
+    }
+    let services = std::fs::read_to_string("/etc/services").unwrap_or_default();
+    find_service(&services, port)
+        .ok_or_else(|| format!("\"{port}\" is neither a port number nor a TCP service in /etc/services"))
+}
+
+/// Looks a TCP service up in the text of services(5), by name or alias.
+fn find_service(services: &str, wanted: &str) -> Option<u16> {
+    services.lines().find_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let name = words.next()?;
+        let number = words.next()?.strip_suffix("/tcp")?;
+        (name == wanted || words.any(|alias| alias == wanted)).then(|| number.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Interfaces<'static> = Interfaces { inet_interfaces: "all", ipv4: true, ipv6: true };
+
+    fn shown(interfaces: &Interfaces<'_>, field: &str) -> String {
+        match Endpoint::parse(field)
+            .map_err(|bad| bad.to_string())
+            .and_then(|it| interfaces.listen_addresses(&it))
+        {
+            Ok(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_bare_port_listens_on_inet_interfaces() {
+        assert_eq!(shown(&BOTH, "628"), "0.0.0.0:628 [::]:628");
+        assert_eq!(shown(&Interfaces { ipv6: false, ..BOTH }, ":628"), "0.0.0.0:628");
+        let loopback = Interfaces { inet_interfaces: "loopback-only", ..BOTH };
+        assert_eq!(shown(&loopback, "628"), "127.0.0.1:628 [::1]:628");
+        let some = Interfaces { inet_interfaces: "127.0.0.2, [::1], 127.0.0.2", ..BOTH };
+        assert_eq!(shown(&some, "628"), "127.0.0.2:628 [::1]:628");
+    }
+
+    #[test]
+    fn an_address_of_its_own_is_taken_as_it_stands() {
+        assert_eq!(shown(&BOTH, "127.0.0.1:7631"), "127.0.0.1:7631");
+        assert_eq!(shown(&BOTH, "[::1]:7632"), "[::1]:7632");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(shown(&BOTH, "70000"), "error: port number out of range");
+        assert!(shown(&BOTH, "127.0.0.1:no-such-service").contains("neither a port number nor"));
+        let v6 = Interfaces { ipv4: false, ..BOTH };
+        assert!(shown(&v6, "127.0.0.1:1").contains("has no address of a protocol"));
+    }
+
+    #[test]
+    fn services_are_found_by_name_and_alias() {
+        let text = "# c\nsmtp 25/tcp mail\nqmqp\t628/udp\nqmqp\t628/tcp # x\n";
+        assert_eq!(find_service(text, "qmqp"), Some(628));
+        assert_eq!(find_service(text, "mail"), Some(25));
+        assert_eq!(find_service(text, "x"), None);
+    }
+}

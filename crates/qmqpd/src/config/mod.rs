@@ -1,0 +1,296 @@
+//! The configuration as it stands on this machine: main.cf, master.cf, `-o`, and what the host knows about itself.
+//!
+//! [`load`] is for the master and for `qmqpd check`; [`for_service`] is for a service process.
+
+mod addresses;
+mod files;
+mod host;
+mod service;
+mod standing;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::unistd::Uid;
+use postfix::main_cf::{MainCf, Override};
+use postfix::notice::Notice;
+use postfix::settings::{
+    AccountFacts, ConfigError, Group, HostFacts, Loaded, Settings, User, check_accounts,
+    load as load_settings,
+};
+
+pub use service::{Service, ServiceConfig, ServiceOptions, for_service, is_under_postfix};
+pub use standing::{ConfigSource, STANDALONE_VARIABLE, unconfigured_overrides};
+
+use crate::log::{LogConfig, Standing};
+
+/// All that `qmqpd serve` works from. One value is one consistent reading of the files.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it came from.
+    pub source: ConfigSource,
+    /// The parameters as main.cf and the command line give them.
+    pub settings: Arc<Settings>,
+    /// What to run; at least one.
+    pub services: Vec<Service>,
+    /// Where the master itself logs.
+    pub log: LogConfig,
+    /// What there is to say about it in the log.
+    pub notices: Vec<Notice>,
+    /// What `qmqpd check` says besides: settings that nothing reads and the like.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something odd in the configuration that stops nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The parameter.
+    pub name: String,
+    /// What is odd, with file and line.
+    pub text: String,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Config {
+    /// queue_directory.
+    #[must_use]
+    pub fn queue_directory(&self) -> &Path {
+        Path::new(&self.settings.queue_directory)
+    }
+
+    /// The variables that every service process gets besides those of import_environment.
+    #[must_use]
+    pub fn service_environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("MAIL_CONFIG", self.source.mail_config()),
+            ("MAIL_LOGTAG", self.settings.syslog_name.clone()),
+            (STANDALONE_VARIABLE, "yes".to_owned()),
+        ]
+    }
+}
+
+/// Reads and checks everything. `overrides` are the arguments of `-o` on the command line of `qmqpd serve`; they win
+/// over main.cf and over the `-o` of master.cf.
+///
+/// # Errors
+/// All that is wrong, with file and line.
+pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<ConfigError>> {
+    let given = parse_overrides(overrides, "command line")?;
+    let mut all = unconfigured_overrides(source).map_err(|error| vec![*error])?;
+    all.extend(given);
+    let main_cf = read_main_cf(source)?;
+    let facts = Facts::new(source, "master", "master");
+    let loaded = facts.load(&main_cf, &all)?;
+    let found = service::find(source, &facts, &main_cf, &loaded, &all)?;
+    let mut errors =
+        account_errors(source, &loaded, found.services.iter().any(|service| service.unprivileged));
+    let log = standing::log_config(source.standing(), &loaded.settings, "qmqpd").unwrap_or_else(|error| {
+        errors.push(*error);
+        LogConfig::provisional(source.standing(), "qmqpd")
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut notices = loaded.notices.clone();
+    notices.extend(found.notices);
+    let remarks = remarks(&loaded, &found.services);
+    Ok(Config {
+        source: source.clone(),
+        settings: Arc::new(loaded.settings),
+        services: found.services,
+        log,
+        notices,
+        remarks,
+    })
+}
+
+/// queue_directory alone, for `reload`, `stop` and `status`: they must work although something else in the
+/// configuration is broken by now.
+///
+/// # Errors
+/// main.cf cannot be read, or queue_directory cannot be told from it.
+pub fn queue_directory(
+    source: &ConfigSource,
+    overrides: &[String],
+) -> Result<(PathBuf, String), Vec<ConfigError>> {
+    let mut all = unconfigured_overrides(source).map_err(|error| vec![*error])?;
+    all.extend(parse_overrides(overrides, "command line")?);
+    let main_cf = read_main_cf(source)?;
+    let facts = Facts::new(source, "master", "master");
+    let resolve = |name: &str| host::resolve(name);
+    let host = facts.host(&resolve);
+    let namespace = postfix::settings::Namespace::new(&main_cf, &all, &host);
+    let value = |name: &'static str| {
+        let expanded = namespace.expanded(name).ok().flatten();
+        expanded.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.is_empty()).ok_or_else(
+            || {
+                vec![ConfigError {
+                    file: source.main_cf_path(),
+                    line: None,
+                    name: name.to_owned(),
+                    value: String::new(),
+                    what: format!("parameter {name}: the value cannot be expanded"),
+                    remedy: "run `qmqpd check`, which says why".to_owned(),
+                    warnings: Vec::new(),
+                }]
+            },
+        )
+    };
+    Ok((PathBuf::from(value("queue_directory")?), value("process_id_directory")?))
+}
+
+fn parse_overrides(texts: &[String], origin: &str) -> Result<Vec<Override>, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    let parsed = texts.iter().filter_map(|text| match Override::parse(text, origin) {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            errors.push(*error);
+            None
+        }
+    });
+    let parsed = parsed.collect();
+    if errors.is_empty() { Ok(parsed) } else { Err(errors) }
+}
+
+/// main.cf of the source; nothing, if there is none.
+fn read_main_cf(source: &ConfigSource) -> Result<MainCf, Vec<ConfigError>> {
+    let ConfigSource::Directory(directory) = source else { return Ok(MainCf::parse("", b"")) };
+    let path = directory.join("main.cf");
+    let shown = path.display().to_string();
+    match files::read_at_rest(&path) {
+        Ok(content) => Ok(MainCf::parse(&shown, &content)),
+        Err(error) => Err(vec![open_error(
+            &shown,
+            &error,
+            "name the directory of main.cf with -c, or create the file (it may be empty)",
+        )]),
+    }
+}
+
+fn open_error(path: &str, error: &std::io::Error, remedy: &str) -> ConfigError {
+    ConfigError {
+        file: path.to_owned(),
+        line: None,
+        name: String::new(),
+        value: String::new(),
+        what: format!("open {path}: {error}"),
+        remedy: remedy.to_owned(),
+        warnings: Vec::new(),
+    }
+}
+
+/// What the loader wants to know about host and process.
+#[derive(Debug, Clone)]
+struct Facts {
+    host_name: String,
+    interfaces: Vec<postfix::own_networks::InterfaceAddress>,
+    config_directory: String,
+    process_name: String,
+    service_name: String,
+}
+
+impl Facts {
+    fn new(source: &ConfigSource, process_name: &str, service_name: &str) -> Self {
+        Self {
+            host_name: host::name(),
+            interfaces: host::interfaces(),
+            config_directory: source.mail_config(),
+            process_name: process_name.to_owned(),
+            service_name: service_name.to_owned(),
+        }
+    }
+
+    /// The same machine, seen by a process of a service.
+    fn of_service(&self, process_name: &str, service_name: &str) -> Self {
+        Self { process_name: process_name.to_owned(), service_name: service_name.to_owned(), ..self.clone() }
+    }
+
+    fn host<'a>(&self, resolve: &'a dyn Fn(&str) -> Vec<std::net::IpAddr>) -> HostFacts<'a> {
+        HostFacts {
+            host_name: self.host_name.clone(),
+            interfaces: self.interfaces.clone(),
+            resolve,
+            config_directory: self.config_directory.clone(),
+            process_name: self.process_name.clone(),
+            process_id: std::process::id(),
+            service_name: self.service_name.clone(),
+        }
+    }
+
+    fn load(&self, main_cf: &MainCf, overrides: &[Override]) -> Result<Loaded, Vec<ConfigError>> {
+        load_settings(main_cf, overrides, &self.host(&host::resolve)).map_err(|error| error.errors)
+    }
+}
+
+/// The checks of accounts that Postfix makes at its start. They matter where we switch users: an ordinary user
+/// stays who he is. Standing alone we need mail_owner only; the other two belong to programs that we do not run, and
+/// are looked at if somebody set them.
+fn account_errors(source: &ConfigSource, loaded: &Loaded, switches_user: bool) -> Vec<ConfigError> {
+    let unconfigured = source.directory().is_none();
+    if !Uid::effective().is_root() || !switches_user || unconfigured {
+        return Vec::new();
+    }
+    let everything = source.standing() == Standing::UnderPostfix;
+    let errors = check_accounts(&source.main_cf_path(), &loaded.settings, &account_facts(&loaded.settings));
+    let matters =
+        |error: &ConfigError| everything || error.name == "mail_owner" || loaded.is_set(&error.name);
+    errors.into_iter().filter(matters).collect()
+}
+
+fn account_facts(settings: &Settings) -> AccountFacts {
+    let user = |name: &str| {
+        let found = nix::unistd::User::from_name(name).ok().flatten()?;
+        let name_of_uid =
+            nix::unistd::User::from_uid(found.uid).ok().flatten().map_or_else(String::new, |user| user.name);
+        Some(User { uid: found.uid.as_raw(), gid: found.gid.as_raw(), name_of_uid })
+    };
+    let group = |name: &str| {
+        let found = nix::unistd::Group::from_name(name).ok().flatten()?;
+        let name_of_gid = nix::unistd::Group::from_gid(found.gid)
+            .ok()
+            .flatten()
+            .map_or_else(String::new, |group| group.name);
+        Some(Group { gid: found.gid.as_raw(), name_of_gid })
+    };
+    AccountFacts {
+        mail_owner: user(&settings.mail_owner),
+        default_privs: user(&settings.default_privs),
+        setgid_group: group(&settings.setgid_group),
+    }
+}
+
+fn remarks(loaded: &Loaded, services: &[Service]) -> Vec<Remark> {
+    let arguments: String =
+        services.iter().flat_map(|service| service.arguments.iter()).fold(String::new(), |mut all, word| {
+            all.push_str(word);
+            all.push('\n');
+            all
+        });
+    let place = |unknown: &postfix::settings::UnknownName| match unknown.line {
+        Some(line) => format!("{}, line {line}", unknown.file),
+        None => unknown.file.clone(),
+    };
+    let meant = |unknown: &postfix::settings::UnknownName| {
+        unknown.suggestion.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+    };
+    let unused = loaded.unused_besides(&arguments).map(|unknown| Remark {
+        name: unknown.name.clone(),
+        text: format!("{}: unused parameter: {}{}", place(unknown), unknown.name, meant(unknown)),
+    });
+    let undefined = loaded.undefined.iter().map(|unknown| Remark {
+        name: unknown.name.clone(),
+        text: format!(
+            "{}: undefined parameter: {} (it stands for nothing){}",
+            place(unknown),
+            unknown.name,
+            meant(unknown)
+        ),
+    });
+    unused.chain(undefined).collect()
+}

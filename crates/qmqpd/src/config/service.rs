@@ -1,0 +1,377 @@
+//! The services: lines of master.cf whose command is `qmqpd`, or qmqpd_listen; and the configuration of the one that a
+//! service process runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use nix::unistd::Uid;
+use postfix::main_cf::{MainCf, Override};
+use postfix::master_cf::{Defaults, MasterCf, Transport};
+use postfix::notice::Notice;
+use postfix::settings::{ConfigError, Endpoint, Loaded, Settings};
+
+use super::addresses::Interfaces;
+use super::files::read_at_rest;
+use super::standing::{ConfigSource, log_config};
+use super::{Facts, account_errors, open_error, parse_overrides, read_main_cf};
+use crate::jail::{JailPlan, Owner};
+use crate::log::{LogConfig, Standing};
+
+/// The command of the services that are ours.
+const PROGRAM: &str = "qmqpd";
+
+/// One service that `qmqpd serve` runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// The first field of its line in master.cf; `qmqpd` if qmqpd_listen made it.
+    pub name: String,
+    /// The command word, and `argv[0]` of its processes.
+    pub program: String,
+    /// Where it listens; at least one address.
+    pub addresses: Vec<SocketAddr>,
+    /// What asks for it: file and line, or the parameter.
+    pub origin: String,
+    /// Processes at the same time; 0 is no limit.
+    pub process_limit: u32,
+    /// Whether its processes change from root to mail_owner.
+    pub unprivileged: bool,
+    /// Whether they change their root directory to the queue.
+    pub chroot: bool,
+    /// The arguments behind those that the master makes up itself.
+    pub arguments: Vec<String>,
+    /// The parameters as this service sees them, its `-o` included.
+    pub settings: Arc<Settings>,
+}
+
+/// What [`find`] found.
+pub(super) struct Found {
+    pub(super) services: Vec<Service>,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// The services that the configuration asks for: qmqpd_listen if somebody set it, else the qmqpd lines of master.cf,
+/// else the default of qmqpd_listen.
+///
+/// `overrides` are those of the command line; they are passed on to the services and win there too. `loaded` is main.cf
+/// with them.
+pub(super) fn find(
+    source: &ConfigSource,
+    facts: &Facts,
+    main_cf: &MainCf,
+    loaded: &Loaded,
+    overrides: &[Override],
+) -> Result<Found, Vec<ConfigError>> {
+    let passed_on: Vec<String> = overrides
+        .iter()
+        .flat_map(|each| ["-o".to_owned(), format!("{}={}", each.name, each.value)])
+        .collect();
+    let mut notices = Vec::new();
+    if let Some(file) = read_master_cf(source, loaded)? {
+        let lines = file.inet_services(PROGRAM).count();
+        if loaded.is_set("qmqpd_listen") {
+            if lines > 0 {
+                let path = file.path();
+                notices.push(Notice::info(format!(
+                    "qmqpd_listen is set: the qmqpd lines of {path} are left to others"
+                )));
+            }
+        } else {
+            if !file.errors().is_empty() {
+                return Err(file.errors().to_vec());
+            }
+            notices.extend(file.notices().iter().cloned());
+            notices.extend(unserved(&file));
+            if lines > 0 {
+                let services = from_master_cf(&file, facts, main_cf, loaded, &passed_on)?;
+                return Ok(Found { services, notices });
+            }
+        }
+    }
+    let service = from_listen(source, main_cf, loaded, passed_on).map_err(|error| vec![*error])?;
+    Ok(Found { services: vec![service], notices })
+}
+
+/// master.cf of the source; `None` if there is none.
+fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<MasterCf>, Vec<ConfigError>> {
+    let Some(directory) = source.directory() else { return Ok(None) };
+    let path = directory.join("master.cf");
+    let shown = path.display().to_string();
+    let defaults = Defaults {
+        process_limit: process_limit(&loaded.settings),
+        chroot: loaded.legacy.chroot,
+        disabled: &loaded.settings.master_service_disable,
+    };
+    match read_at_rest(&path) {
+        Ok(content) => Ok(Some(MasterCf::parse(&shown, &content, &defaults))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(vec![open_error(&shown, &error, "make it readable, or set qmqpd_listen and remove it")])
+        }
+    }
+}
+
+/// The lines for qmqpd that only Postfix's master can serve.
+fn unserved(file: &MasterCf) -> Vec<Notice> {
+    let others = file
+        .services()
+        .iter()
+        .filter(|line| line.program() == PROGRAM && !matches!(line.transport, Transport::Inet(_)));
+    others
+        .map(|line| {
+            let (path, number, kind) = (file.path(), line.line, line.transport.as_str());
+            Notice::warning(format!(
+                "{path}, line {number}: services of type {kind} are not served here, only inet"
+            ))
+        })
+        .collect()
+}
+
+/// The services of master.cf, each with the parameters that its own `-o` leave it.
+fn from_master_cf(
+    file: &MasterCf,
+    facts: &Facts,
+    main_cf: &MainCf,
+    loaded: &Loaded,
+    passed_on: &[String],
+) -> Result<Vec<Service>, Vec<ConfigError>> {
+    let root = Uid::effective().is_root();
+    let settings = &loaded.settings;
+    let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
+    let mut services: Vec<Service> = Vec::new();
+    let mut errors = Vec::new();
+    for (line, endpoint) in file.inet_services(PROGRAM) {
+        let wrong = |what: String, remedy: &str| ConfigError {
+            file: file.path().to_owned(),
+            line: Some(line.line),
+            name: String::new(),
+            value: line.name.clone(),
+            what,
+            remedy: remedy.to_owned(),
+            warnings: Vec::new(),
+        };
+        if root && !line.unprivileged {
+            let what = "the Postfix QMQP server must run with $mail_owner privileges".to_owned();
+            errors.push(wrong(what, "write y or - into the unprivileged column, the fourth"));
+        }
+        if line.wakeup_seconds > 0 {
+            let what = "a QMQP server has nothing to do when it is woken".to_owned();
+            errors.push(wrong(what, "write - into the wakeup column, the sixth"));
+        }
+        let addresses = interfaces.listen_addresses(endpoint).unwrap_or_else(|what| {
+            errors.push(wrong(what, "write a port, or address:port, into the first column"));
+            Vec::new()
+        });
+        for address in &addresses {
+            if let Some(other) = services.iter().find(|other| other.addresses.contains(address)) {
+                let what = format!("{address} is listened on by {} already", other.origin);
+                errors.push(wrong(what, "give each service an address or a port of its own"));
+            }
+        }
+        let mut arguments = line.arguments.clone();
+        arguments.extend(passed_on.iter().cloned());
+        let origin = format!("{}, line {}", file.path(), line.line);
+        let own = own_settings(facts, main_cf, &line.name, &arguments, &origin);
+        let own = own.unwrap_or_else(|wrong| {
+            errors.extend(wrong);
+            settings.clone()
+        });
+        services.push(Service {
+            name: line.name.clone(),
+            program: line.command.clone(),
+            addresses,
+            origin,
+            process_limit: line.process_limit,
+            unprivileged: root,
+            chroot: root && line.chroot,
+            arguments,
+            settings: Arc::new(own),
+        });
+    }
+    if errors.is_empty() { Ok(services) } else { Err(errors) }
+}
+
+/// The parameters as a service with these arguments sees them.
+fn own_settings(
+    facts: &Facts,
+    main_cf: &MainCf,
+    service_name: &str,
+    arguments: &[String],
+    origin: &str,
+) -> Result<Settings, Vec<ConfigError>> {
+    let texts: Vec<String> = overrides_among(arguments).map(str::to_owned).collect();
+    let overrides = parse_overrides(&texts, origin)?;
+    let loaded = facts.of_service(PROGRAM, service_name).load(main_cf, &overrides)?;
+    if loaded.refused_by_local_cleanup.is_empty() {
+        Ok(loaded.settings)
+    } else {
+        Err(loaded.refused_by_local_cleanup)
+    }
+}
+
+/// The values of `-o` in an argument list: `-o value` and `-ovalue`.
+fn overrides_among(arguments: &[String]) -> impl Iterator<Item = &str> {
+    arguments.iter().enumerate().filter_map(|(at, word)| match word.strip_prefix("-o") {
+        Some("") => arguments.get(at.saturating_add(1)).map(String::as_str),
+        other => other,
+    })
+}
+
+/// The service that qmqpd_listen describes.
+fn from_listen(
+    source: &ConfigSource,
+    main_cf: &MainCf,
+    loaded: &Loaded,
+    arguments: Vec<String>,
+) -> Result<Service, Box<ConfigError>> {
+    const PARAMETER: &str = "qmqpd_listen";
+    let settings = &loaded.settings;
+    let line = main_cf.get(PARAMETER).map(|entry| entry.line);
+    let wrong = |what: String| {
+        Box::new(ConfigError {
+            file: source.main_cf_path(),
+            line,
+            name: PARAMETER.to_owned(),
+            value: settings.qmqpd_listen.clone(),
+            what: format!("parameter {PARAMETER}: {what}"),
+            remedy: "write a list of address:port, such as 127.0.0.1:628, [::1]:628".to_owned(),
+            warnings: Vec::new(),
+        })
+    };
+    let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
+    let mut addresses = Vec::new();
+    for item in postfix::text::split_list(&settings.qmqpd_listen) {
+        let endpoint = Endpoint::parse(item).map_err(|bad| wrong(format!("{bad} in \"{item}\"")))?;
+        let found =
+            interfaces.listen_addresses(&endpoint).map_err(|what| wrong(format!("\"{item}\": {what}")))?;
+        addresses
+            .extend(found.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+    }
+    if addresses.is_empty() {
+        return Err(wrong("no address to listen on".to_owned()));
+    }
+    let origin = match line {
+        Some(line) => format!("{PARAMETER} in {}, line {line}", source.main_cf_path()),
+        None => PARAMETER.to_owned(),
+    };
+    if let Some(refused) = loaded.refused_by_local_cleanup.first() {
+        return Err(Box::new(refused.clone()));
+    }
+    let root = Uid::effective().is_root();
+    Ok(Service {
+        name: PROGRAM.to_owned(),
+        program: PROGRAM.to_owned(),
+        addresses,
+        origin,
+        process_limit: process_limit(settings),
+        unprivileged: root,
+        chroot: root && source.directory().is_some(),
+        arguments,
+        settings: Arc::new(settings.clone()),
+    })
+}
+
+/// default_process_limit.
+fn process_limit(settings: &Settings) -> u32 {
+    u32::try_from(settings.default_process_limit).unwrap_or(u32::MAX)
+}
+
+/// What one service process works from.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Where it came from.
+    pub source: ConfigSource,
+    /// The parameters, `-o` included.
+    pub settings: Arc<Settings>,
+    /// Where to log; open it before the jail.
+    pub log: LogConfig,
+    /// What there is to say in the log.
+    pub notices: Vec<Notice>,
+    /// Where to confine the process, and as whom.
+    pub jail: JailPlan,
+}
+
+/// What the arguments of a service process say about its configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceOptions<'a> {
+    /// The last part of `argv[0]`.
+    pub process_name: &'a str,
+    /// `-n`, or the process name.
+    pub service_name: &'a str,
+    /// Each argument of `-o`, in order.
+    pub overrides: &'a [String],
+    /// `-u`.
+    pub unprivileged: bool,
+    /// `-c`.
+    pub chroot: bool,
+    /// `-V`: to standard error too.
+    pub log_to_stderr: bool,
+}
+
+/// Reads the configuration of a service process: the environment says where, the arguments what else.
+///
+/// # Errors
+/// All that is wrong with it. The process cannot work, but should tell its clients so.
+pub fn for_service(options: &ServiceOptions<'_>) -> Result<ServiceConfig, Vec<ConfigError>> {
+    let source = ConfigSource::from_environment();
+    let overrides = parse_overrides(options.overrides, "command line")?;
+    let main_cf = read_main_cf(&source)?;
+    let loaded =
+        Facts::new(&source, options.process_name, options.service_name).load(&main_cf, &overrides)?;
+    let mut errors = account_errors(&source, &loaded, options.unprivileged);
+    errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
+    let log = log_config(source.standing(), &loaded.settings, options.process_name);
+    let owner = owner(&source, &loaded.settings, options.unprivileged);
+    match (log, owner) {
+        (Ok(mut log), Ok(owner)) if errors.is_empty() => {
+            if options.log_to_stderr && !log.places.contains(&crate::log::Place::Stderr) {
+                log.places.push(crate::log::Place::Stderr);
+            }
+            let jail = JailPlan {
+                queue_directory: loaded.settings.queue_directory.clone().into(),
+                chroot: options.chroot,
+                owner,
+            };
+            Ok(ServiceConfig {
+                source,
+                settings: Arc::new(loaded.settings),
+                log,
+                notices: loaded.notices,
+                jail,
+            })
+        }
+        (log, owner) => {
+            errors.extend(log.err().map(|error| *error));
+            // mail_owner is among the account checks already.
+            let owner = owner.err().filter(|_| errors.is_empty());
+            errors.extend(owner.map(|error| *error));
+            Err(errors)
+        }
+    }
+}
+
+fn owner(
+    source: &ConfigSource,
+    settings: &Settings,
+    unprivileged: bool,
+) -> Result<Option<Owner>, Box<ConfigError>> {
+    if !unprivileged {
+        return Ok(None);
+    }
+    Owner::find("mail_owner", &settings.mail_owner).map(Some).map_err(|error| {
+        Box::new(ConfigError {
+            file: source.main_cf_path(),
+            line: None,
+            name: "mail_owner".to_owned(),
+            value: settings.mail_owner.clone(),
+            what: error.to_string(),
+            remedy: String::new(),
+            warnings: Vec::new(),
+        })
+    })
+}
+
+/// Whether Postfix's master(8) is above a process with this source.
+#[must_use]
+pub fn is_under_postfix(source: &ConfigSource) -> bool {
+    source.standing() == Standing::UnderPostfix
+}

@@ -20,7 +20,7 @@ use postfix::settings::{
     load as load_settings,
 };
 
-pub use service::{Service, ServiceConfig, ServiceOptions, for_service, is_under_postfix};
+pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
 pub use standing::{ConfigSource, STANDALONE_VARIABLE, unconfigured_overrides};
 
 use crate::log::{LogConfig, Standing};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nix::unistd::Uid;
+use postfix::child::Arguments;
 use postfix::main_cf::{MainCf, Override};
 use postfix::master_cf::{Defaults, MasterCf, Transport};
 use postfix::notice::Notice;
@@ -198,22 +199,27 @@ fn own_settings(
     arguments: &[String],
     origin: &str,
 ) -> Result<Settings, Vec<ConfigError>> {
-    let texts: Vec<String> = overrides_among(arguments).map(str::to_owned).collect();
-    let overrides = parse_overrides(&texts, origin)?;
+    let command_line: Vec<&str> =
+        std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str)).collect();
+    let parsed = Arguments::parse(&command_line).map_err(|error| {
+        vec![ConfigError {
+            file: origin.to_owned(),
+            line: None,
+            name: String::new(),
+            value: arguments.join(" "),
+            what: error.to_string(),
+            remedy: "write only options of Postfix's daemons behind the command, such as -v or -o name=value"
+                .to_owned(),
+            warnings: Vec::new(),
+        }]
+    })?;
+    let overrides = parse_overrides(&parsed.overrides, origin)?;
     let loaded = facts.of_service(PROGRAM, service_name).load(main_cf, &overrides)?;
     if loaded.refused_by_local_cleanup.is_empty() {
         Ok(loaded.settings)
     } else {
         Err(loaded.refused_by_local_cleanup)
     }
-}
-
-/// The values of `-o` in an argument list: `-o value` and `-ovalue`.
-fn overrides_among(arguments: &[String]) -> impl Iterator<Item = &str> {
-    arguments.iter().enumerate().filter_map(|(at, word)| match word.strip_prefix("-o") {
-        Some("") => arguments.get(at.saturating_add(1)).map(String::as_str),
-        other => other,
-    })
 }
 
 /// The service that qmqpd_listen describes.
@@ -290,45 +296,28 @@ pub struct ServiceConfig {
     pub jail: JailPlan,
 }
 
-/// What the arguments of a service process say about its configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct ServiceOptions<'a> {
-    /// The last part of `argv[0]`.
-    pub process_name: &'a str,
-    /// `-n`, or the process name.
-    pub service_name: &'a str,
-    /// Each argument of `-o`, in order.
-    pub overrides: &'a [String],
-    /// `-u`.
-    pub unprivileged: bool,
-    /// `-c`.
-    pub chroot: bool,
-    /// `-V`: to standard error too.
-    pub log_to_stderr: bool,
-}
-
 /// Reads the configuration of a service process: the environment says where, the arguments what else.
 ///
 /// # Errors
 /// All that is wrong with it. The process cannot work, but should tell its clients so.
-pub fn for_service(options: &ServiceOptions<'_>) -> Result<ServiceConfig, Vec<ConfigError>> {
+pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigError>> {
     let source = ConfigSource::from_environment();
-    let overrides = parse_overrides(options.overrides, "command line")?;
+    let overrides = parse_overrides(&arguments.overrides, "command line")?;
     let main_cf = read_main_cf(&source)?;
     let loaded =
-        Facts::new(&source, options.process_name, options.service_name).load(&main_cf, &overrides)?;
-    let mut errors = account_errors(&source, &loaded, options.unprivileged);
+        Facts::new(&source, &arguments.process_name, &arguments.service_name).load(&main_cf, &overrides)?;
+    let mut errors = account_errors(&source, &loaded, arguments.unprivileged);
     errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
-    let log = log_config(source.standing(), &loaded.settings, options.process_name);
-    let owner = owner(&source, &loaded.settings, options.unprivileged);
+    let log = log_config(source.standing(), &loaded.settings, &arguments.process_name);
+    let owner = owner(&source, &loaded.settings, arguments.unprivileged);
     match (log, owner) {
         (Ok(mut log), Ok(owner)) if errors.is_empty() => {
-            if options.log_to_stderr && !log.places.contains(&crate::log::Place::Stderr) {
+            if arguments.log_to_stderr && !log.places.contains(&crate::log::Place::Stderr) {
                 log.places.push(crate::log::Place::Stderr);
             }
             let jail = JailPlan {
                 queue_directory: loaded.settings.queue_directory.clone().into(),
-                chroot: options.chroot,
+                chroot: arguments.chroot,
                 owner,
             };
             Ok(ServiceConfig {

@@ -1,0 +1,101 @@
+//! `qmqpd check`: what is wrong with the configuration, all of it, and what to write instead.
+
+use std::time::Duration;
+
+use lookup::MatchList;
+use postfix::notice::{Notice, Severity};
+use postfix::settings::Settings;
+
+use crate::config::{self, Config, ConfigSource, Remark};
+use crate::exit::Exit;
+use crate::master;
+
+/// Remote tables are not asked, only opened; what takes longer than this is broken for our purposes.
+const TABLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Checks, and returns what to print if all is well. What stops nothing goes to standard error as a warning.
+///
+/// # Errors
+/// All that is wrong.
+pub fn check(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit> {
+    let config = config::load(source, overrides).map_err(|errors| Exit::config(&errors))?;
+    let (mistakes, remarks): (Vec<&Remark>, Vec<&Remark>) =
+        config.remarks.iter().partition(|remark| is_ours(remark));
+    let mut errors: Vec<String> =
+        mistakes.iter().map(|remark| format!("{remark}; no such parameter")).collect();
+    let mut warnings: Vec<String> = remarks.iter().map(ToString::to_string).collect();
+    warnings.extend(config.notices.iter().map(|notice| notice.text.clone()));
+    errors.extend(lists(&config, &mut warnings));
+    if let Err(error) = master::check_queue(&config) {
+        errors.push(error);
+    }
+    warnings.sort();
+    warnings.dedup();
+    for warning in warnings {
+        eprintln!("qmqpd: warning: {}", crate::log::escape(warning.as_bytes(), true));
+    }
+    if errors.is_empty() {
+        return Ok(format!("configuration {} is good", config.source));
+    }
+    errors.sort();
+    errors.dedup();
+    Err(Exit { status: Exit::CONFIG, lines: errors })
+}
+
+/// The match lists of every service, opened as its processes would open them.
+fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
+    let mut errors = Vec::new();
+    // Relative names of tables start at the queue directory. It need not exist yet.
+    let _may_not_exist = std::env::set_current_dir(config.queue_directory());
+    for service in &config.services {
+        let settings = &service.settings;
+        let options = list_options(settings);
+        let lists = [
+            ("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients),
+            ("debug_peer_list", &settings.debug_peer_list),
+        ];
+        for (parameter, patterns) in lists {
+            let mut notices = Vec::new();
+            if let Err(error) = MatchList::open(parameter, patterns, &options, &mut notices) {
+                errors.push(error.to_string());
+            }
+            sort_out(parameter, notices, &mut errors, warnings);
+        }
+        if settings.qmqpd_authorized_clients.trim().is_empty() {
+            warnings.push(
+                "qmqpd_authorized_clients is empty: nobody may send mail; write $mynetworks, for example"
+                    .to_owned(),
+            );
+        }
+    }
+    errors
+}
+
+fn sort_out(parameter: &str, notices: Vec<Notice>, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
+    for notice in notices {
+        let text = format!("{parameter}: {}", notice.text);
+        match notice.severity {
+            Severity::Info => {}
+            Severity::Warning => warnings.push(text),
+            Severity::Error | Severity::Fatal | Severity::Panic => errors.push(text),
+        }
+    }
+}
+
+/// How a service opens its match lists.
+#[must_use]
+pub fn list_options(settings: &Settings) -> lookup::Options {
+    lookup::Options {
+        smtputf8_enable: settings.smtputf8_enable,
+        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
+        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
+        operation_timeout: TABLE_PATIENCE,
+        ..lookup::Options::default()
+    }
+}
+
+/// A name that begins with `qmqpd_` can only be meant for us, so that one nobody reads is a mistake. Others may
+/// belong to any program and are only remarked on.
+fn is_ours(remark: &Remark) -> bool {
+    remark.name.starts_with("qmqpd_")
+}

@@ -1,0 +1,129 @@
+//! The command line: an operator's commands, or the arguments with which a master(8) starts a daemon.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ConfigSource;
+use crate::exit::Exit;
+use crate::{check, control, master};
+
+/// The option letters of Postfix's daemons. None of them is ours, and `-h` is none of them.
+const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
+
+#[derive(Debug, Parser)]
+#[command(name = "qmqpd", version, about = "A QMQP server: takes mail, puts it on disk, then says K.")]
+#[command(after_help = "See qmqpd(8) for all of it, and qmqpd-config(5) for the parameters.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves, in the foreground, until it is told to stop.
+    ///
+    /// Without -c it works without any configuration: on 127.0.0.1:6628, for clients of this machine only, with a queue
+    /// in ./qmqpd-spool, and logs to standard error.
+    Serve(Where),
+    /// Has the running server read its configuration again; a bad one is refused and changes nothing.
+    Reload(Where),
+    /// Ends the running server.
+    Stop {
+        #[command(flatten)]
+        place: Where,
+        /// Let sessions finish first.
+        #[arg(long)]
+        drain: bool,
+    },
+    /// Says what runs, and where it listens.
+    Status(Where),
+    /// Says what is wrong with the configuration, and what to write instead. Exit status: 0, or 78.
+    Check(Where),
+}
+
+#[derive(Debug, Args)]
+struct Where {
+    /// The directory of main.cf and, if there is one, master.cf.
+    #[arg(short = 'c', value_name = "CONFIG_DIR")]
+    directory: Option<PathBuf>,
+    /// A parameter that is set here instead of in main.cf.
+    #[arg(short = 'o', value_name = "NAME=VALUE")]
+    overrides: Vec<String>,
+}
+
+impl Where {
+    fn source(&self) -> Result<ConfigSource, Exit> {
+        ConfigSource::from_option(self.directory.as_deref()).map_err(|error| {
+            Exit::unavailable(format!("the working directory cannot be told: {error}; change to another one"))
+        })
+    }
+}
+
+/// Whether these are the arguments of a daemon: the first begins with one of its option letters.
+fn is_daemon(first: Option<&OsString>) -> bool {
+    let bytes = first.map_or(&b""[..], |first| first.as_bytes());
+    bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(|letter| DAEMON_LETTERS.contains(letter))
+}
+
+/// Runs what the command line asks for.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if is_daemon(arguments.get(1)) {
+        return Exit::unavailable("this build has no service process".to_owned()).report();
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _nobody_reads = error.print();
+            return if error.use_stderr() { ExitCode::from(Exit::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match obey(&cli.command) {
+        Ok(text) => {
+            if !text.is_empty() {
+                println!("{text}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(exit) => exit.report(),
+    }
+}
+
+fn obey(command: &Command) -> Result<String, Exit> {
+    match command {
+        Command::Serve(place) => master::serve(&place.source()?, &place.overrides).map(|()| String::new()),
+        Command::Reload(place) => control::reload(&place.source()?, &place.overrides),
+        Command::Stop { place, drain } => control::stop(&place.source()?, &place.overrides, *drain),
+        Command::Status(place) => control::status(&place.source()?, &place.overrides),
+        Command::Check(place) => check::check(&place.source()?, &place.overrides),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_master_passes_is_told_from_what_people_type() {
+        let daemon = |text: &str| is_daemon(Some(&OsString::from(text)));
+        for text in ["-n", "-t", "-l", "-z", "-c", "-o", "-V", "-tinet", "-v"] {
+            assert!(daemon(text), "{text}");
+        }
+        for text in ["serve", "-h", "--help", "--version", "-", ""] {
+            assert!(!daemon(text), "{text}");
+        }
+        assert!(!is_daemon(None));
+    }
+
+    #[test]
+    fn the_commands_take_directory_and_overrides() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["qmqpd", "serve", "-c", "etc", "-o", "a=b", "-o", "c = d"]).unwrap();
+        let Command::Serve(place) = cli.command else { panic!("not serve") };
+        assert_eq!((place.directory, place.overrides.len()), (Some(PathBuf::from("etc")), 2));
+    }
+}

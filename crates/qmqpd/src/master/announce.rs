@@ -1,0 +1,55 @@
+//! The first lines in the log: what runs, for whom, where, and how to try it.
+
+use std::path::Path;
+
+use postfix::notice::Severity;
+
+use super::queue_directory::Writer;
+use crate::config::{Config, ConfigSource};
+use crate::log::{Log, Program};
+
+/// Logs who we are. `listens`: the services with their addresses.
+pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<String>)], writer: &Writer) {
+    let say = |text: &str| log.write(Program::Master, Severity::Info, text);
+    say(&format!("daemon started -- version {}, configuration {}", env!("CARGO_PKG_VERSION"), config.source));
+    config.notices.iter().for_each(|notice| log.notice(Program::Master, notice));
+    for (name, addresses) in listens {
+        say(&format!("service {name} listens on {}", addresses.join(", ")));
+    }
+    let queue = config.queue_directory().display();
+    say(&format!("mail is kept in {queue}, written by user ID {} ({})", writer.user_id, writer.description));
+    if !writer.is_other {
+        say("not started as root: no change of user, no chroot; mail_owner is not used");
+    }
+    if matches!(config.source, ConfigSource::Unconfigured { .. }) {
+        say("no configuration was given (-c DIRECTORY): only clients on 127.0.0.1 and ::1 may send mail");
+        let address = listens.first().and_then(|(_, addresses)| addresses.first());
+        how_to_try(address.map_or("127.0.0.1:6628", String::as_str), config.queue_directory())
+            .iter()
+            .for_each(|text| say(text));
+    }
+}
+
+/// Commands that work from where the server was started: from the source tree if cargo started us, else installed.
+fn how_to_try(address: &str, queue: &Path) -> Vec<String> {
+    let command = |tool: &str| {
+        if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
+            return format!("cargo run -q --release -p tools --bin {tool} --");
+        }
+        let beside_us = std::env::current_exe().ok().map(|path| path.with_file_name(tool));
+        beside_us
+            .filter(|path| path.is_file())
+            .map_or_else(|| tool.to_owned(), |path| path.display().to_string())
+    };
+    vec![
+        format!(
+            "send it a message: printf 'Subject: hello\\n\\nHello.\\n' | {} -s {address} -f you@example.com friend@example.com",
+            command("qmqp-send")
+        ),
+        format!(
+            "see it in the queue: {} queue list --queue-directory {}",
+            command("qmqpctl"),
+            queue.display()
+        ),
+    ]
+}

@@ -1,0 +1,166 @@
+//! `qmqpd serve`: our own master(8). It binds the sockets, starts a service process for each service the way
+//! Postfix's does, restarts it, passes reload and stop on, and never reads a byte from a peer.
+
+mod announce;
+mod listen;
+pub(crate) mod pid_file;
+mod queue_directory;
+mod roster;
+mod start;
+pub(crate) mod state;
+mod supervise;
+mod systemd;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid};
+use postfix::notice::Severity;
+
+use crate::config::{self, Config, ConfigSource};
+use crate::exit::Exit;
+use crate::jail::{Owner, group_id, raise_limits};
+use crate::log::{Log, Program};
+use listen::Listener;
+use pid_file::PidFile;
+use queue_directory::Writer;
+use supervise::{Master, Parts};
+
+/// Descriptors of a session: its socket, its queue file, and one in reserve.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+
+/// Descriptors for everything else: log, tables, resolver, threads' own; and room for those that [`listen`] lifts.
+const DESCRIPTORS_BESIDES: u64 = 1024;
+
+/// Whose mail a queue holds; see [`queue_directory`].
+pub(crate) fn queue_owner(queue: &Path) -> Option<u32> {
+    queue_directory::owner(queue)
+}
+
+/// What is wrong with the queue directory of a configuration, as it stands.
+pub(crate) fn check_queue(config: &Config) -> Result<(), String> {
+    let writer = writer(config)?;
+    queue_directory::check(config.queue_directory(), &writer).map_err(|error| error.to_string())
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// It could not start: the configuration is bad, an address is taken, the queue belongs to somebody else.
+pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
+    let inherited = inherited_sockets();
+    let config = config::load(source, overrides).map_err(|errors| Exit::config(&errors))?;
+    umask(Mode::from_bits_truncate(0o077));
+    let wanted =
+        config.services.iter().map(|service| service.settings.qmqpd_connection_limit).max().unwrap_or(0);
+    let wanted = u64::try_from(wanted).unwrap_or(0);
+    let needed = wanted.saturating_mul(DESCRIPTORS_PER_CONNECTION).saturating_add(DESCRIPTORS_BESIDES);
+    let open_files = raise_limits(needed);
+
+    let writer = writer(&config).map_err(Exit::unavailable)?;
+    let queue = prepare_queue(&config, &writer).map_err(Exit::unavailable)?;
+    let log = Log::open(&config.log).map_err(|error| Exit::unavailable(error.to_string()))?;
+    let run_directory = queue.join(&config.settings.process_id_directory);
+    let lock = PidFile::acquire(&run_directory).map_err(|error| refuse(&log, error.to_string()))?;
+
+    let signals = take_signals().map_err(|errno| refuse(&log, format!("cannot take signals: {errno}")))?;
+    let keep_stdout = config.services.iter().any(|service| service.settings.maillog_file == "/dev/stdout");
+    let starter = start::Starter::new(keep_stdout).map_err(|error| refuse(&log, error.to_string()))?;
+    let reload_source = source.clone();
+    let reload_overrides = overrides.to_vec();
+    let parts = Parts {
+        log: log.clone(),
+        run_directory,
+        reload: Box::new(move || {
+            config::load(&reload_source, &reload_overrides)
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        }),
+        starter,
+        signals,
+        manager: systemd::ServiceManager::new(),
+        program: own_program(),
+        config,
+    };
+    let sockets = inherited.iter().filter_map(|socket| Listener::adopt(socket).ok().flatten()).collect();
+    let master = Master::new(parts, sockets).map_err(|error| refuse(&log, error.to_string()))?;
+    drop(inherited);
+    // The thread inherits the blocked signals; from here on a stuck log does not stop the master.
+    log.start_writer().map_err(|error| refuse(&log, error.to_string()))?;
+    announce::first_lines(&log, master.config(), &master.listens(), &writer);
+    if open_files < needed {
+        let text = format!(
+            "only {open_files} open files are allowed, and qmqpd_connection_limit = {wanted} can need {needed}: raise \
+             the limit (LimitNOFILE, ulimit -n) or lower the parameter"
+        );
+        log.write(Program::Master, Severity::Warning, &text);
+    }
+    master.run();
+    drop(lock);
+    Ok(())
+}
+
+/// Logs why the master ends, for whoever only reads the log, and returns it for whoever reads the terminal.
+fn refuse(log: &Log, text: String) -> Exit {
+    log.write(Program::Master, Severity::Fatal, &text);
+    Exit::unavailable(text)
+}
+
+/// Who writes mail: mail_owner if we are root, else who we are.
+fn writer(config: &Config) -> Result<Writer, String> {
+    let user = Uid::effective();
+    if !user.is_root() {
+        let name = nix::unistd::User::from_uid(user)
+            .ok()
+            .flatten()
+            .map_or_else(|| user.to_string(), |user| user.name);
+        return Ok(Writer {
+            user_id: user.as_raw(),
+            group_id: Gid::effective().as_raw(),
+            description: format!("{name}, who starts the server"),
+            is_other: false,
+        });
+    }
+    let owner = Owner::find("mail_owner", &config.settings.mail_owner).map_err(|error| error.to_string())?;
+    Ok(Writer {
+        user_id: owner.user_id,
+        group_id: group_id(&config.settings.setgid_group).unwrap_or(owner.group_id),
+        description: format!("mail_owner {}", owner.name),
+        is_other: true,
+    })
+}
+
+/// Makes and enters the queue directory. Returns its absolute path.
+fn prepare_queue(config: &Config, writer: &Writer) -> Result<PathBuf, String> {
+    let queue = config.queue_directory();
+    queue_directory::prepare(queue, &config.settings.process_id_directory, writer)
+        .map_err(|error| error.to_string())?;
+    std::env::set_current_dir(queue)
+        .and_then(|()| std::env::current_dir())
+        .map_err(|error| format!("cannot change to queue_directory {}: {error}", queue.display()))
+}
+
+/// Signals are read from a descriptor. SIGPIPE is ignored from the start of every Rust program, and so it is in
+/// children, as under Postfix's master.
+fn take_signals() -> nix::Result<SignalFd> {
+    let mut ours = SigSet::empty();
+    for each in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGCHLD] {
+        ours.add(each);
+    }
+    ours.thread_block()?;
+    SignalFd::with_flags(&ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+/// Sockets that systemd bound for us (`LISTEN_FDS`). First thing in the process: their numbers are agreed ones.
+fn inherited_sockets() -> Vec<OwnedFd> {
+    sd_notify::listen_fds()
+        .map(|numbers| numbers.filter_map(crate::inherited::take).collect())
+        .unwrap_or_default()
+}
+
+/// Our program as the log calls it.
+fn own_program() -> String {
+    std::env::current_exe().map_or_else(|_| "qmqpd".to_owned(), |path| path.display().to_string())
+}

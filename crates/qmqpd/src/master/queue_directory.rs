@@ -1,0 +1,157 @@
+//! The queue directory as the master meets it: made if it is missing, and only used by whom it belongs to.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use spool::directories::{Owners, create_missing};
+use spool::{SpoolError, UnixDisk};
+
+/// Why the queue directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueueDirectoryError {
+    /// A system call failed.
+    #[error(
+        "queue_directory: cannot {verb} {path}: {source}; create it yourself, or set queue_directory to a directory \
+         that the user who starts the server may write to"
+    )]
+    System {
+        /// What was being done.
+        verb: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A directory of the queue cannot be made.
+    #[error("queue_directory: {0}")]
+    Spool(#[from] SpoolError),
+    /// The queue belongs to somebody else.
+    #[error(
+        "queue_directory: {path} belongs to user ID {found}, but mail is written as user ID {wanted} ({who}); start \
+         as that user, or give the queue away (chown -R {wanted} {path}), or use another queue_directory"
+    )]
+    Owner {
+        /// The path.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// Who must own it.
+        wanted: u32,
+        /// Why that one.
+        who: String,
+    },
+}
+
+/// Who writes mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Writer {
+    /// The user ID.
+    pub(crate) user_id: u32,
+    /// The group of what commands for submission may enter: setgid_group, or the user's own.
+    pub(crate) group_id: u32,
+    /// How errors call it: `mail_owner postfix`, `who starts the server`.
+    pub(crate) description: String,
+    /// Whether we are root and can give directories away.
+    pub(crate) is_other: bool,
+}
+
+/// The user ID that owns the `incoming` queue, if there is one.
+pub(crate) fn owner(queue: &Path) -> Option<u32> {
+    std::fs::metadata(queue.join("incoming")).ok().map(|found| found.uid())
+}
+
+/// Whether mail can be written here by `writer`. A queue that does not exist is fine: [`prepare`] makes it.
+pub(crate) fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryError> {
+    let path = queue.join("incoming");
+    match owner(queue) {
+        Some(found) if found != writer.user_id => Err(QueueDirectoryError::Owner {
+            path,
+            found,
+            wanted: writer.user_id,
+            who: writer.description.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Makes what is missing, with Postfix's owners and modes, then checks it. What exists is left as it is.
+///
+/// `process_id_directory`: the parameter; relative to `queue`.
+pub(crate) fn prepare(
+    queue: &Path,
+    process_id_directory: &str,
+    writer: &Writer,
+) -> Result<(), QueueDirectoryError> {
+    let failed = |verb| move |source| QueueDirectoryError::System { verb, path: queue.to_owned(), source };
+    make(queue).map_err(failed("create"))?;
+    let disk = UnixDisk::open(queue).map_err(failed("open"))?;
+    let owners = writer
+        .is_other
+        .then_some(Owners { mail_owner_uid: writer.user_id, setgid_group_gid: writer.group_id });
+    create_missing(&disk, owners)?;
+    let pid_directory = queue.join(process_id_directory);
+    make(&pid_directory).map_err(|source| QueueDirectoryError::System {
+        verb: "create",
+        path: pid_directory,
+        source,
+    })?;
+    check(queue, writer)
+}
+
+/// A directory that all may enter and the maker may write to.
+fn make(path: &Path) -> std::io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    fn us() -> Writer {
+        Writer {
+            user_id: Uid::effective().as_raw(),
+            group_id: Gid::effective().as_raw(),
+            description: "who starts the server".to_owned(),
+            is_other: false,
+        }
+    }
+
+    #[test]
+    fn a_queue_is_made_once_and_left_alone_afterwards() {
+        let parent = tempfile::tempdir().unwrap();
+        let queue = parent.path().join("spool");
+        assert!(check(&queue, &us()).is_ok(), "nothing there is nothing wrong");
+        prepare(&queue, "pid", &us()).unwrap();
+        let mode = |name: &str| std::fs::metadata(queue.join(name)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("."), mode("pid"), mode("incoming"), mode("active")), (0o755, 0o755, 0o700, 0o700));
+        std::fs::set_permissions(queue.join("pid"), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+            .unwrap();
+        prepare(&queue, "pid", &us()).unwrap();
+        assert_eq!(mode("pid"), 0o711, "what exists is not changed");
+    }
+
+    #[test]
+    fn a_queue_of_somebody_else_is_refused_by_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let queue = parent.path().join("spool");
+        prepare(&queue, "pid", &us()).unwrap();
+        let stranger = Writer { user_id: 4_242_424, ..us() };
+        let refusal = check(&queue, &stranger).unwrap_err().to_string();
+        assert!(refusal.contains("mail is written as user ID 4242424 (who starts the server)"), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let queue = parent.path().join("spool");
+        std::fs::write(&queue, "").unwrap();
+        let refusal = prepare(&queue, "pid", &us()).unwrap_err().to_string();
+        assert!(refusal.contains(&queue.display().to_string()), "{refusal}");
+    }
+}

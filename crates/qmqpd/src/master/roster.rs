@@ -1,0 +1,274 @@
+//! The processes of one service: who lives, who is idle, when to start another one, when to wait.
+//!
+//! The rules are those of Postfix's master(8), with two differences. One process is always there, since a process
+//! of ours serves many clients. And a process that fails at its start is tried again after 1 s, then 2 s, 4 s and
+//! so on up to `service_throttle_time`, where Postfix always waits that long.
+
+use std::time::{Duration, Instant};
+
+use postfix::notice::Notice;
+
+/// The first wait after a process failed to start up.
+const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
+
+/// A process that ends sooner than this without having served anybody counts as one that failed to start up.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// One process of the service's present generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Child {
+    pub(super) process_id: i32,
+    pub(super) generation: u32,
+    started: Instant,
+    idle: bool,
+    /// Changes from busy to idle.
+    uses: u64,
+    /// Whether it has reported anything yet.
+    reported: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Exit(i32),
+    Signal(i32),
+}
+
+impl Outcome {
+    /// Postfix's words for the log; `None` for a clean exit.
+    pub(super) fn notice(self, program: &str, process_id: i32) -> Option<Notice> {
+        match self {
+            Self::Exit(0) => None,
+            Self::Exit(status) => {
+                Some(Notice::warning(format!("process {program} pid {process_id} exit status {status}")))
+            }
+            Self::Signal(signal) => {
+                Some(Notice::warning(format!("process {program} pid {process_id} killed by signal {signal}")))
+            }
+        }
+    }
+}
+
+/// What the service needs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing.
+    Nothing,
+    /// A process, at once.
+    Process,
+    /// A process as soon as a client knocks: all processes are busy.
+    ProcessForClient,
+    /// Nothing before this time.
+    Wait(Instant),
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    children: Vec<Child>,
+    failures_in_a_row: u32,
+    throttled_until: Option<Instant>,
+}
+
+impl Roster {
+    pub(super) fn children(&self) -> &[Child] {
+        &self.children
+    }
+
+    /// Whether a process has said that it is at work. A process speaks for the first time when it is ready to accept.
+    pub(super) fn is_ready(&self) -> bool {
+        self.children.iter().any(|child| child.reported)
+    }
+
+    /// Whether the start failed and is being waited out.
+    pub(super) const fn is_throttled(&self) -> bool {
+        self.throttled_until.is_some()
+    }
+
+    /// Enters a process that was just started. It counts as idle from birth.
+    pub(super) fn started(&mut self, process_id: i32, generation: u32, now: Instant) {
+        self.throttled_until = None;
+        self.children.push(Child {
+            process_id,
+            generation,
+            started: now,
+            idle: true,
+            uses: 0,
+            reported: false,
+        });
+    }
+
+    /// A status message came. Unknown processes are ignored, as by Postfix.
+    pub(super) fn reported(&mut self, process_id: i32, generation: u32, idle: bool) -> Option<Notice> {
+        let child = self.children.iter_mut().find(|child| child.process_id == process_id)?;
+        if child.generation != generation {
+            return Some(Notice::info(format!(
+                "ignoring status update from child pid {process_id} generation {generation}"
+            )));
+        }
+        child.reported = true;
+        if idle && !child.idle {
+            child.uses = child.uses.saturating_add(1);
+            self.failures_in_a_row = 0;
+        }
+        child.idle = idle;
+        None
+    }
+
+    /// A process ended. `None`: it is not one of ours. Otherwise what to log.
+    ///
+    /// `program`: its path, for the log. `throttle_max`: service_throttle_time.
+    pub(super) fn ended(
+        &mut self,
+        process_id: i32,
+        outcome: Outcome,
+        now: Instant,
+        program: &str,
+        throttle_max: Duration,
+    ) -> Option<Vec<Notice>> {
+        let index = self.children.iter().position(|child| child.process_id == process_id)?;
+        let child = self.children.swap_remove(index);
+        let mut notices: Vec<Notice> = outcome.notice(program, process_id).into_iter().collect();
+        let quick = now.saturating_duration_since(child.started) < QUICK;
+        let failed_to_start = !child.reported && outcome != Outcome::Exit(0);
+        // Whatever the reason, a tight loop of short lives would eat the machine.
+        if child.uses == 0 && (failed_to_start || quick) {
+            let doubled =
+                BACK_OFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures_in_a_row).unwrap_or(u32::MAX));
+            let wait = doubled.min(throttle_max);
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1).min(16);
+            self.throttled_until = now.checked_add(wait);
+            notices.push(Notice::warning(format!("{program}: bad command startup -- throttling")));
+            notices.push(Notice::info(format!("{program}: next attempt in {} s", wait.as_secs())));
+        }
+        Some(notices)
+    }
+
+    /// The system could not start a process: wait as after a bad start.
+    pub(super) fn not_started(&mut self, now: Instant, throttle_max: Duration) {
+        self.throttled_until = now.checked_add(throttle_max);
+    }
+
+    /// What to do next. `process_limit` 0 means none.
+    pub(super) fn need(&self, now: Instant, process_limit: u32) -> Need {
+        if let Some(until) = self.throttled_until
+            && until > now
+        {
+            return if self.children.is_empty() { Need::Wait(until) } else { Need::Nothing };
+        }
+        if self.children.is_empty() {
+            return Need::Process;
+        }
+        let room =
+            process_limit == 0 || u32::try_from(self.children.len()).is_ok_and(|total| total < process_limit);
+        if room && self.children.iter().all(|child| !child.idle) {
+            Need::ProcessForClient
+        } else {
+            Need::Nothing
+        }
+    }
+
+    /// Begins a new generation: returns the processes of the old one, which from now on are strangers. A wait is over.
+    pub(super) fn renew(&mut self) -> Vec<Child> {
+        self.failures_in_a_row = 0;
+        self.throttled_until = None;
+        std::mem::take(&mut self.children)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn texts(notices: Option<Vec<Notice>>) -> Vec<String> {
+        notices
+            .unwrap()
+            .into_iter()
+            .map(|notice| format!("{}{}", notice.severity.prefix(), notice.text))
+            .collect()
+    }
+
+    #[test]
+    fn bad_starts_are_retried_later_and_later() {
+        let mut roster = Roster::default();
+        let mut now = Instant::now();
+        let mut waits = Vec::new();
+        for process_id in 1..=8 {
+            assert_eq!(roster.need(now, 100), Need::Process);
+            roster.started(process_id, 1, now);
+            let log = texts(roster.ended(process_id, Outcome::Exit(1), now, "/usr/sbin/qmqpd", MINUTE));
+            assert_eq!(log[0], format!("warning: process /usr/sbin/qmqpd pid {process_id} exit status 1"));
+            assert_eq!(log[1], "warning: /usr/sbin/qmqpd: bad command startup -- throttling");
+            let Need::Wait(until) = roster.need(now, 100) else { panic!("not throttled") };
+            waits.push(until.duration_since(now).as_secs());
+            now = until;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_process_that_served_is_replaced_at_once_whatever_its_end() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        roster.started(7, 3, now);
+        assert!(!roster.is_ready());
+        assert_eq!(roster.reported(7, 3, false), None);
+        assert_eq!(roster.reported(7, 3, true), None);
+        assert!(roster.is_ready());
+        assert_eq!(
+            texts(roster.ended(7, Outcome::Signal(9), now, "q", MINUTE)),
+            ["warning: process q pid 7 killed by signal 9"]
+        );
+        assert_eq!(roster.need(now, 1), Need::Process);
+    }
+
+    #[test]
+    fn a_clean_exit_is_silent_but_a_tight_loop_of_them_is_slowed() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        roster.started(7, 1, now);
+        assert!(texts(roster.ended(7, Outcome::Exit(0), now + QUICK, "q", MINUTE)).is_empty());
+        assert_eq!(roster.need(now, 1), Need::Process);
+        roster.started(8, 1, now);
+        assert!(!texts(roster.ended(8, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
+        assert!(matches!(roster.need(now, 1), Need::Wait(_)));
+    }
+
+    #[test]
+    fn busy_processes_get_a_sibling_only_for_a_client_and_below_the_limit() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        roster.started(7, 1, now);
+        assert_eq!(roster.need(now, 2), Need::Nothing);
+        roster.reported(7, 1, false);
+        assert_eq!(roster.need(now, 2), Need::ProcessForClient);
+        assert_eq!(roster.need(now, 0), Need::ProcessForClient);
+        assert_eq!(roster.need(now, 1), Need::Nothing);
+        roster.started(8, 2, now);
+        assert_eq!(roster.need(now, 3), Need::Nothing);
+    }
+
+    #[test]
+    fn messages_of_strangers_and_of_other_generations_change_nothing() {
+        let mut roster = Roster::default();
+        roster.started(7, 2, Instant::now());
+        assert_eq!(roster.reported(99, 2, false), None);
+        let notice = roster.reported(7, 1, false).unwrap();
+        assert_eq!(notice.text, "ignoring status update from child pid 7 generation 1");
+        assert!(!roster.is_ready());
+    }
+
+    #[test]
+    fn a_new_generation_starts_afresh() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        roster.started(7, 1, now);
+        roster.ended(7, Outcome::Exit(1), now, "q", MINUTE);
+        roster.started(8, 2, now);
+        assert_eq!(roster.renew().len(), 1);
+        assert_eq!(roster.need(now, 100), Need::Process);
+        assert!(roster.ended(8, Outcome::Exit(0), now, "q", MINUTE).is_none(), "a stranger by now");
+    }
+}

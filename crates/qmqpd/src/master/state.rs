@@ -1,0 +1,156 @@
+//! What `qmqpd status` and `qmqpd reload` read: `qmqpd.state`, beside the pid file, replaced in one step whenever something changes.
+//!
+//! Text, one `key value` a line. Only the master writes it; it is true while the lock on the pid file is held.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const STATE_FILE: &str = "qmqpd.state";
+
+/// One service and its processes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ServiceState {
+    /// The name, as in master.cf.
+    pub(crate) name: String,
+    /// Where it listens.
+    pub(crate) addresses: Vec<String>,
+    /// Its processes.
+    pub(crate) process_ids: Vec<i32>,
+    /// `running`, `starting` or `waiting` (after a failed start).
+    pub(crate) condition: String,
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct State {
+    /// The master's process ID.
+    pub(crate) process_id: u32,
+    /// The configuration directory, or `none`.
+    pub(crate) configuration: String,
+    /// Counts started service processes.
+    pub(crate) generation: u32,
+    /// Reloads asked for so far.
+    pub(crate) reloads: u64,
+    /// `accepted`, or what was wrong with the configuration that the last reload found; empty before the first one.
+    pub(crate) last_reload: String,
+    /// The services.
+    pub(crate) services: Vec<ServiceState>,
+    /// Processes of earlier generations that finish their sessions.
+    pub(crate) draining: Vec<i32>,
+}
+
+impl State {
+    /// The file's content.
+    fn to_text(&self) -> String {
+        let joined = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let mut lines = vec![
+            format!("pid {}", self.process_id),
+            format!("configuration {}", self.configuration),
+            format!("generation {}", self.generation),
+            format!("reloads {}", self.reloads),
+            format!("last_reload {}", self.last_reload.replace('\n', "; ")),
+            format!("draining {}", joined(&self.draining)),
+        ];
+        for service in &self.services {
+            lines.push(format!("service {}", service.name));
+            lines.push(format!("condition {}", service.condition));
+            lines.push(format!("addresses {}", service.addresses.join(" ")));
+            lines.push(format!("pids {}", joined(&service.process_ids)));
+        }
+        lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+
+    /// Reads the content back. Unknown keys are skipped: another version may have written them.
+    fn from_text(text: &str) -> Self {
+        let ids = |value: &str| value.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let mut state = Self::default();
+        for line in text.lines() {
+            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+            match key {
+                "pid" => state.process_id = value.parse().unwrap_or_default(),
+                "configuration" => value.clone_into(&mut state.configuration),
+                "generation" => state.generation = value.parse().unwrap_or_default(),
+                "reloads" => state.reloads = value.parse().unwrap_or_default(),
+                "last_reload" => value.clone_into(&mut state.last_reload),
+                "draining" => state.draining = ids(value),
+                "service" => {
+                    state.services.push(ServiceState { name: value.to_owned(), ..ServiceState::default() });
+                }
+                _ => {
+                    let Some(service) = state.services.last_mut() else { continue };
+                    match key {
+                        "condition" => value.clone_into(&mut service.condition),
+                        "addresses" => {
+                            service.addresses = value.split_whitespace().map(str::to_owned).collect()
+                        }
+                        "pids" => service.process_ids = ids(value),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        state
+    }
+
+    /// Replaces the file in `directory`.
+    pub(crate) fn save(&self, directory: &Path) -> std::io::Result<()> {
+        let path = directory.join(STATE_FILE);
+        let fresh = path.with_extension("state.new");
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o644).open(&fresh)?;
+        std::fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.write_all(self.to_text().as_bytes())?;
+        std::fs::rename(&fresh, &path)
+    }
+
+    /// Reads the file in `directory`.
+    pub(crate) fn load(directory: &Path) -> std::io::Result<Self> {
+        std::fs::read_to_string(directory.join(STATE_FILE)).map(|text| Self::from_text(&text))
+    }
+
+    /// Removes the file from `directory`: nothing runs any more.
+    pub(crate) fn remove(directory: &Path) {
+        let _gone_already = std::fs::remove_file(directory.join(STATE_FILE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State {
+            process_id: 4711,
+            configuration: "/etc/with blank".to_owned(),
+            generation: 9,
+            reloads: 2,
+            last_reload: "main.cf, line 3: bad value".to_owned(),
+            services: vec![
+                ServiceState {
+                    name: "628".to_owned(),
+                    addresses: vec!["127.0.0.1:628".to_owned(), "[::1]:628".to_owned()],
+                    process_ids: vec![4712, 4713],
+                    condition: "running".to_owned(),
+                },
+                ServiceState {
+                    name: "629".to_owned(),
+                    condition: "waiting".to_owned(),
+                    ..ServiceState::default()
+                },
+            ],
+            draining: vec![4000],
+        };
+        for _ in 0..2 {
+            state.save(directory.path()).unwrap();
+            assert_eq!(State::load(directory.path()).unwrap(), state);
+        }
+        State::remove(directory.path());
+        assert!(State::load(directory.path()).is_err());
+    }
+}

@@ -10,7 +10,6 @@ mod address;
 mod error;
 mod fold;
 mod host;
-mod lines;
 mod list;
 mod match_list;
 #[allow(unsafe_code)]

@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use postfix::notice::Notice;
+use postfix::text::read_logical_lines;
 
 use crate::error::{LookupError, OpenError};
 use crate::fold::{fold, until_nul};
-use crate::lines::logical_lines;
 use crate::options::Options;
 use crate::syntax::{next_item, shown};
 use crate::table::{Broken, Call, Opener, Table};
@@ -178,7 +178,7 @@ impl Reader<'_> {
             reason: words(&error),
         })?;
         self.files.push(file);
-        for line in logical_lines(&name, &contents, self.notices) {
+        for line in read_logical_lines(&name, &contents, self.notices) {
             self.read(&line.text, negated, depth.saturating_add(1))?;
         }
         Ok(())

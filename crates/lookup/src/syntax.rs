@@ -1,33 +1,13 @@
-//! The small grammar that pattern lists and inline tables share: separators, braces, `name = value`.
+//! What match lists and tables need beyond the common grammar of `postfix::text`: items one at a time, quoted names.
 //!
 //! Everything works on bytes and knows nothing of files. Source of the rules: observed on Postfix 3.7, names of the
 //! errors word for word.
 
-/// White space as the C locale has it. Any other byte, a no-break space too, is text.
-pub(crate) const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
-}
+use postfix::text::{is_space, trim, trim_start};
 
 /// What separates the items of a list: comma and white space, without vertical tab and form feed.
 const fn is_separator(byte: u8) -> bool {
     matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// The text without white space at its end.
-pub(crate) fn trim_end(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|&byte| !is_space(byte)).map_or(0, |last| last.saturating_add(1));
-    text.get(..end).unwrap_or_default()
-}
-
-/// The text without white space at its beginning.
-pub(crate) fn trim_start(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&byte| !is_space(byte)).unwrap_or(text.len());
-    text.get(start..).unwrap_or_default()
-}
-
-/// The text without white space at both ends.
-pub(crate) fn trim(text: &[u8]) -> &[u8] {
-    trim_end(trim_start(text))
 }
 
 /// Bytes as text for a log line; what is not UTF-8 becomes U+FFFD.
@@ -55,42 +35,6 @@ pub(crate) fn next_item<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     }
     *rest = &[];
     Some(text)
-}
-
-/// The length of the `{…}` that the text begins with, braces included; `None` if it does not begin with a balanced one.
-pub(crate) fn balanced_len(text: &[u8]) -> Option<usize> {
-    if text.first() != Some(&b'{') {
-        return None;
-    }
-    let mut depth: usize = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        match byte {
-            b'{' => depth = depth.saturating_add(1),
-            b'}' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return Some(at.saturating_add(1));
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// What stands inside the `{…}` that is the whole text.
-///
-/// # Errors
-/// The words of Postfix when the text does not begin with a brace, lacks the closing one, or goes on behind it.
-pub(crate) fn inside_braces(text: &[u8]) -> Result<&[u8], String> {
-    if text.first() != Some(&b'{') {
-        return Err(format!("no '{{' at start of text in \"{}\"", shown(text)));
-    }
-    match balanced_len(text) {
-        None => Err(format!("missing '}}' in \"{}\"", shown(text))),
-        Some(len) if len != text.len() => Err(format!("syntax error after '}}' in \"{}\"", shown(text))),
-        Some(len) => Ok(text.get(1..len.saturating_sub(1)).unwrap_or_default()),
-    }
 }
 
 /// Where an unquoted byte of which `stops` says so stands first; a backslash takes the next byte with it, and white
@@ -154,14 +98,6 @@ mod tests {
     }
 
     #[test]
-    fn braces_are_taken_off() {
-        assert_eq!(inside_braces(b"{ a {b} }"), Ok(&b" a {b} "[..]));
-        assert_eq!(inside_braces(b"a"), Err("no '{' at start of text in \"a\"".to_owned()));
-        assert_eq!(inside_braces(b"{a"), Err("missing '}' in \"{a\"".to_owned()));
-        assert_eq!(inside_braces(b"{a}b"), Err("syntax error after '}' in \"{a}b\"".to_owned()));
-    }
-
-    #[test]
     fn names_and_values_split() {
         assert_eq!(name_value(b" k = v w "), Ok((&b"k"[..], &b"v w"[..])));
         assert_eq!(name_value(b"\"a b\"=c"), Ok((&b"\"a b\""[..], &b"c"[..])));
@@ -190,7 +126,7 @@ mod tests {
 
         #[test]
         fn nothing_here_panics(text in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (balanced_len(&text), inside_braces(&text), name_value(&text), trim(&text));
+            let _ = name_value(&text);
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use postfix::notice::Notice;
+use postfix::text::{LogicalLine, is_space, trim, trim_end, trim_start};
 
 use super::rules::{Rules, Step, keyword, negations, rule_lines};
 use super::{Call, Opened, Table, TableError};
 use crate::address::{Network, parse_address};
-use crate::lines::Line;
 use crate::options::Options;
-use crate::syntax::{is_space, shown, trim, trim_end, trim_start};
+use crate::syntax::shown;
 use crate::watch::Watched;
 
 /// A network, or with `negated` every other address of its family.
@@ -69,14 +69,14 @@ pub(super) fn open(name: &[u8], options: &Options, notices: &mut Vec<Notice>) ->
     Ok(Box::new(Cidr { name: format!("cidr:{name}"), rules, file }))
 }
 
-fn parse(name: &str, lines: &[Line], notices: &mut Vec<Notice>) -> Rules<Rule, Pattern> {
+fn parse(name: &str, lines: &[LogicalLine], notices: &mut Vec<Notice>) -> Rules<Rule, Pattern> {
     let place = |line: usize| format!("cidr map {name}, line {line}");
     let mut rules = Rules::new();
     for line in lines {
         match parse_rule(&line.text, rules.depth()) {
-            Ok(step) => rules.push(step, line.number),
+            Ok(step) => rules.push(step, line.first_line),
             Err(reason) => {
-                let place = place(line.number);
+                let place = place(line.first_line);
                 notices.push(Notice::warning(format!("{place}: {reason}: skipping this rule")));
             }
         }
@@ -119,12 +119,12 @@ fn parse_rule(line: &[u8], depth: usize) -> Result<Step<Rule, Pattern>, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::logical_lines;
+    use postfix::text::read_logical_lines;
     use proptest::prelude::*;
 
     fn table(rules: &str) -> (Cidr, Vec<String>) {
         let mut notices = Vec::new();
-        let lines = logical_lines("f", rules.as_bytes(), &mut notices);
+        let lines = read_logical_lines("f", rules.as_bytes(), &mut notices);
         let rules = parse("f", &lines, &mut notices);
         let cidr = Cidr { name: "cidr:f".to_owned(), rules, file: None };
         (cidr, notices.into_iter().map(|notice| notice.text).collect())

@@ -1,10 +1,11 @@
 //! Tables made of tables: `unionmap:`, `pipemap:` and `debug:`.
 
 use postfix::notice::Notice;
+use postfix::text::strip_braces;
 
 use super::{Call, Opened, Opener, Table, TableError};
 use crate::error::OpenError;
-use crate::syntax::{inside_braces, next_item, shown};
+use crate::syntax::{next_item, shown};
 
 /// How the answers of several tables become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(super) fn open(how: How, name: &[u8], opener: &mut Opener<'_>) -> Result<Ope
     let bad_syntax =
         || Ok(Err(format!("bad syntax: \"{full_name}\"; need \"{type_name}:{{type:name...}}\"")));
     // Text behind the closing brace is no table.
-    let Ok(mut rest) = inside_braces(name) else { return bad_syntax() };
+    let Ok(mut rest) = strip_braces(name) else { return bad_syntax() };
     let items: Vec<&[u8]> = std::iter::from_fn(|| next_item(&mut rest)).collect();
     if items.is_empty() || items.iter().any(|item| !item.contains(&b':')) {
         return bad_syntax();

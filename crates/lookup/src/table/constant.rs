@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use postfix::text::strip_braces;
+
 use super::{Call, Opened, Table, TableError};
 use crate::fold::fold_if;
 use crate::options::Options;
-use crate::syntax::{inside_braces, shown, trim};
+use crate::syntax::shown;
 
 /// Every key has the same value.
 struct Static {
@@ -17,7 +19,7 @@ struct Static {
 /// `static:value` or `static:{value with blanks}`.
 pub(super) fn open_static(name: &[u8]) -> Opened {
     let value = if name.first() == Some(&b'{') {
-        trim(inside_braces(name).map_err(|error| format!("bad static:name syntax: {error}"))?)
+        strip_braces(name).map_err(|error| format!("bad static:name syntax: {error}"))?
     } else {
         name
     };

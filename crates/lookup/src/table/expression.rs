@@ -4,14 +4,14 @@
 //! lookup fails here: else a client could get past a rule that refuses it with a name made for that.
 
 use postfix::notice::Notice;
+use postfix::text::{LogicalLine, is_space, trim_end, trim_start};
 
 use super::replacement::Replacement;
 use super::rules::{Rules, Step, keyword, negations, rule_lines};
 use super::{Call, Opened, Table, TableError};
-use crate::lines::Line;
 use crate::native::{Group, Pcre, PcreFlags, Posix, PosixFlags};
 use crate::options::Options;
-use crate::syntax::{is_space, shown, trim_end, trim_start};
+use crate::syntax::shown;
 use crate::watch::Watched;
 
 /// Which of the two engines.
@@ -128,7 +128,7 @@ pub(super) fn open(engine: Engine, name: &[u8], options: &Options, notices: &mut
 fn build(
     engine: Engine,
     name: &str,
-    lines: &[Line],
+    lines: &[LogicalLine],
     file: Option<Watched>,
     notices: &mut Vec<Notice>,
 ) -> Expressions {
@@ -136,9 +136,9 @@ fn build(
     let place = |line: usize| format!("{words}, line {line}");
     let mut rules = Rules::new();
     for line in lines {
-        let mut reader = Reader { engine, place: place(line.number), line: line.number, notices };
+        let mut reader = Reader { engine, place: place(line.first_line), line: line.first_line, notices };
         if let Some(step) = reader.rule(trim_end(&line.text), rules.depth()) {
-            rules.push(step, line.number);
+            rules.push(step, line.first_line);
         }
     }
     rules.finish(place, notices);
@@ -363,12 +363,12 @@ fn behind_brackets(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::logical_lines;
+    use postfix::text::read_logical_lines;
     use proptest::prelude::*;
 
     fn table(engine: Engine, rules: &[u8]) -> (Expressions, Vec<String>) {
         let mut notices = Vec::new();
-        let lines = logical_lines("f", rules, &mut notices);
+        let lines = read_logical_lines("f", rules, &mut notices);
         let table = build(engine, "f", &lines, None, &mut notices);
         (table, notices.into_iter().map(|notice| notice.text).collect())
     }

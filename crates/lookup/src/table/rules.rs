@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use postfix::notice::Notice;
+use postfix::text::{LogicalLine, is_space, read_logical_lines, strip_braces};
 
-use crate::lines::{Line, logical_lines};
 use crate::options::Options;
-use crate::syntax::{inside_braces, is_space, next_item, shown, trim};
+use crate::syntax::{next_item, shown};
 use crate::watch::{Watched, words};
 
 /// One step of a table.
@@ -138,20 +138,20 @@ pub(super) fn rule_lines(
     name: &[u8],
     options: &Options,
     notices: &mut Vec<Notice>,
-) -> Result<(Vec<Line>, Option<Watched>), String> {
+) -> Result<(Vec<LogicalLine>, Option<Watched>), String> {
     let path = shown(name);
     if name.first() != Some(&b'{') {
         let failed = |error: std::io::Error| format!("open {path}: {}", words(&error));
         let file = Watched::open(Path::new(OsStr::from_bytes(name))).map_err(failed)?;
         let contents = file.read(options.file_bytes_max).map_err(failed)?;
-        return Ok((logical_lines(&path, &contents, notices), Some(file)));
+        return Ok((read_logical_lines(&path, &contents, notices), Some(file)));
     }
     let failed = |error: String| format!("{type_name} map: {error}");
-    let mut rest = inside_braces(name).map_err(failed)?;
+    let mut rest = strip_braces(name).map_err(failed)?;
     let mut contents = Vec::new();
     while let Some(item) = next_item(&mut rest) {
-        contents.extend_from_slice(trim(inside_braces(item).map_err(failed)?));
+        contents.extend_from_slice(strip_braces(item).map_err(failed)?);
         contents.push(b'\n');
     }
-    Ok((logical_lines(&path, &contents, notices), None))
+    Ok((read_logical_lines(&path, &contents, notices), None))
 }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use postfix::notice::Notice;
+use postfix::text::trim_start;
 
 use super::remote::{Connection, Endpoint, Lifetime, Server};
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;
-use crate::syntax::{shown, trim_start};
+use crate::syntax::shown;
 use crate::watch::words;
 
 /// As in Postfix: an idle connection is closed after 10 s, any after 100 s.

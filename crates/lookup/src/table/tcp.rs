@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use postfix::notice::Notice;
+use postfix::text::is_space;
 
 use super::remote::{Connection, Endpoint, Lifetime, Server};
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;
-use crate::syntax::{is_space, shown};
+use crate::syntax::shown;
 use crate::watch::words;
 
 /// How often a server is tried, one second apart, before the lookup fails.

@@ -6,15 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use postfix::notice::Notice;
+use postfix::text::{balanced_len, is_space, read_logical_lines, strip_braces, trim};
 
 use super::{Call, Opened, Table, TableError};
-use crate::fold::{fold_if, until_nul};
+use crate::fold::fold_if;
 use crate::host::{ParentStyle, could_match_a_name};
-use crate::lines::logical_lines;
 use crate::options::Options;
-use crate::syntax::{
-    balanced_len, find_unquoted, inside_braces, is_space, name_value, next_item, shown, trim, trim_start,
-};
+use crate::syntax::{find_unquoted, name_value, next_item, shown};
 use crate::watch::{Watched, words};
 
 /// Keys and values.
@@ -71,13 +69,13 @@ fn parse_inline(name: &[u8], options: &Options) -> Result<Entries, String> {
         return Err(format!("bad UTF-8 syntax: {}", need()));
     }
     let mut rest = match balanced_len(name) {
-        Some(len) if len == name.len() && len > 2 => inside_braces(name)?,
+        Some(len) if len == name.len() && len > 2 => strip_braces(name)?,
         _ => return Err(format!("bad syntax: {}", need())),
     };
     let mut entries = Entries::new();
     while let Some(item) = next_item(&mut rest) {
         let pair = if item.first() == Some(&b'{') {
-            trim(inside_braces(item).map_err(|error| format!("{error}: {}", need()))?)
+            strip_braces(item).map_err(|error| format!("{error}: {}", need()))?
         } else {
             item
         };
@@ -109,9 +107,9 @@ fn parse_texthash(
 ) -> Result<Entries, String> {
     let unicode = options.smtputf8_enable;
     let mut entries = Entries::new();
-    for line in logical_lines(path, contents, notices) {
-        let place = format!("{path}, line {}", line.number);
-        let text = until_nul(&line.text);
+    for line in read_logical_lines(path, contents, notices) {
+        let place = format!("{path}, line {}", line.first_line);
+        let text = line.text.as_slice();
         if unicode && std::str::from_utf8(text).is_err() {
             let input = shown(text);
             notices
@@ -125,7 +123,7 @@ fn parse_texthash(
             continue;
         };
         let (key, value) = text.split_at_checked(key_len).unwrap_or((text, b""));
-        let value = trim(trim_start(value));
+        let value = trim(value);
         if key.is_empty() || value.is_empty() {
             let expected = "expected format: key whitespace value -- ignoring this line";
             notices.push(Notice::warning(format!("{place}: {expected}")));

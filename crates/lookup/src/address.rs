@@ -103,6 +103,11 @@ impl Network {
         self.net.addr().is_ipv4() == address.is_ipv4()
     }
 
+    /// Whether it has no fixed bit at all.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.net.prefix_len() == 0
+    }
+
     /// Whether the address lies in the network; never for the other family.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.net.contains(&address)

@@ -7,6 +7,7 @@
 //! The crate opens files and sockets, but every parser and every decision in it is a function over bytes.
 
 mod address;
+mod check;
 mod error;
 mod fold;
 mod host;
@@ -19,6 +20,7 @@ mod syntax;
 pub mod table;
 mod watch;
 
+pub use check::{Problem, check};
 pub use error::{LookupError, OpenError};
 pub use match_list::{Client, ClientName, Match, MatchList};
 pub use options::Options;

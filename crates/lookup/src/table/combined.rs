@@ -97,6 +97,15 @@ impl Table for Combined {
         }
     }
 
+    fn remarks(&self) -> Vec<String> {
+        let asked = match self.how {
+            How::Union => self.tables.len(),
+            // The others are asked for what the one before them answers.
+            How::Pipe => 1,
+        };
+        self.tables.iter().take(asked).flat_map(|table| table.remarks()).collect()
+    }
+
     fn changed(&self) -> Option<String> {
         self.tables.iter().find_map(|table| table.changed())
     }
@@ -142,6 +151,10 @@ impl Table for Debug {
 
     fn could_know_a_name(&self) -> bool {
         self.table.could_know_a_name()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.table.remarks()
     }
 
     fn changed(&self) -> Option<String> {

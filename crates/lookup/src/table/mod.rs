@@ -64,6 +64,11 @@ pub trait Table: Send + Sync {
         true
     }
 
+    /// What an operator should know about the contents, for keys that no match list ever asks for.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The file that has changed since the table was opened, if the change is not seen by lookups anyway.
     fn changed(&self) -> Option<String> {
         None
@@ -267,6 +272,10 @@ impl Table for Guarded {
 
     fn could_know_a_name(&self) -> bool {
         self.table.could_know_a_name()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.table.remarks()
     }
 
     fn changed(&self) -> Option<String> {

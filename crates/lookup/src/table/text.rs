@@ -9,7 +9,7 @@ use postfix::notice::Notice;
 use postfix::text::{balanced_len, is_space, read_logical_lines, strip_braces, trim};
 
 use super::{Call, Opened, Table, TableError};
-use crate::fold::fold_if;
+use crate::fold::{fold, fold_if};
 use crate::host::{ParentStyle, could_match_a_name};
 use crate::options::Options;
 use crate::syntax::{find_unquoted, name_value, next_item, shown};
@@ -34,6 +34,30 @@ impl InMemory {
     }
 }
 
+/// How many keys are complained about; whoever has more has the same reason for all.
+const REMARKS_MAX: usize = 20;
+
+impl InMemory {
+    /// Why a match list never finds this key.
+    fn remark(&self, key: &[u8]) -> Option<String> {
+        let folded = fold(key, self.unicode);
+        if !self.fold && folded != key {
+            let (key, folded) = (shown(key), shown(&folded));
+            return Some(format!(
+                "the key \"{key}\" never matches, since lookups are in lower case; write \"{folded}\""
+            ));
+        }
+        let network = key.iter().any(|byte| matches!(byte, b'/' | b'['));
+        network.then(|| {
+            let key = shown(key);
+            format!(
+                "the key \"{key}\" never matches, since only whole names and addresses are looked up; write networks \
+                 into the list or a cidr: table"
+            )
+        })
+    }
+}
+
 impl Table for InMemory {
     fn name(&self) -> &str {
         &self.name
@@ -49,6 +73,13 @@ impl Table for InMemory {
 
     fn could_know_a_name(&self) -> bool {
         self.knows_names
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks: Vec<String> = self.entries.keys().filter_map(|key| self.remark(key)).collect();
+        remarks.sort_unstable();
+        remarks.truncate(REMARKS_MAX);
+        remarks
     }
 
     fn changed(&self) -> Option<String> {

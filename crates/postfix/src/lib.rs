@@ -1,6 +1,8 @@
 //! Postfix's dialects as data: main.cf, master.cf, records, queue files, internal protocols. No I/O.
 
+pub mod attr;
 pub mod child;
+pub mod cleanup_dialogue;
 pub mod compatibility;
 pub mod expand;
 pub mod hostname;

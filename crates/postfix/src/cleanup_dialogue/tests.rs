@@ -1,0 +1,151 @@
+//! Against dialogues captured from Postfix 3.7.
+
+use super::*;
+use crate::attr::Decoder;
+
+fn list(bytes: &[u8]) -> AttributeList {
+    Decoder::new(LIST_BYTES_MAX).decode(&mut &*bytes).unwrap().unwrap()
+}
+
+#[test]
+fn every_form_of_the_announcement_is_understood() {
+    let id = Announcement::QueueId(QueueId::parse("28EED9B4A2E").unwrap());
+    let announced = |bytes: &[u8]| Announcement::decode(&list(bytes));
+    assert_eq!(announced(b"protocol\0cleanup_protocol\0queue_id\x0028EED9B4A2E\0\0"), Ok(id));
+    assert_eq!(announced(b"queue_id\x0028EED9B4A2E\0\0"), Ok(id));
+    assert_eq!(announced(b"protocol\0cleanup_protocol\0\0"), Ok(Announcement::Protocol));
+    let error = |bytes: &[u8]| announced(bytes).unwrap_err().to_string();
+    assert!(error(b"protocol\0anvil_protocol\0\0").contains("speaks \"anvil_protocol\""));
+    assert!(error(b"queue_id\0../x\0\0").contains("is not a queue ID"));
+    assert_eq!(error(b"\0"), "cleanup service: missing attribute queue_id in input");
+    assert_eq!(
+        error(b"queue_id\0A\0x\0y\0\0"),
+        "cleanup service: unexpected attribute x (expecting: list terminator)"
+    );
+    assert_eq!(
+        error(b"queue_id\0A\0protocol\0cleanup_protocol\0\0"),
+        "cleanup service: unexpected attribute queue_id (expecting: protocol)"
+    );
+}
+
+#[test]
+fn flags_are_those_of_qmqpd() {
+    let flags = |a, b, c, d| Flags::of_qmqpd(a, b, c, d).0;
+    assert_eq!(flags(false, false, false, false), 114);
+    assert_eq!(flags(true, false, false, false), 114 - 48);
+    assert_eq!(flags(false, true, false, false), 114 - 2);
+    assert_eq!(flags(false, false, true, false), 114 - 64);
+    assert_eq!(flags(true, true, true, false), 0);
+    assert_eq!(flags(false, false, true, true), 562);
+    let mut out = Vec::new();
+    Flags::of_qmqpd(false, false, false, false).encode(&mut out);
+    assert_eq!(out, [0x66, 0x6c, 0x61, 0x67, 0x73, 0, 0x31, 0x31, 0x34, 0, 0]);
+}
+
+/// The records of a request as `TYPE‹length›data`, as the capture has them.
+fn shown(bytes: &[u8]) -> Vec<String> {
+    crate::record::Reader::new(bytes)
+        .map(|record| {
+            let (_, record) = record.unwrap();
+            let data = String::from_utf8_lossy(record.data);
+            format!("{}‹{}›{data}", char::from(record.kind.0), record.data.len())
+        })
+        .collect()
+}
+
+#[test]
+fn a_request_is_that_of_qmqpd() {
+    let client = Client {
+        name: "localhost",
+        address: "127.0.0.1",
+        port: "49072",
+        address_type: 2,
+        log_origin: "localhost[127.0.0.1]",
+    };
+    let mut out = Vec::new();
+    encode_arrival(&mut out, 1_795_386_610, 138_845, "");
+    encode_sender(&mut out, b"foo@ex", None, &client);
+    encode_recipient(&mut out, b"foo@ex");
+    encode_content_begin(&mut out);
+    encode_end(&mut out);
+    assert_eq!(
+        shown(&out),
+        [
+            "T‹17›1795386610 138845",
+            "S‹6›foo@ex",
+            "A‹25›log_client_name=localhost",
+            "A‹28›log_client_address=127.0.0.1",
+            "A‹21›log_client_port=49072",
+            "A‹39›log_message_origin=localhost[127.0.0.1]",
+            "A‹22›log_protocol_name=QMQP",
+            "A‹21›client_name=localhost",
+            "A‹24›client_address=127.0.0.1",
+            "A‹17›client_port=49072",
+            "A‹21›client_address_type=2",
+            "A‹18›protocol_name=QMQP",
+            "R‹6›foo@ex",
+            "M‹0›",
+            "X‹0›",
+            "E‹0›",
+        ]
+    );
+}
+
+#[test]
+fn options_of_a_request_stand_where_they_belong() {
+    let client =
+        Client { name: "unknown", address: "::1", port: "1", address_type: 10, log_origin: "unknown[::1]" };
+    let mut out = Vec::new();
+    encode_arrival(&mut out, 1, 2, "smtp:[127.0.0.1]:10025");
+    encode_sender(&mut out, b"list@sender.example", Some(b"-="), &client);
+    let records = shown(&out);
+    assert_eq!(
+        records.get(..5).unwrap(),
+        [
+            "T‹3›1 2",
+            "L‹22›smtp:[127.0.0.1]:10025",
+            "S‹19›list@sender.example",
+            "V‹2›-=",
+            "A‹23›log_client_name=unknown"
+        ]
+    );
+    assert!(records.contains(&"A‹27›log_client_address=IPv6:::1".to_owned()), "{records:?}");
+    assert!(records.contains(&"A‹18›client_address=::1".to_owned()), "{records:?}");
+}
+
+#[test]
+fn judgements_are_read() {
+    let read = |bytes: &[u8]| Judgement::decode(&list(bytes));
+    let ok = [0x73, 0x74, 0x61, 0x74, 0x75, 0x73, 0, 0x30, 0, 0x72, 0x65, 0x61, 0x73, 0x6f, 0x6e, 0, 0, 0];
+    assert_eq!(read(&ok).unwrap(), Judgement { status: 0, reason: String::new() });
+    let rejected = read(b"status\x008\0reason\x005.7.1 no thanks\0\0").unwrap();
+    assert_eq!(rejected.outcome(), Outcome::Permanent("Error: 5.7.1 no thanks".to_owned()));
+    let error = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+    assert_eq!(error(b"status\0x\0reason\0\0\0"), "cleanup service: status \"x\" is not a number");
+    assert_eq!(error(b"status\x000\0\0"), "cleanup service: missing attribute reason in input");
+}
+
+#[test]
+fn the_gravest_problem_is_told() {
+    let told = |status, reason: &str| Judgement { status, reason: reason.to_owned() }.outcome();
+    let temporary = |text: &str| Outcome::Temporary(text.to_owned());
+    let permanent = |text: &str| Outcome::Permanent(text.to_owned());
+    assert_eq!(told(0, ""), Outcome::Queued);
+    assert_eq!(told(1, ""), temporary("Error: internal error 1"));
+    assert_eq!(told(2, ""), temporary("Error: queue file write error"));
+    assert_eq!(Judgement::lost().outcome(), temporary("Error: queue file write error"));
+    assert_eq!(told(4, ""), permanent("Error: message too large"));
+    assert_eq!(told(8, "4.7.1 later"), temporary("Error: 4.7.1 later"));
+    assert_eq!(told(8, "5.7.1 never"), permanent("Error: 5.7.1 never"));
+    assert_eq!(told(16, ""), permanent("Error: too many hops"));
+    assert_eq!(told(64, ""), permanent("Error: no recipients specified"));
+    assert_eq!(told(128, ""), temporary("Error: internal error 128"));
+    assert_eq!(told(512, ""), temporary("Error: internal error 512"));
+    // Several at once, in the order of qmqpd(8).
+    assert_eq!(told(256 | 1 | 4, "4.3.0 wait"), temporary("Error: 4.3.0 wait"));
+    assert_eq!(told(1 | 4, ""), temporary("Error: internal error 5"));
+    assert_eq!(told(4 | 16 | 8, "5"), permanent("Error: message too large"));
+    assert_eq!(told(16 | 8, "4"), permanent("Error: too many hops"));
+    assert_eq!(told(8 | 2, "4"), temporary("Error: 4"));
+    assert_eq!(told(2 | 64, ""), temporary("Error: queue file write error"));
+}

@@ -21,7 +21,20 @@ const ALIAS_ANSWERS_MAX: usize = 8;
 
 /// Whether a resolv.conf names a name server that can be used.
 pub(super) fn names_a_server(resolv_conf: Option<&[u8]>) -> bool {
-    resolv_conf.is_some_and(|text| parse_resolv_conf(text).is_ok())
+    resolv_conf.and_then(parse).is_some()
+}
+
+/// What a resolv.conf says, if it names a name server. A search list that the library refuses must not cost the name servers:
+/// then it is the search list that is passed over.
+fn parse(resolv_conf: &[u8]) -> Option<(ResolverConfig, ResolverOpts)> {
+    parse_resolv_conf(resolv_conf).ok().or_else(|| {
+        let is_search = |line: &&[u8]| {
+            let line = line.trim_ascii_start();
+            line.starts_with(b"search") || line.starts_with(b"domain")
+        };
+        let lines = resolv_conf.split(|&byte| byte == b'\n').filter(|line| !is_search(line));
+        parse_resolv_conf(lines.collect::<Vec<_>>().join(&b'\n')).ok()
+    })
 }
 
 /// An answer, and for how long it may be believed; no time for a failure.
@@ -43,8 +56,7 @@ pub(super) struct Dns {
 impl Dns {
     /// Without a usable resolv.conf, the name server is on this machine, as the C library has it.
     pub(super) fn new(resolv_conf: Option<&[u8]>, port: u16) -> Result<Self, NetError> {
-        let parsed = resolv_conf.and_then(|text| parse_resolv_conf(text).ok());
-        let (config, options) = parsed.unwrap_or_else(|| {
+        let (config, options) = resolv_conf.and_then(parse).unwrap_or_else(|| {
             let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
             (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
         });
@@ -214,6 +226,16 @@ mod tests {
         let circle = [alias("a.e.", 1, "b.e."), alias("b.e.", 1, "a.e.")];
         let (_, records) = follow(&circle, &name("a.e."), RecordType::A, &mut ttl);
         assert!(records.is_empty());
+    }
+
+    #[test]
+    fn a_bad_search_list_does_not_cost_the_name_servers() {
+        let text = format!("search {}.test\nnameserver 192.0.2.53\n", "x".repeat(64));
+        assert!(parse_resolv_conf(&text).is_err(), "the library has become milder: our own way round can go");
+        let (config, _) = parse(text.as_bytes()).unwrap();
+        assert_eq!(config.name_servers().len(), 1);
+        assert!(names_a_server(Some(text.as_bytes())));
+        assert!(!names_a_server(Some(b"search e.com\n")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What trivial-rewrite(8) does to one address in the local context.
 
+use memchr::memchr3;
 use postfix::notice::Notice;
 
 use super::quote::{quote, unquote};
@@ -8,8 +9,8 @@ use crate::options::Options;
 
 /// Rewrites an address in internal form, as envelopes have it.
 pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut Vec<Notice>) -> Vec<u8> {
-    if is_complete(options, address) {
-        return address.to_vec();
+    if let Some(rewritten) = rewrite_plain(options, address) {
+        return rewritten;
     }
     unquote(&rewrite_external(options, &quote(address), notices))
 }
@@ -20,8 +21,8 @@ pub(crate) fn rewrite_external(options: &Options, address: &[u8], notices: &mut 
         notices.push(Notice::warning("rewrite_addr: null address"));
         return Vec::new();
     }
-    if is_complete(options, address) {
-        return address.to_vec();
+    if let Some(rewritten) = rewrite_plain(options, address) {
+        return rewritten;
     }
     let tokens = scan(address, 0);
     // Observed on Postfix 3.7: an address that began with `!` is written without blanks between its words.
@@ -29,8 +30,20 @@ pub(crate) fn rewrite_external(options: &Options, address: &[u8], notices: &mut 
     quote(&internal(&rewrite_tokens(options, tokens, notices), spaced))
 }
 
-/// True for `local@domain` of plain bytes, which no rule changes. Most addresses are such: this saves taking them
-/// apart.
+/// Rewrites an address of plain bytes that is complete or only lacks a domain. Most addresses are such: this saves
+/// taking them apart. `None` says nothing about the address.
+fn rewrite_plain(options: &Options, address: &[u8]) -> Option<Vec<u8>> {
+    if is_complete(options, address) {
+        return Some(address.to_vec());
+    }
+    if !options.append_at_myorigin || memchr3(b'@', b'!', b'%', address).is_some() {
+        return None;
+    }
+    let completed = [address, b"@", options.myorigin.as_bytes()].concat();
+    is_complete(options, &completed).then_some(completed)
+}
+
+/// True for `local@domain` of plain bytes, which no rule changes.
 fn is_complete(options: &Options, address: &[u8]) -> bool {
     let mut dots_in_domain = 0_usize;
     let mut at_seen = false;
@@ -242,14 +255,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn complete_addresses_are_those_that_no_rule_changes(
-            address in "[a-zA-Z0-9.@!%+=-]{1,12}",
+        fn plain_addresses_are_rewritten_as_all_are(
+            address in "([a-z0-9.+=-]{1,4}|[a-z.@!%-]{1,8})(@[a-z0-9.-]{1,6})?",
             dot in any::<bool>(),
         ) {
             let options = Options { append_dot_mydomain: dot, ..options() };
-            if is_complete(&options, address.as_bytes()) {
+            if let Some(rewritten) = rewrite_plain(&options, address.as_bytes()) {
                 let tokens = rewrite_tokens(&options, scan(address.as_bytes(), 0), &mut Vec::new());
-                prop_assert_eq!(quote(&internal(&tokens, true)), address.as_bytes());
+                prop_assert_eq!(quote(&internal(&tokens, true)), rewritten);
                 prop_assert_eq!(quote(address.as_bytes()), address.as_bytes());
             }
         }

@@ -89,6 +89,11 @@ impl<D: Disk> Draft<D> {
         if self.is_incomplete {
             return Err(SpoolError::Incomplete { path: self.file.path.clone() });
         }
+        // Before it is ready nobody but an operator takes its name away ("postsuper -d ALL"); afterwards the queue manager
+        // may do so at any time.
+        if self.file.status()?.links == 0 {
+            return Err(SpoolError::Vanished { path: self.file.path.clone() });
+        }
         self.file.with(Step::SetMode, |disk, file| disk.set_mode(file, READY_MODE))?;
         if self.reset_modified {
             let created = self.created;
@@ -176,10 +181,10 @@ impl<D: Disk> OpenFile<D> {
         match self.shared.disk.unlink(&self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // It had its final permissions for a moment, and the queue manager was faster.
+                // An operator, or the queue manager in the moment in which it had its final permissions.
                 self.shared.notify(Notice::warning(format!(
-                    "{}: not there any more when it was to be discarded; if the queue manager has taken it, the \
-                     message will be delivered although its sender was told to try again",
+                    "{}: somebody took it before it was discarded; if it was the queue manager, the message will be \
+                     delivered although its sender was told to try again",
                     self.path
                 )));
             }

@@ -72,6 +72,12 @@ pub enum SpoolError {
         /// The draft.
         path: String,
     },
+    /// Somebody removed the file while it was being written.
+    #[error("cannot commit {path}: somebody removed it; let nobody but the mail system work in the queue")]
+    Vanished {
+        /// The draft.
+        path: String,
+    },
     /// No free name was found for a new file.
     #[error(
         "cannot create a file in {directory}: {attempts} names in a row are taken; check that the clock runs and \
@@ -123,7 +129,7 @@ impl SpoolError {
         match self {
             Self::Disk { source, .. } => kind_of(source),
             Self::Poisoned { .. } => ErrorKind::Poisoned,
-            Self::Incomplete { .. } => ErrorKind::Io,
+            Self::Incomplete { .. } | Self::Vanished { .. } => ErrorKind::Io,
             Self::NoFreeName { .. } | Self::Layout { .. } => ErrorKind::Layout,
         }
     }

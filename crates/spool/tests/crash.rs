@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use postfix::notice::{Notice, Severity};
 use postfix::record::{RecordType, encode};
 use spool::simulated::{Bytes, Names, Simulated};
-use spool::{Draft, ErrorKind, Options, Queue, Spool, SpoolError, Timestamp};
+use spool::{Disk, Draft, ErrorKind, Options, Queue, Spool, SpoolError, Timestamp};
 
 /// One message in the streamed layout: content first, behind a gap, and the front last.
 struct Message {
@@ -330,9 +330,10 @@ fn draft(spool: &Spool<Simulated>) -> Result<Draft<Simulated>, SpoolError> {
     Ok(draft)
 }
 
-/// Lets the sync of the next commit fail, if nothing comes between: it is the call after the one for permissions.
+/// Lets the sync of the next commit fail, if nothing comes between: it is the third call, after looking whether the
+/// file is still there and giving it its permissions.
 fn fail_next_sync(disk: &Simulated, errno: i32) {
-    let sync = disk.calls() + 1;
+    let sync = disk.calls() + 2;
     disk.fail(sync..=sync, errno, false);
 }
 
@@ -381,4 +382,13 @@ fn a_draft_with_a_failed_write_is_never_committed() {
     draft.write_at(0, b"some bytes").unwrap();
     assert!(matches!(draft.commit(), Err(SpoolError::Incomplete { .. })));
     assert_eq!(disk.files(), Vec::<String>::new());
+}
+
+#[test]
+fn a_draft_that_somebody_removed_is_not_acknowledged() {
+    let disk = Simulated::new();
+    let spool = Spool::open(disk.clone(), &flat(), silent()).unwrap();
+    let draft = draft(&spool).unwrap();
+    disk.unlink(&format!("incoming/{}", draft.queue_id())).unwrap();
+    assert!(matches!(draft.commit(), Err(SpoolError::Vanished { .. })));
 }

@@ -195,6 +195,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// [`io::ErrorKind::NotFound`] if there is no such directory.
     fn names(&self, directory: &str) -> io::Result<Vec<String>>;
 
+    /// Whether there is no name in a directory, without reading it whole.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is no such directory.
+    fn is_empty(&self, directory: &str) -> io::Result<bool>;
+
     /// Whose files the ones made now will be: the effective user of the process.
     fn user(&self) -> u32;
 

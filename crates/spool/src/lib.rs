@@ -5,6 +5,7 @@ pub mod directories;
 mod disk;
 mod draft;
 mod error;
+mod logs;
 pub mod queue;
 pub mod simulated;
 mod spool;

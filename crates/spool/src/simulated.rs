@@ -354,6 +354,12 @@ impl World {
 
     fn change(&mut self, change: NameChange) {
         change.apply(&mut self.names);
+        for path in [&change.removed, &change.added].into_iter().flatten() {
+            let parent = path.rsplit_once('/').and_then(|(parent, _)| self.names.get(parent));
+            if let Some(directory) = parent.and_then(|number| self.inodes.get_mut(number)) {
+                directory.visible.modified = self.clock;
+            }
+        }
         self.pending_names.push(change);
     }
 
@@ -653,6 +659,13 @@ impl Disk for Simulated {
         let prefix = format!("{directory}/");
         let below = world.names.keys().filter_map(|path| path.strip_prefix(&prefix));
         Ok(below.filter(|name| !name.contains('/')).map(str::to_owned).collect())
+    }
+
+    fn is_empty(&self, directory: &str) -> io::Result<bool> {
+        let world = self.call()?;
+        world.lookup(directory)?;
+        let prefix = format!("{directory}/");
+        Ok(!world.names.keys().any(|path| path.starts_with(&prefix)))
     }
 
     fn user(&self) -> u32 {

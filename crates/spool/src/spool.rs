@@ -12,6 +12,7 @@ use crate::directories;
 use crate::disk::{Disk, Status, Timestamp};
 use crate::draft::{Draft, OpenFile};
 use crate::error::{SpoolError, Step, disk};
+use crate::logs::LogDirectory;
 use crate::queue::{self, Entries, Entry, HASH_QUEUE_DEPTH_MAX, Queue};
 use crate::stale::{self, DRAFT_MARK};
 
@@ -66,10 +67,9 @@ pub(crate) struct Shared<D> {
     pub(crate) disk: D,
     notify: Notify,
     long_queue_ids: bool,
-    hash_queue_depth: usize,
-    hash_incoming: bool,
-    /// `defer`, `bounce` and `trace`, each with whether it is hashed.
-    log_directories: [(&'static str, bool); 3],
+    /// Over how many levels of subdirectories `incoming` is spread.
+    incoming_hash_depth: usize,
+    log_directories: [LogDirectory; 3],
     process_id: u32,
     commit_way: CommitWay,
     /// The first failed sync, in words.
@@ -104,13 +104,14 @@ impl<D: Disk> Spool<D> {
             notify(notice);
         }
         let is_hashed = |name: &str| options.hash_queue_names.iter().any(|hashed| hashed == name);
+        let hash_queue_depth = options.hash_queue_depth.clamp(1, HASH_QUEUE_DEPTH_MAX);
         Ok(Self(Arc::new(Shared {
             disk,
             notify,
             long_queue_ids: options.long_queue_ids,
-            hash_queue_depth: options.hash_queue_depth.clamp(1, HASH_QUEUE_DEPTH_MAX),
-            hash_incoming: is_hashed(Queue::Incoming.name()),
-            log_directories: ["bounce", "defer", "trace"].map(|name| (name, is_hashed(name))),
+            incoming_hash_depth: if is_hashed(Queue::Incoming.name()) { hash_queue_depth } else { 0 },
+            log_directories: ["bounce", "defer", "trace"]
+                .map(|name| LogDirectory::new(name, if is_hashed(name) { hash_queue_depth } else { 0 })),
             process_id: std::process::id(),
             commit_way: options.commit_way,
             poison: OnceLock::new(),
@@ -131,7 +132,11 @@ impl<D: Disk> Spool<D> {
         let mut file = Shared::create_temporary(&self.0, clock)?;
         let status = file.status()?;
         let (queue_id, created) = self.0.name(&mut file, &status, clock)?;
-        self.0.remove_spurious_logs(&queue_id);
+        for directory in &self.0.log_directories {
+            if let Some(notice) = directory.remove(&self.0.disk, &queue_id, status.modified) {
+                self.0.notify(notice);
+            }
+        }
         let reset_modified = self.0.is_file_clock_ahead(&status, created);
         Ok(Draft::new(file, queue_id, created, reset_modified))
     }
@@ -232,7 +237,8 @@ impl<D: Disk> Shared<D> {
         for attempt in 0..NAME_ATTEMPTS_MAX {
             let now = clock().plus_microseconds(attempt);
             let queue_id = QueueId::new(self.long_queue_ids, now.seconds, now.microseconds, status.inode);
-            let path = self.path(Queue::Incoming.name(), self.hash_incoming, &queue_id);
+            let subdirectories = queue_id.hash_dir_path(self.incoming_hash_depth);
+            let path = format!("{}/{subdirectories}{queue_id}", Queue::Incoming.name());
             match self.rename_into(file, path) {
                 Ok(()) => return Ok((queue_id, now)),
                 // Only a file whose name lies about its inode number can be there, from a restored backup. Postfix
@@ -248,7 +254,7 @@ impl<D: Disk> Shared<D> {
     fn rename_into(&self, file: &mut OpenFile<D>, path: String) -> Result<(), SpoolError> {
         match file.rename(&path) {
             Err(SpoolError::Disk { source, .. })
-                if self.hash_incoming && source.kind() == io::ErrorKind::NotFound =>
+                if self.incoming_hash_depth > 0 && source.kind() == io::ErrorKind::NotFound =>
             {
                 for (at, _) in path.match_indices('/').skip(1) {
                     let directory = path.get(..at).unwrap_or_default();
@@ -261,26 +267,6 @@ impl<D: Disk> Shared<D> {
                 file.rename(&path)
             }
             other => other,
-        }
-    }
-
-    fn path(&self, directory: &str, is_hashed: bool, queue_id: &QueueId) -> String {
-        let subdirectories =
-            if is_hashed { queue_id.hash_dir_path(self.hash_queue_depth) } else { String::new() };
-        format!("{directory}/{subdirectories}{queue_id}")
-    }
-
-    /// An ID can have been used before: what was written about that message would be shown with this one.
-    fn remove_spurious_logs(&self, queue_id: &QueueId) {
-        for (directory, is_hashed) in self.log_directories {
-            let path = self.path(directory, is_hashed, queue_id);
-            match self.disk.unlink(&path) {
-                Ok(()) => {
-                    self.notify(Notice::warning(format!("{directory}: removed spurious {queue_id} log")));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => self.notify(Notice::warning(format!("{}", disk(Step::Remove, &path)(error)))),
-            }
         }
     }
 

@@ -31,6 +31,13 @@ impl UnixDisk {
         let directory = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))?;
         Ok(Self { directory, path: path.to_owned() })
     }
+
+    fn read(&self, directory: &str) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if directory.is_empty() { "." } else { directory };
+        let handle = retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?;
+        Ok(Dir::new(handle)?)
+    }
 }
 
 impl Disk for UnixDisk {
@@ -169,11 +176,8 @@ impl Disk for UnixDisk {
     }
 
     fn names(&self, directory: &str) -> io::Result<Vec<String>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = if directory.is_empty() { "." } else { directory };
-        let handle = retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?;
         let mut names = Vec::new();
-        for entry in Dir::new(handle)? {
+        for entry in self.read(directory)? {
             if let Ok(name) = entry?.file_name().to_str()
                 && name != "."
                 && name != ".."
@@ -182,6 +186,15 @@ impl Disk for UnixDisk {
             }
         }
         Ok(names)
+    }
+
+    fn is_empty(&self, directory: &str) -> io::Result<bool> {
+        for entry in self.read(directory)? {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn user(&self) -> u32 {

@@ -261,6 +261,37 @@ fn logs_of_an_earlier_message_with_the_same_id_go() {
 }
 
 #[test]
+fn empty_log_directories_are_left_alone_until_they_change() {
+    let disk = Simulated::new();
+    let options = Options { hash_queue_names: Vec::new(), ..own_queue() };
+    let spool = Spool::open(disk.clone(), &options, Arc::new(|_| ())).unwrap();
+    let moment = |seconds: u64| Timestamp { seconds: 1_795_000_000 + seconds, microseconds: 6 };
+    let calls_at = |seconds: u64| {
+        disk.set_clock(moment(seconds));
+        let before = disk.calls();
+        let receipt = spool.create(&|| moment(seconds)).unwrap().commit().unwrap();
+        assert!(disk.bytes(&format!("incoming/{}", receipt.queue_id())).is_some());
+        disk.calls() - before
+    };
+    // Just made, so that nobody can say that they will not change without a trace: look, and unlink.
+    let careful = calls_at(0);
+    // Now each is looked into, and from then on it is known.
+    assert_eq!(calls_at(10), careful);
+    assert_eq!(calls_at(11), careful - 3);
+    disk.put("defer/ABC123", 0o600, b"a log");
+    assert_eq!(calls_at(12), careful - 2);
+    // The message whose log this is comes back in this very second.
+    let copy = disk.after_kill();
+    copy.put("defer/X", 0o600, b"");
+    let copied = Spool::open(copy, &options, Arc::new(|_| ())).unwrap();
+    let wanted = *copied.create(&|| moment(13)).unwrap().queue_id();
+    disk.put(&format!("defer/{wanted}"), 0o600, b"");
+    assert_eq!(*spool.create(&|| moment(13)).unwrap().queue_id(), wanted);
+    assert_eq!(disk.bytes(&format!("defer/{wanted}")), None);
+    assert!(disk.bytes("defer/ABC123").is_some());
+}
+
+#[test]
 fn only_our_own_orphans_are_removed() {
     let fixture = Fixture::new();
     let spool = fixture.open(&hashed(1)).unwrap();

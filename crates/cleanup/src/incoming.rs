@@ -1,7 +1,7 @@
 //! What qmqpd(8) does before cleanup(8): the bytes of a message become line records, senders that ask for variable
 //! envelope return paths are taken apart, and addresses that no record can hold are refused.
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 use postfix::record::RecordType;
 
 use crate::options::{FixLineEndings, Options};
@@ -61,10 +61,11 @@ impl Lines {
     }
 
     /// Takes the next bytes of the content and gives each record that is complete to `sink`.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
-        while let Some(newline) = memchr(b'\n', bytes) {
-            let (line, rest) = bytes.split_at(newline);
-            bytes = rest.get(1..).unwrap_or_default();
+    pub(crate) fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
+        let mut start = 0;
+        for newline in memchr_iter(b'\n', bytes) {
+            let line = bytes.get(start..newline).unwrap_or_default();
+            start = newline.saturating_add(1);
             if self.pending.is_empty() {
                 self.end_line(line, sink);
                 continue;
@@ -76,7 +77,7 @@ impl Lines {
             pending.clear();
             self.pending = pending;
         }
-        let mut rest = self.fill_pending(bytes, sink);
+        let mut rest = self.fill_pending(bytes.get(start..).unwrap_or_default(), sink);
         if self.pending.is_empty() {
             while rest.len() > self.limit.saturating_add(1) {
                 let (piece, behind) = rest.split_at(self.limit);

@@ -140,16 +140,16 @@ fn a_lock_that_a_writer_keeps_ends_the_lookup_at_the_deadline() {
     let writer = std::fs::File::options().write(true).open(path.with_extension("lmdb")).unwrap();
     // The kind of lock that another process would hold: it belongs to the open file, so it works within this one.
     let lock = |kind: i32| {
-        let whole = nix::libc::flock { l_type: kind as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+        let whole = libc::flock { l_type: kind as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
         nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_OFD_SETLK(&whole)).unwrap();
     };
-    lock(nix::libc::F_WRLCK);
+    lock(libc::F_WRLCK);
     let deadline = Some(Instant::now() + Duration::from_millis(30));
     let mut call = table::Call { notices: &mut opened.notices, deadline };
     assert!(opened.table.lookup(b"10.0.0.1", &mut call).is_err_and(|error| error.temporary));
     assert!(opened.notices[0].text.ends_with("lock dictionary: another process holds it for too long"));
-    lock(nix::libc::F_UNLCK);
+    lock(libc::F_UNLCK);
     assert_eq!(opened.ask("10.0.0.1"), Ok(Some("address".to_owned())));
     // And after a lookup nothing is locked any more.
-    lock(nix::libc::F_WRLCK);
+    lock(libc::F_WRLCK);
 }

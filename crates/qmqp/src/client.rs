@@ -44,6 +44,14 @@ impl Request {
         Self { envelope_bytes, ..self }.checked()
     }
 
+    /// The same request with so much content instead.
+    ///
+    /// # Errors
+    /// When such a request cannot be expressed.
+    pub fn with_content(self, content_bytes: u64) -> Result<Self, TooLong> {
+        Self { content_bytes, ..self }.checked()
+    }
+
     /// The first bytes to send: the outer length and the content's length, each with its `:`.
     #[must_use]
     pub fn head(&self) -> Vec<u8> {
@@ -230,6 +238,13 @@ mod tests {
     fn a_request_that_cannot_be_expressed_is_refused() {
         let request = Request::new(netstring::BYTES_MAX - 100, 10).unwrap();
         assert_eq!(request.with_recipient(100), Err(TooLong));
+        assert_eq!(
+            request
+                .with_content(0)
+                .and_then(|request| request.with_recipient(100))
+                .map(|request| request.total_bytes()),
+            Ok(127)
+        );
         assert_eq!(Request::new(u64::MAX, 0), Err(TooLong));
     }
 

@@ -210,6 +210,36 @@ fn a_message_and_its_recipients_come_from_files() {
 }
 
 #[test]
+fn a_message_that_shrinks_is_never_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("message");
+    let file = std::fs::File::create(&path).unwrap();
+    // More than any socket buffer, so that the client cannot be through when the server truncates the file.
+    file.set_len(256 << 20).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 100]).unwrap();
+        file.set_len(1 << 20).unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink()).unwrap()
+    });
+    let output = send(&["-f", "s", "-s", &address, "-m", path.to_str().unwrap(), "r"], b"");
+    assert_eq!(output.status.code(), Some(54), "{output:?}");
+    assert!(text(&output.stderr).contains("become shorter"), "{output:?}");
+    assert!(thread.join().unwrap() < 256 << 20);
+}
+
+#[test]
+fn a_file_that_only_claims_to_be_empty_is_read() {
+    let server = play(Part::Answer(b"3:Kok,"));
+    let output = send(&["-f", "s", "-s", &server.address, "-m", "/proc/version", "r"], b"");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let version = std::fs::read_to_string("/proc/version").unwrap();
+    assert!(text(&server.thread.join().unwrap()).contains(&version));
+}
+
+#[test]
 fn standard_input_is_sent_from_where_it_stands() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("message");

@@ -60,7 +60,8 @@ impl Message {
             None => File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?),
         };
         let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_file() {
+        // Files of the kernel's own say that they are empty.
+        if metadata.is_file() && metadata.len() > 0 {
             let start = file.stream_position().map_err(failed)?;
             let bytes = metadata.len().saturating_sub(start);
             return Ok(Self { source: Source::File { file, start }, path: name, bytes });
@@ -138,9 +139,10 @@ pub enum EnvelopeError {
 /// Sender and recipients, encoded as they are sent. All recipients are held in memory.
 #[derive(Debug)]
 pub struct Envelope {
-    sender_bytes: u64,
+    /// The sizes so far, without content.
+    sizes: Request,
     netstrings: Vec<u8>,
-    recipient_bytes: Vec<u64>,
+    recipient_count: usize,
 }
 
 impl Envelope {
@@ -149,10 +151,10 @@ impl Envelope {
     /// # Errors
     /// When the sender is not fit to be sent.
     pub fn new(sender: &[u8]) -> Result<Self, EnvelopeError> {
-        let sender_bytes = checked(sender)?;
+        let sizes = Request::new(0, checked(sender)?)?;
         let mut netstrings = Vec::new();
         netstring::encode(sender, &mut netstrings);
-        Ok(Self { sender_bytes, netstrings, recipient_bytes: Vec::new() })
+        Ok(Self { sizes, netstrings, recipient_count: 0 })
     }
 
     /// Adds a recipient.
@@ -160,7 +162,8 @@ impl Envelope {
     /// # Errors
     /// When the address is not fit to be sent.
     pub fn add(&mut self, recipient: &[u8]) -> Result<(), EnvelopeError> {
-        self.recipient_bytes.push(checked(recipient)?);
+        self.sizes = self.sizes.with_recipient(checked(recipient)?)?;
+        self.recipient_count = self.recipient_count.saturating_add(1);
         netstring::encode(recipient, &mut self.netstrings);
         Ok(())
     }
@@ -168,7 +171,7 @@ impl Envelope {
     /// How many recipients there are.
     #[must_use]
     pub const fn recipient_count(&self) -> usize {
-        self.recipient_bytes.len()
+        self.recipient_count
     }
 
     /// The sizes of a request with this envelope and so much content.
@@ -176,8 +179,7 @@ impl Envelope {
     /// # Errors
     /// When they add up to more than can be expressed.
     pub fn request(&self, content_bytes: u64) -> Result<Request, TooLong> {
-        let request = Request::new(content_bytes, self.sender_bytes)?;
-        self.recipient_bytes.iter().try_fold(request, |request, &bytes| request.with_recipient(bytes))
+        self.sizes.with_content(content_bytes)
     }
 
     /// The sender and the recipients as netstrings, one after the other.

@@ -1,0 +1,53 @@
+//! The defaults of the parameter table are those of `postconf -d`.
+
+use std::collections::BTreeMap;
+
+use postfix::parameter::{DefaultValue, find, table::PARAMETERS};
+
+/// `postconf -d` of Debian's Postfix 3.7.11, with an empty main.cf; the parameters of our table only, without those that
+/// depend on the host.
+const POSTCONF: &str = include_str!("data/postconf-3.7.11-debian.txt");
+
+/// Parameters that `postconf -d` of 3.7 does not list, and the release that brought each.
+const NOT_LISTED: [(&str, &str); 9] = [
+    ("default_cache_db_type", "btree"),                // 3.11
+    ("force_mime_input_conversion", "no"),             // 3.9
+    ("maillog_file_permissions", "0600"),              // 3.9
+    ("non_bdb_custom_mapping", ""),                    // 3.11
+    ("non_bdb_migration_level", "disable"),            // 3.11
+    ("non_empty_end_of_header_action", "fix_quietly"), // 3.11
+    ("socketmap_max_query_size", "10000"),             // 3.12
+    ("socketmap_max_reply_size", "100000"),            // 3.10
+    ("virtual_maps", ""),                              // an old name, not listed any more
+];
+
+fn postconf() -> BTreeMap<&'static str, &'static str> {
+    POSTCONF
+        .lines()
+        .map(|line| line.split_once(" =").expect("every line is name = value"))
+        .map(|(name, value)| (name, value.trim()))
+        .collect()
+}
+
+#[test]
+fn every_default_of_postfix_is_ours() {
+    for (name, value) in postconf() {
+        let parameter = find(name).unwrap_or_else(|| panic!("{name} has no row"));
+        assert_eq!(parameter.default, DefaultValue::Text(value), "{name}");
+    }
+}
+
+#[test]
+fn every_row_has_its_model() {
+    let postconf = postconf();
+    for parameter in PARAMETERS.iter().filter(|parameter| !parameter.is_own()) {
+        match parameter.default {
+            DefaultValue::Computed(_) => {}
+            DefaultValue::Text(text) => {
+                let not_listed = NOT_LISTED.iter().find(|(name, _)| *name == parameter.name);
+                let model = postconf.get(parameter.name).copied().or(not_listed.map(|&(_, value)| value));
+                assert_eq!(model, Some(text), "{}", parameter.name);
+            }
+        }
+    }
+}

@@ -2,9 +2,9 @@
 //!
 //! The rules and the texts of the errors are those of Postfix 3.7, seen with postconf(1) and running daemons. Two
 //! bounds are our own, because nesting alone allows a value to double a hundred times: an expanded value has at most
-//! [`VALUE_BYTES_MAX`] bytes, and a whole configuration at most [`WORK_BYTES_MAX`] bytes of text to look at. The
-//! operands of a relational expression count towards the nesting limit; in Postfix they do not, and a cycle through
-//! them overflows its stack. The function calls of 3.12 (`${domain_to_ascii{…}}`) are refused with the words of 3.7.
+//! [`VALUE_BYTES_MAX`] bytes, and takes at most [`WORK_BYTES_MAX`] bytes of text to look at. The operands of a
+//! relational expression count towards the nesting limit; in Postfix they do not, and a cycle through them overflows its
+//! stack. The function calls of 3.12 (`${domain_to_ascii{…}}`) are refused with the words of 3.7.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -15,8 +15,8 @@ use crate::text::is_name_byte;
 /// Longest expanded value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
-/// How many bytes of values may be scanned while a configuration is expanded, the same text counted each time.
-pub const WORK_BYTES_MAX: usize = 8 << 20;
+/// How many bytes may be scanned to expand one value, the same text counted each time.
+pub const WORK_BYTES_MAX: usize = 4 << 20;
 
 /// References may nest this deep.
 const NESTING_MAX: usize = 100;
@@ -54,29 +54,12 @@ pub trait Names {
     fn find(&self, name: &[u8]) -> Option<Found<'_>>;
 }
 
-/// How much work is left. One budget serves a whole configuration.
-#[derive(Debug, Clone)]
-pub struct Budget(usize);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(WORK_BYTES_MAX)
-    }
-}
-
-impl Budget {
-    fn spend(&mut self, bytes: usize) -> Result<(), ExpandError> {
-        self.0 = self.0.checked_sub(bytes.saturating_add(1)).ok_or(ExpandError::TooLarge)?;
-        Ok(())
-    }
-}
-
 /// Expands `value`.
 ///
 /// # Errors
 /// The syntax is wrong, references nest too deeply (or in a circle), or the result would be too large.
-pub fn expand(value: &[u8], names: &dyn Names, budget: &mut Budget) -> Result<Vec<u8>, ExpandError> {
-    let mut expander = Expander { names, budget, out: Vec::new(), level: 0 };
+pub fn expand(value: &[u8], names: &dyn Names) -> Result<Vec<u8>, ExpandError> {
+    let mut expander = Expander { names, work_left: WORK_BYTES_MAX, out: Vec::new(), level: 0 };
     expander.value(value)?;
     Ok(expander.out)
 }
@@ -105,7 +88,7 @@ pub fn references(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 struct Expander<'e> {
     names: &'e dyn Names,
-    budget: &'e mut Budget,
+    work_left: usize,
     out: Vec<u8>,
     level: usize,
 }
@@ -177,7 +160,9 @@ impl Expander<'_> {
     }
 
     fn value(&mut self, whole: &[u8]) -> Result<(), ExpandError> {
-        self.budget.spend(whole.len())?;
+        // One more, so that empty values are not free.
+        let work = whole.len().saturating_add(1);
+        self.work_left = self.work_left.checked_sub(work).ok_or(ExpandError::TooLarge)?;
         let mut rest = whole;
         while let Some(dollar) = memchr::memchr(b'$', rest) {
             self.literal(head(rest, dollar))?;

@@ -2,7 +2,6 @@
 //!
 //! This test fails when the page is out of date; `BLESS=1 cargo test -p postfix --test manual` writes it anew.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use postfix::parameter::{DefaultValue, Parameter, Reach, table::PARAMETERS};
@@ -68,13 +67,13 @@ fn list<'a>(text: &mut String, rows: impl Iterator<Item = &'a Parameter>) {
     *text += ".Bl -tag -width Ds\n";
     for row in rows {
         let kind = row.kind_in_words();
-        writeln!(text, ".It Va {} Pq {}", row.name, escape(&kind)).expect("a string takes all");
+        *text += &format!(".It Va {} Pq {}\n", row.name, escape(&kind));
         match row.default {
             DefaultValue::Text("") => *text += "Default: empty.\n",
             // A long default would only be noise here; qmqpctl shows it.
             DefaultValue::Text(default) if default.len() > 300 => *text += "Default: a long list.\n",
             DefaultValue::Text(default) => {
-                writeln!(text, "Default:\n.Ql {} .", argument(default)).expect("a string takes all");
+                *text += &format!("Default:\n.Ql {} .\n", argument(default));
             }
             DefaultValue::Computed(how) => *text += &mdoc(&format!("Default: {how}.")),
         }
@@ -99,10 +98,10 @@ fn mdoc(text: &str) -> String {
             word.get(end.len()..).unwrap_or_default().split("").filter(|c| !c.is_empty()).collect();
         let code = end.strip_prefix('`').and_then(|code| code.strip_suffix('`'));
         let name = PARAMETERS.iter().any(|row| row.name == end && end.contains('_'));
-        if let Some((mark, inner)) = code.map(|code| ("Ql", code)).or(name.then_some(("Va", end))) {
+        if let Some((mark, inner)) = code.map(|code| ("Ql", code)).or_else(|| name.then_some(("Va", end))) {
             finish(&mut source, &mut line);
             let punctuation: String = punctuation.iter().map(|mark| format!(" {mark}")).collect();
-            writeln!(source, ".{mark} {}{punctuation}", argument(inner)).expect("a string takes all");
+            source += &format!(".{mark} {}{punctuation}\n", argument(inner));
             continue;
         }
         if line.chars().count() + 1 + word.chars().count() > LINE_CHARS_MAX {

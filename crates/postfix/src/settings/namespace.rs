@@ -1,12 +1,11 @@
 //! What each name stands for: overrides before main.cf before defaults.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::words::NetworksStyle;
 use super::{ConfigError, HostFacts, UnknownName};
-use crate::expand::{Budget, ExpandError, Found, Names, expand, references};
+use crate::expand::{ExpandError, Found, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
 use crate::own_networks::{OwnNetworksError, mynetworks, own_addresses};
 use crate::parameter::{DefaultValue, find, is_read_by_other_programs, suggestion, table::PARAMETERS};
@@ -19,7 +18,6 @@ pub struct Namespace<'a> {
     read_only: [(&'static str, String); READ_ONLY.len()],
     computed: BTreeMap<&'static str, String>,
     own_networks: Option<OwnNetworksError>,
-    budget: RefCell<Budget>,
 }
 
 impl Names for Namespace<'_> {
@@ -58,7 +56,6 @@ impl<'a> Namespace<'a> {
             ],
             computed: BTreeMap::new(),
             own_networks: None,
-            budget: RefCell::default(),
         };
         // The order decides what a circle of these four sees; it is Postfix's.
         namespace.computed.insert("config_directory", host.config_directory.clone());
@@ -167,7 +164,7 @@ impl<'a> Namespace<'a> {
     /// # Errors
     /// The text cannot be expanded.
     pub fn expand(&self, text: &[u8]) -> Result<Vec<u8>, ExpandError> {
-        expand(text, self, &mut self.budget.borrow_mut())
+        expand(text, self)
     }
 
     /// Why the default of mynetworks, or the meaning of inet_interfaces, could not be found out.

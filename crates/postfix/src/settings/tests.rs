@@ -177,6 +177,22 @@ fn bytes_that_are_not_utf8_are_refused_where_they_matter() {
 }
 
 #[test]
+fn a_bomb_is_one_error_and_harms_no_other_value() {
+    let mut text = String::from("a0 = 0123456789\nmail_name = $a40\nmail_owner = $a40\nmyorigin = b.test\n");
+    for link in 1..=40 {
+        text += &format!("a{link} = $a{0}$a{0}\n", link - 1);
+    }
+    let error = load_text(&text).unwrap_err();
+    let names: Vec<_> = error.errors.iter().map(|error| error.name.as_str()).collect();
+    assert_eq!(names, ["mail_name", "mail_owner"]);
+    assert_eq!(
+        error.errors[0].to_string(),
+        "/p/main.cf, line 2: parameter mail_name: the value expands to more than 1048576 bytes, or takes too much \
+         work to expand; refer to fewer or shorter values"
+    );
+}
+
+#[test]
 fn sanity_checks_in_the_words_of_postfix() {
     for (text, what) in [
         ("myhostname = -x", "file /p/main.cf: parameter myhostname: bad parameter value: -x"),
@@ -316,6 +332,11 @@ fn line() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_panic(input in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = load(&MainCf::parse("/p/main.cf", &input), &[], &facts());
+    }
 
     #[test]
     fn every_load_ends(lines in prop::collection::vec(line(), 0..20)) {

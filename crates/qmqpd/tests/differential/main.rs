@@ -25,6 +25,7 @@ mod limits;
 mod names;
 mod policy;
 mod protocol;
+mod random;
 mod rewriting;
 mod tables;
 mod timing;
@@ -61,5 +62,6 @@ fn main() -> ExitCode {
         .trials
         .add("page::every_difference_is_proven", &[], move || suite::every_difference_is_proven(&proven));
     suite.add_all(cases);
+    random::add(&mut suite);
     suite.run()
 }

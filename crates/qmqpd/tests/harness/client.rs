@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::wait::PATIENCE;
 
 /// One thing that the client does.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Step {
     /// Sends the bytes at once.
     Send(Vec<u8>),
@@ -21,6 +21,18 @@ pub enum Step {
     Reset,
     /// Closes in both directions at once; nothing is read.
     Vanish,
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Send(bytes) => write!(out, "sent: {}", text(bytes)),
+            Self::SendPieces(bytes, size) => write!(out, "sent in pieces of {size}: {}", text(bytes)),
+            Self::HalfClose => write!(out, "half-closed"),
+            Self::Reset => write!(out, "reset"),
+            Self::Vanish => write!(out, "closed"),
+        }
+    }
 }
 
 /// How the server ended the connection.

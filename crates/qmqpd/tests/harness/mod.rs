@@ -21,6 +21,7 @@ pub mod ports;
 pub mod postfix;
 pub mod queue;
 pub mod queue_file;
+pub mod random;
 pub mod suite;
 pub mod trials;
 pub mod wait;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::case::{Case, Difference, Expect};
 use super::pair::{self, Pair};
 use super::peers::Peer;
+use super::random::{self, Random};
 use super::trials::Trials;
 
 /// The page on which every difference stands.
@@ -23,16 +24,40 @@ pub struct Suite {
 impl Suite {
     /// Adds cases.
     pub fn add_all(&mut self, cases: Vec<Case>) {
-        let oracle_only = std::env::var("QMQPD_ORACLE").is_ok_and(|value| value == "only");
+        let oracle_only = oracle_only();
         for case in cases {
-            let pair = self.pairs.entry(case.main_cf.clone()).or_insert_with(|| {
-                let pair = Pair::new(case.main_cf.clone());
-                Arc::new(Mutex::new(pair))
-            });
-            let pair = Arc::clone(pair);
+            let pair = self.pair(&case.main_cf);
             let name = case.name.clone();
             self.trials.add(&name, &needs(&case), move || run(&case, &pair, oracle_only));
         }
+    }
+
+    /// Adds a test of many cases that `make` draws; nothing is expected of them but that both servers do the same.
+    pub fn add_random(&mut self, name: &str, make: fn(&mut Random) -> Case) {
+        let pair = self.pair(&[format!("# {name}")]);
+        let oracle_only = oracle_only();
+        self.trials.add(name, &[Peer::Postfix], move || {
+            let seed = random::seed();
+            let mut pair = pair.lock().unwrap_or_else(PoisonError::into_inner);
+            for round in 0..random::rounds() {
+                let case = make(&mut Random::new(seed, round));
+                let postfix = pair.postfix(&case);
+                if oracle_only {
+                    continue;
+                }
+                let ours = pair.ours(&case);
+                if let Some(difference) = pair::difference(&postfix, &ours, case.compare_end) {
+                    let sent = &case.steps[0];
+                    panic!("QMQPD_SEED={seed}, round {round}: ours (+) differs from Postfix (-)\n{difference}{sent:?}");
+                }
+            }
+        });
+    }
+
+    /// The servers for these settings.
+    fn pair(&mut self, main_cf: &[String]) -> Arc<Mutex<Pair>> {
+        let start = || Arc::new(Mutex::new(Pair::new(main_cf.to_vec())));
+        Arc::clone(self.pairs.entry(main_cf.to_vec()).or_insert_with(start))
     }
 
     /// Runs what the command line selects. The servers stop before this returns, whatever the cases did.
@@ -41,6 +66,10 @@ impl Suite {
         drop(self.pairs);
         code
     }
+}
+
+fn oracle_only() -> bool {
+    std::env::var("QMQPD_ORACLE").is_ok_and(|value| value == "only")
 }
 
 fn needs(case: &Case) -> Vec<Peer> {

@@ -3,9 +3,10 @@
 use crate::address::quote;
 use crate::options::{Arrival, Options, Origin};
 
-/// The lines of our Received: header. The recipient is named only if the client named exactly one, so that nobody
-/// learns of others.
-pub(crate) fn received(
+/// The lines of our Received: header, each without line end. `recipient` is the recipient as received if the client
+/// named exactly one, otherwise `None`: nobody shall learn of hidden ones.
+#[must_use]
+pub fn received(
     options: &Options,
     arrival: &Arrival,
     origin: &Origin,

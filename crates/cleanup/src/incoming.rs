@@ -1,5 +1,7 @@
-//! What qmqpd(8) does before cleanup(8): the bytes of a message become line records, senders that ask for variable
-//! envelope return paths are taken apart, and addresses that no record can hold are refused.
+//! What qmqpd(8) does before cleanup(8): the bytes of a message become line records behind a Received: header, senders
+//! that ask for variable envelope return paths are taken apart, and addresses that no record can hold are refused.
+//!
+//! [`crate::Message`] does all of this by itself; it is public for a server that hands messages to another cleanup.
 
 use memchr::{memchr, memchr_iter, memchr3};
 use postfix::record::RecordType;
@@ -7,14 +9,16 @@ use postfix::record::RecordType;
 use crate::options::{FixLineEndings, Options};
 use crate::refusal::Refusal;
 
+pub use crate::generated::received;
+
 /// Splits content into `N` records (whole lines) and `L` records (pieces of longer lines); the same records for every
-/// split of the input.
+/// split of the input. Holds one line of `line_length_limit` bytes at most.
 ///
 /// Differences from Postfix 3.7 on purpose: lines that end in CR LF are understood ([`FixLineEndings::Always`]); a
 /// `From ` line that is longer than a record stays one line; a first line that begins with a CR which will become a
 /// blank is kept apart from our own Received: header, like one that begins with a blank.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     /// Bytes in a record.
     limit: usize,
     cr_before_lf: CrBeforeLf,
@@ -47,7 +51,9 @@ enum Front {
 }
 
 impl Lines {
-    pub(crate) fn new(options: &Options) -> Self {
+    /// Looks at `line_length_limit`, `fix_line_endings` and `replace_stray_cr_lf`.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
         Self {
             limit: options.line_length_limit.max(1),
             cr_before_lf: match options.fix_line_endings {
@@ -61,7 +67,7 @@ impl Lines {
     }
 
     /// Takes the next bytes of the content and gives each record that is complete to `sink`.
-    pub(crate) fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
+    pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
         let mut start = 0;
         for newline in memchr_iter(b'\n', bytes) {
             let line = bytes.get(start..newline).unwrap_or_default();
@@ -89,7 +95,7 @@ impl Lines {
     }
 
     /// The content is complete: what is left of an unterminated line becomes `L` records.
-    pub(crate) fn finish(&mut self, sink: &mut impl FnMut(RecordType, &[u8])) {
+    pub fn finish(&mut self, sink: &mut impl FnMut(RecordType, &[u8])) {
         let pending = std::mem::take(&mut self.pending);
         for piece in pending.chunks(self.limit) {
             self.record(RecordType::PARTIAL, piece, sink);
@@ -184,7 +190,8 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
 }
 
 /// True if an address can stand in a queue file record and in a header line.
-pub(crate) fn is_storable(address: &[u8]) -> bool {
+#[must_use]
+pub fn is_storable(address: &[u8]) -> bool {
     memchr3(0, b'\r', b'\n', address).is_none()
 }
 
@@ -193,7 +200,7 @@ pub(crate) fn is_storable(address: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Refusal::Verp`] if the delimiter is not in `verp_delimiter_filter`.
-pub(crate) fn verp_sender(raw: &[u8], filter: &str) -> Result<(Vec<u8>, Option<[u8; 2]>), Refusal> {
+pub fn verp_sender(raw: &[u8], filter: &str) -> Result<(Vec<u8>, Option<[u8; 2]>), Refusal> {
     let Some((local, first_delimiter, domain)) = split_verp(raw) else { return Ok((raw.to_vec(), None)) };
     if ![first_delimiter, b'='].iter().all(|delimiter| filter.as_bytes().contains(delimiter)) {
         return Err(Refusal::Verp { first_delimiter, filter: filter.to_owned() });
@@ -310,11 +317,9 @@ mod tests {
             let refusal = verp_sender(raw.as_bytes(), "-=+").unwrap_err();
             let text = format!("Invalid VERP delimiters: \"{delimiter}=\". Need two characters from \"-=+\"");
             assert_eq!(refusal.to_string(), text);
-            assert_eq!(refusal.reply_text(), text.as_bytes());
         }
         let refusal = verp_sender(b"lis\xe9@host-@[]", "-=+").unwrap_err();
         assert!(refusal.to_string().contains("\"?=\""));
-        assert!(refusal.reply_text().windows(4).any(|window| window == b"\"\xe9=\""));
         assert!(verp_sender(b"list-@host-@[]", "-").is_err(), "the second delimiter must be allowed, too");
     }
 

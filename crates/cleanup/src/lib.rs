@@ -22,7 +22,7 @@ mod content;
 mod envelope;
 mod generated;
 mod header;
-mod incoming;
+pub mod incoming;
 mod message;
 mod mime;
 mod options;

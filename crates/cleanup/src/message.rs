@@ -101,15 +101,6 @@ impl Message {
         output.count();
     }
 
-    /// Takes one record of content, as qmqpd(8) sends it to cleanup(8): [`RecordType::NORMAL`] for a line or its end,
-    /// [`RecordType::PARTIAL`] for a piece that is not the end. For callers that have records already; the first one
-    /// must not begin with a blank or TAB. Use either this or [`Message::content_bytes`].
-    pub fn content(&mut self, kind: RecordType, data: &[u8], out: &mut Vec<u8>) {
-        let mut output = Output::new(&mut self.content, out);
-        output.record(&mut self.parser, kind, data);
-        output.count();
-    }
-
     /// The content is complete.
     pub fn end_of_content(&mut self, out: &mut Vec<u8>) {
         let Self { lines, parser, content, .. } = self;
@@ -129,9 +120,11 @@ impl Message {
         self.envelope.add_recipient(raw, out);
     }
 
-    /// Why the message will be refused, as far as is known: the caller need not keep what it has written.
+    /// Why the message will be refused, as far as is known: the caller need not keep what it has written. A reason stays,
+    /// but a graver one may take its place.
     #[must_use]
     pub fn refusal_so_far(&self) -> Option<Refusal> {
+        // The rest of the file is larger than the place of a From: header, which may shrink.
         let bytes = self.content.bytes.saturating_add(self.envelope.recipient_bytes);
         if self.envelope.refusal.is_some() {
             self.envelope.refusal.clone()
@@ -710,6 +703,15 @@ mod tests {
             pieces.push(rest);
             let whole = receive(begin(options.clone()), &[&content], "a@b", &["c"]);
             prop_assert_eq!(receive(begin(options), &pieces, "a@b", &["c"]), whole);
+        }
+
+        #[test]
+        fn line_ends_do_not_matter(content in soup()) {
+            let text = content.iter().filter(|&&byte| byte != b'\r').copied().collect::<Vec<u8>>();
+            let text = String::from_utf8(text).unwrap() + "\n";
+            let crlf = text.replace('\n', "\r\n");
+            let file = |text: &str| receive(begin(options()), &[text.as_bytes()], "a@b", &["c"]);
+            prop_assert_eq!(file(&crlf), file(&text));
         }
 
         #[test]

@@ -19,7 +19,7 @@ pub enum Refusal {
         status: u32,
     },
     /// Permanent: the client asked for variable envelope return paths with delimiters that `verp_delimiter_filter`
-    /// forbids. The first delimiter may be no text at all: see [`Refusal::reply_text`].
+    /// forbids. A first delimiter that is no printable ASCII is shown as `?`; Postfix puts it into the reply as it is.
     #[error("Invalid VERP delimiters: \"{}=\". Need two characters from \"{filter}\"", printable(*first_delimiter))]
     Verp {
         /// The first delimiter: the last byte of the sender's local part.
@@ -52,20 +52,6 @@ pub enum Refusal {
     /// Permanent: the client named no recipient.
     #[error("no recipients specified")]
     NoRecipients,
-}
-
-impl Refusal {
-    /// The words of the reply as bytes: those of `Display`, but a VERP delimiter as it was received.
-    #[must_use]
-    pub fn reply_text(&self) -> Vec<u8> {
-        let Self::Verp { first_delimiter, filter } = self else { return self.to_string().into_bytes() };
-        let mut text = b"Invalid VERP delimiters: \"".to_vec();
-        text.push(*first_delimiter);
-        text.extend_from_slice(b"=\". Need two characters from \"");
-        text.extend_from_slice(filter.as_bytes());
-        text.push(b'"');
-        text
-    }
 }
 
 /// An address of the envelope.

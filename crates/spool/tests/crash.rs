@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use postfix::notice::{Notice, Severity};
 use postfix::record::{RecordType, encode};
+use proptest::prelude::*;
 use spool::simulated::{Bytes, Names, Simulated};
 use spool::{Disk, Draft, ErrorKind, Options, Queue, Spool, SpoolError, Timestamp};
 
@@ -391,4 +392,132 @@ fn a_draft_that_somebody_removed_is_not_acknowledged() {
     let draft = draft(&spool).unwrap();
     disk.unlink(&format!("incoming/{}", draft.queue_id())).unwrap();
     assert!(matches!(draft.commit(), Err(SpoolError::Vanished { .. })));
+}
+
+/// One step of a random history.
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    Begin { lines: usize },
+    Commit { which: usize },
+    Drop { which: usize },
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        (0..60_usize).prop_map(|lines| Move::Begin { lines }),
+        (0..8_usize).prop_map(|which| Move::Commit { which }),
+        (0..8_usize).prop_map(|which| Move::Drop { which }),
+    ];
+    proptest::collection::vec(one, 1..20)
+}
+
+proptest! {
+    #[test]
+    fn no_history_loses_an_acknowledged_message(
+        moves in moves(),
+        cut in 14..200_u64,
+        is_hashed in any::<bool>(),
+        names in prop_oneof![Just(Names::Kept), Just(Names::Lost), Just(Names::Mixed)],
+        bytes in prop_oneof![Just(Bytes::Kept), Just(Bytes::Lost), Just(Bytes::Ordered), Just(Bytes::Torn)],
+        seed in any::<u64>(),
+    ) {
+        let options = if is_hashed { hashed() } else { flat() };
+        let disk = Simulated::new();
+        disk.cut_power_at(cut);
+        let mut outcome = Outcome::default();
+        if let Ok(spool) = Spool::open(disk.clone(), &options, silent()) {
+            let ticks = Cell::new(0);
+            let clock = || {
+                ticks.set(ticks.get() + 1);
+                Timestamp { seconds: 1_795_000_000, microseconds: ticks.get() }
+            };
+            let mut drafts = Vec::new();
+            for (number, step) in moves.into_iter().enumerate() {
+                match step {
+                    Move::Begin { lines } => {
+                        let message = Message::new(number, lines);
+                        if let Ok(draft) = begin(&spool, &clock, &message, &mut outcome) {
+                            drafts.push((message, draft));
+                        }
+                    }
+                    Move::Commit { which } if which < drafts.len() => {
+                        let (message, draft) = drafts.swap_remove(which);
+                        finish(draft, &message, &mut outcome);
+                    }
+                    Move::Drop { which } if which < drafts.len() => drop(drafts.swap_remove(which)),
+                    Move::Commit { .. } | Move::Drop { .. } => {}
+                }
+            }
+            // What is still open when the power goes is not dropped in order.
+            disk.cut_power_at(0);
+        }
+        prop_assert_eq!(disk.open_files(), 0);
+        let image = disk.after_power_cut(names, bytes, seed);
+        prop_assert_eq!(check(&image, &outcome, bytes != Bytes::Torn), Ok(()));
+        prop_assert_eq!(recover(&image, &options, &outcome), Ok(()));
+        prop_assert_eq!(recover(&disk.after_kill(), &options, &outcome), Ok(()));
+    }
+}
+
+#[test]
+fn clearing_up_survives_every_failure_and_removes_nothing_wrong() {
+    const EIO: i32 = 5;
+    let options = hashed();
+    let crashed = {
+        let disk = Simulated::new();
+        let calls = {
+            work(&disk, &options);
+            disk.calls()
+        };
+        let disk = Simulated::new();
+        disk.cut_power_at(calls - 1);
+        let outcome = work(&disk, &options);
+        (disk.after_kill(), outcome)
+    };
+    let (image, outcome) = crashed;
+    image.put("incoming/5/0/50123ABC", 0o600, b"cleanup at work");
+    let now = Timestamp { seconds: 1_795_000_100, microseconds: 0 };
+    let spool = Spool::open(image.after_kill(), &options, silent()).unwrap();
+    let first = spool.disk().calls();
+    assert_eq!(spool.remove_stale(now).unwrap().len(), 1);
+    let calls = spool.disk().calls() - first;
+    for call in 0..calls {
+        let image = image.after_kill();
+        let spool = Spool::open(image.clone(), &options, silent()).unwrap();
+        let call = image.calls() + call;
+        image.fail(call..=call, EIO, false);
+        // An error, or a line for the log: never silence.
+        match spool.remove_stale(now) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Io),
+            Ok(notices) => {
+                assert!(notices.iter().any(|notice| notice.severity == Severity::Warning), "{notices:?}")
+            }
+        }
+        assert_eq!(image.open_files(), 0);
+        assert!(image.bytes("incoming/5/0/50123ABC").is_some());
+        check(&image, &outcome, true).unwrap();
+        // The next time it works.
+        spool.remove_stale(now).unwrap();
+        assert_eq!(image.files().iter().filter(|path| image.mode(path) == Some(0o1600)).count(), 0);
+    }
+}
+
+#[test]
+fn without_locks_nothing_is_marked_and_nothing_removed() {
+    let disk = Simulated::new();
+    disk.remove_locks();
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&notices);
+    let spool =
+        Spool::open(disk.clone(), &flat(), Arc::new(move |notice| log.lock().unwrap().push(notice))).unwrap();
+    let (alive, other) = (draft(&spool).unwrap(), draft(&spool).unwrap());
+    assert_eq!(disk.mode(&format!("incoming/{}", alive.queue_id())), Some(0o600));
+    let later = Timestamp { seconds: 1_795_000_100, microseconds: 0 };
+    assert_eq!(spool.remove_stale(later).unwrap(), []);
+    assert!(alive.commit().is_ok());
+    drop(other);
+    let texts: Vec<String> =
+        notices.lock().unwrap().iter().map(|notice: &Notice| notice.text.clone()).collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("the file system has no locks"));
 }

@@ -19,6 +19,8 @@ pub struct Access {
     pub debug_peers: Arc<MatchList>,
     /// `debug_peer_level`.
     pub debug_peer_level: u32,
+    /// What the master's `-v` adds for every client.
+    pub verbosity: u32,
     /// How many lookups may wait for remote tables at a time, each in a thread of its own.
     pub remote_lookups: Semaphore,
 }
@@ -51,9 +53,10 @@ impl Access {
 
     /// How much of this client's session goes to the log; a broken list counts as no match.
     pub async fn verbosity(&self, client: &Client, log: &Log) -> u32 {
-        let (answer, notices) = self.ask(&self.debug_peers, client, 0).await;
+        let (answer, notices) = self.ask(&self.debug_peers, client, self.verbosity).await;
         notices.iter().for_each(|notice| log.notice(Program::Qmqpd, notice));
-        if answer == Some(Match::Yes) { self.debug_peer_level } else { 0 }
+        let added = if answer == Some(Match::Yes) { self.debug_peer_level } else { 0 };
+        self.verbosity.saturating_add(added)
     }
 
     /// A table or included file that is no longer what was opened.

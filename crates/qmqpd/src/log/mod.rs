@@ -133,14 +133,23 @@ impl Log {
     ///
     /// A missing syslog socket is no error: as with Postfix, each line tries again, and is lost while there is none.
     pub fn open(config: &LogConfig) -> Result<Self, LogError> {
-        let sinks = Sinks::open(config)?;
+        Ok(Self::with_sinks(config, Sinks::open(config)?))
+    }
+
+    /// As [`Log::open`], without the places that cannot be opened: for saying that something else is wrong.
+    #[must_use]
+    pub fn open_what_opens(config: &LogConfig) -> Self {
+        Self::with_sinks(config, Sinks::open_what_opens(config))
+    }
+
+    fn with_sinks(config: &LogConfig, sinks: Sinks) -> Self {
         let writer = Writer { framer: Framer::new(config), sinks, unreported_loss: 0 };
-        Ok(Self(Arc::new(Shared {
+        Self(Arc::new(Shared {
             utf8: config.utf8,
             dropped: AtomicU64::new(0),
             queue: OnceLock::new(),
             direct: Mutex::new(Some(writer)),
-        })))
+        }))
     }
 
     /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes

@@ -122,6 +122,11 @@ impl Sinks {
         config.places.iter().map(Sink::open).collect::<Result<_, _>>().map(Self)
     }
 
+    /// As [`Sinks::open`], without the places that cannot be opened.
+    pub(super) fn open_what_opens(config: &LogConfig) -> Self {
+        Self(config.places.iter().filter_map(|place| Sink::open(place).ok()).collect())
+    }
+
     /// Whether every place took the line.
     pub(super) fn write(&mut self, framer: &mut Framer, line: &Line) -> bool {
         let refused = self.0.iter_mut().filter_map(|sink| (!sink.write(framer, line)).then_some(())).count();

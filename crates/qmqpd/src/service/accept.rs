@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
@@ -104,8 +105,10 @@ fn start_session(service: &Arc<Service>, connection: Connection, peer: PeerAddre
     match Arc::clone(&service.connections).try_acquire_owned() {
         Ok(place) => {
             tokio::spawn(async move {
-                session::serve(service, connection, peer).await;
+                session::serve(Arc::clone(&service), connection, peer).await;
                 drop(place);
+                service.sessions_served.fetch_add(1, Ordering::AcqRel);
+                service.session_ended.notify_waiters();
             });
         }
         Err(_) => {

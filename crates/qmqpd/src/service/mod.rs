@@ -3,8 +3,10 @@
 //! [`start`] opens everything that needs privileges, gives them up, and only then lets the first client in.
 
 mod accept;
+mod life;
+mod refuse;
 mod start;
-//mod status;
+mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +20,8 @@ use crate::access::Access;
 use crate::log::{Log, Program};
 use crate::peer::PeerNames;
 use crate::submit::Submit;
+
+pub use start::run;
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Service {
     pub submit: Submit,
     /// One permit per connection: `qmqpd_connection_limit`.
     pub connections: Arc<Semaphore>,
+    /// All of them.
+    pub connections_max: usize,
     /// One permit per client that is being turned away.
     pub waiting_room: Arc<Semaphore>,
     /// One permit per message that is being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
@@ -42,6 +48,10 @@ pub struct Service {
     pub commits: Commits,
     /// Sessions that have ended in this process.
     pub sessions_served: AtomicU64,
+    /// The master is Postfix's.
+    pub is_under_postfix: bool,
+    /// A session has ended.
+    pub session_ended: Notify,
     give_way: watch::Sender<bool>,
 }
 
@@ -55,7 +65,7 @@ const WAITING_ROOM_CONNECTIONS_MAX: usize = 256;
 impl Service {
     /// Stops accepting: a successor takes over, and this process ends with its last session.
     pub fn give_way(&self, reason: &str) {
-        if !self.give_way.send_replace(true) {
+        if !self.give_way.send_replace(true) && !reason.is_empty() {
             self.log.write(Program::Qmqpd, Severity::Info, reason);
         }
     }

@@ -1,1 +1,270 @@
+//! From the command line of a service process to its first client: everything that needs privileges first, then the
+//! jail, then the runtime.
 
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::sleep;
+use std::time::Duration;
+
+use lookup::MatchList;
+use postfix::child::{Arguments, FIRST_LISTEN_DESCRIPTOR, GENERATION_VARIABLE, STATUS_DESCRIPTOR, parse_generation};
+use postfix::notice::{Notice, Severity};
+use postfix::settings::Settings;
+use postfix::text::split_list;
+use spool::committer::Committers;
+use spool::{Spool, UnixDisk};
+use tokio::sync::{Semaphore, watch};
+
+use super::{MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse};
+use crate::access::Access;
+use crate::config::{self, ServiceConfig, ServiceOptions};
+use crate::date::DateFormat;
+use crate::log::{Log, LogConfig, Program};
+use crate::peer::{self, PeerNames};
+use crate::submit::{Local, Submit, Wake, cleanup_options, front_bytes};
+use crate::{inherited, jail};
+
+/// Runs a service process; `arguments` is the whole command line, as a master gives it.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments = match Arguments::parse(&words) {
+        Ok(arguments) => arguments,
+        Err(error) => return fatal(&provisional_log("qmqpd"), &error.to_string()),
+    };
+    // Before anything else opens descriptors: these numbers are the master's promise.
+    let sockets = Inherited::take(&arguments);
+    let options = ServiceOptions {
+        process_name: &arguments.process_name,
+        service_name: &arguments.service_name,
+        overrides: &arguments.overrides,
+        unprivileged: arguments.unprivileged,
+        chroot: arguments.chroot,
+        log_to_stderr: arguments.log_to_stderr,
+    };
+    match config::for_service(&options) {
+        Ok(config) => match prepare(&config, &arguments) {
+            Ok(prepared) => serve(prepared, sockets),
+            Err(Failure { log, text }) => refuse::run(&log, &[text], sockets),
+        },
+        Err(errors) => {
+            let log = provisional_log(&arguments.process_name);
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            refuse::run(&log, &texts, sockets)
+        }
+    }
+}
+
+/// What the master left open for us.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) status: Option<OwnedFd>,
+    pub(super) generation: u32,
+    /// The flow-control pipe: ours by inheritance, but only cleanup(8) and qmgr(8) have business with it.
+    _flow: (Option<OwnedFd>, Option<OwnedFd>),
+}
+
+impl Inherited {
+    fn take(arguments: &Arguments) -> Self {
+        use postfix::child::{FLOW_READ_DESCRIPTOR, FLOW_WRITE_DESCRIPTOR};
+        let listeners = i32::try_from(arguments.listeners).unwrap_or(0);
+        let descriptors = (0..listeners).map(|at| FIRST_LISTEN_DESCRIPTOR.saturating_add(at));
+        Self {
+            listeners: descriptors.filter_map(inherited::take).collect(),
+            status: inherited::take(STATUS_DESCRIPTOR),
+            generation: std::env::var(GENERATION_VARIABLE).map_or(0, |value| parse_generation(&value)),
+            _flow: (inherited::take(FLOW_READ_DESCRIPTOR), inherited::take(FLOW_WRITE_DESCRIPTOR)),
+        }
+    }
+}
+
+/// Why a service cannot do its work, and where that is to be logged.
+#[derive(Debug)]
+struct Failure {
+    log: Log,
+    text: String,
+}
+
+/// All that was opened with privileges, now in the jail.
+struct Prepared {
+    settings: Arc<Settings>,
+    log: Log,
+    names: PeerNames,
+    access: Access,
+    spool: Spool<UnixDisk>,
+    options: cleanup::Options,
+    dates: DateFormat,
+    is_under_postfix: bool,
+}
+
+fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Failure> {
+    let log = Log::open(&config.log).map_err(|error| Failure {
+        log: provisional_log(&arguments.process_name),
+        text: error.to_string(),
+    })?;
+    let say = |notice: &Notice| log.notice(Program::Qmqpd, notice);
+    config.notices.iter().for_each(say);
+    let failure = |text: String| Failure { log: log.clone(), text };
+    let settings = &config.settings;
+    jail::raise_limits(descriptors_wanted(settings));
+    let dates = DateFormat::local();
+    // Relative names of tables start in the queue directory, as with Postfix.
+    std::env::set_current_dir(&config.jail.queue_directory)
+        .map_err(|error| failure(format!("chdir {}: {error}", config.jail.queue_directory.display())))?;
+    let access = open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
+    let (names, notices) = PeerNames::open(peer::Options {
+        deadline: settings.qmqpd_dns_timeout,
+        ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),
+        ..peer::Options::default()
+    })
+    .map_err(|error| failure(error.to_string()))?;
+    notices.iter().for_each(say);
+    let disk = UnixDisk::open(std::path::Path::new("."))
+        .map_err(|error| failure(format!("open {}: {error}", config.jail.queue_directory.display())))?;
+    jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
+    let lines = log.clone();
+    let spool = Spool::open(
+        disk,
+        &spool::Options {
+            hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
+            hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
+            long_queue_ids: settings.enable_long_queue_ids,
+            create_missing: false,
+            commit_way: spool::CommitWay::File,
+        },
+        Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
+    )
+    .map_err(|error| failure(error.to_string()))?;
+    log.start_writer().map_err(|error| failure(error.to_string()))?;
+    Ok(Prepared {
+        options: cleanup_options(settings, config.legacy.append_dot_mydomain),
+        settings: Arc::clone(settings),
+        log,
+        names,
+        access,
+        spool,
+        dates,
+        is_under_postfix: config::is_under_postfix(&config.source),
+    })
+}
+
+/// Each session has a socket and at most one queue file open.
+fn descriptors_wanted(settings: &Settings) -> u64 {
+    let sessions = u64::try_from(settings.qmqpd_connection_limit).unwrap_or(0);
+    sessions.saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
+}
+
+fn open_access(
+    settings: &Settings,
+    verbosity: u32,
+    say: &dyn Fn(&Notice),
+) -> Result<Access, lookup::OpenError> {
+    let options = lookup::Options {
+        smtputf8_enable: settings.smtputf8_enable,
+        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
+        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
+        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
+        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
+        ..lookup::Options::default()
+    };
+    let open = |parameter: &'static str, patterns: &str| {
+        let mut notices = Vec::new();
+        let list = MatchList::open(parameter, patterns, &options, &mut notices);
+        notices.iter().for_each(say);
+        list.map(Arc::new)
+    };
+    Ok(Access {
+        authorized_clients: open("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients)?,
+        debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
+        debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),
+        verbosity,
+        remote_lookups: Semaphore::new(REMOTE_LOOKUPS_MAX),
+    })
+}
+
+fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
+    let log = prepared.log.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(REMOTE_LOOKUPS_MAX)
+        .thread_name("session")
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fatal(&log, &format!("start threads for the sessions: {error}")),
+    };
+    let ending = runtime.block_on(async {
+        let service = Arc::new(assemble(prepared)?);
+        life::live(service, sockets).await
+    });
+    // A table server that does not answer must not keep a process that is about to end.
+    runtime.shutdown_background();
+    match ending {
+        Ok(()) => {
+            log.flush();
+            ExitCode::SUCCESS
+        }
+        Err(error) => fatal(&log, &error.to_string()),
+    }
+}
+
+/// Puts the service together; needs the runtime.
+fn assemble(prepared: Prepared) -> std::io::Result<Service> {
+    let Prepared { settings, log, names, access, spool, options, dates, is_under_postfix } = prepared;
+    let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
+    let connections = connections.min(Semaphore::MAX_PERMITS);
+    let threads = usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1);
+    let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
+    // Each session waits for one job at a time, so this many can never be too few.
+    let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
+    let wake = Wake::start(&format!("public/{}", settings.queue_service_name), settings.trigger_timeout);
+    let local = Local {
+        committers: Arc::new(committers),
+        options: Arc::new(options),
+        front_bytes: front_bytes(&settings),
+        dates,
+        log: log.clone(),
+        wake,
+    };
+    Ok(Service {
+        names,
+        access,
+        submit: Submit::Local(local),
+        connections: Arc::new(Semaphore::new(connections)),
+        connections_max: connections,
+        waiting_room: Arc::new(Semaphore::new(WAITING_ROOM_CONNECTIONS_MAX)),
+        memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
+        commits: super::Commits::default(),
+        sessions_served: AtomicU64::new(0),
+        is_under_postfix,
+        session_ended: tokio::sync::Notify::new(),
+        give_way: watch::Sender::new(false),
+        settings,
+        log,
+    })
+}
+
+/// Where to log before the configuration says where.
+fn provisional_log(process_name: &str) -> Log {
+    let standing = config::ConfigSource::from_environment().standing();
+    Log::open_what_opens(&LogConfig::provisional(standing, process_name))
+}
+
+/// As Postfix's daemons end: a line, a pause so that a failing service does not spin, and exit status 1.
+pub(super) fn fatal(log: &Log, text: &str) -> ExitCode {
+    log.write(Program::Qmqpd, Severity::Fatal, text);
+    log.flush();
+    sleep(FATAL_PAUSE);
+    ExitCode::FAILURE
+}
+
+const FATAL_PAUSE: Duration = Duration::from_secs(1);
+/// Threads that wait for remote tables.
+const REMOTE_LOOKUPS_MAX: usize = 64;
+/// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.
+const DESCRIPTORS_BESIDE_SESSIONS: u64 = 1024;

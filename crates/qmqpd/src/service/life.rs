@@ -1,0 +1,113 @@
+//! The life of a service process: it accepts, gives way to a successor, drains, ends.
+//!
+//! ```text
+//! accepting ──► giving way ──► draining ──► exit 0
+//!    │   master closed the status channel, a table changed, max_use or max_idle
+//!    └── SIGTERM ──► commits under way are answered (bounded) ──► exit 0
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use postfix::child::State;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::accept::{self, Listener};
+use super::start::Inherited;
+use super::status::StatusChannel;
+use super::Service;
+
+/// Lives until there is nothing left to do.
+pub(super) async fn live(service: Arc<Service>, sockets: Inherited) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let status = sockets.status.map(|socket| StatusChannel::new(socket, sockets.generation)).transpose()?;
+    let mut accepting = JoinSet::new();
+    for socket in sockets.listeners {
+        let listener = Listener::inherit(socket)?;
+        accepting.spawn(accept::run(Arc::clone(&service), listener, service.give_way.subscribe()));
+    }
+    tokio::select! {
+        _ = terminate.recv() => {
+            service.give_way("");
+            // A message that is durable but not yet answered would be sent again.
+            let _ = timeout(LAST_REPLIES_TIME_MAX, service.commits.finished()).await;
+            return Ok(());
+        }
+        () = reason_to_give_way(&service, status.as_ref()) => {}
+    }
+    while accepting.join_next().await.is_some() {}
+    if let Some(status) = &status {
+        // Whoever counts us as waiting for clients would start no successor.
+        status.report(State::Taken);
+    }
+    tokio::select! {
+        _ = terminate.recv() => {
+            let _ = timeout(LAST_REPLIES_TIME_MAX, service.commits.finished()).await;
+        }
+        () = drained(&service) => {}
+    }
+    Ok(())
+}
+
+/// Waits until a successor should take over, and tells the accepting tasks.
+async fn reason_to_give_way(service: &Service, status: Option<&StatusChannel>) {
+    let master_is_gone = async {
+        match status {
+            Some(status) => status.closed().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut give_way = service.give_way.subscribe();
+    tokio::select! {
+        () = master_is_gone => service.give_way(""),
+        () = worn_out(service, status), if service.is_under_postfix => service.give_way(""),
+        _ = give_way.wait_for(|is_over| *is_over) => {}
+    }
+}
+
+/// Waits until this process has served `max_use` clients, or none for `max_idle`, and serves none now: what Postfix's own
+/// servers of many clients do. Our own master has nothing to gain from fresh processes.
+async fn worn_out(service: &Service, status: Option<&StatusChannel>) {
+    let max_use = u64::try_from(service.settings.max_use).unwrap_or(u64::MAX);
+    let mut is_proven = false;
+    loop {
+        let ended = service.session_ended.notified();
+        let served = service.sessions_served.load(Ordering::Acquire);
+        if served > 0 && !is_proven {
+            is_proven = true;
+            if let Some(status) = status {
+                // From now on the master takes a crash for a crash, not for a bad start.
+                status.report(State::Taken);
+                status.report(State::Available);
+            }
+        }
+        let is_idle = service.connections.available_permits() == service.connections_max;
+        if is_idle && served >= max_use {
+            return;
+        }
+        match timeout(service.settings.max_idle, ended).await {
+            Ok(()) => {}
+            Err(_) => {
+                let nobody_came = service.sessions_served.load(Ordering::Acquire) == served;
+                let nobody_is_here = service.connections.available_permits() == service.connections_max;
+                if nobody_came && nobody_is_here {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the last session.
+async fn drained(service: &Service) {
+    let all = u32::try_from(service.connections_max).unwrap_or(u32::MAX);
+    // An error would mean that somebody closed the semaphore; nobody does.
+    let _ = service.connections.acquire_many(all).await;
+}
+
+/// How long a stop waits for the disk, for messages that are complete.
+const LAST_REPLIES_TIME_MAX: Duration = Duration::from_secs(3);

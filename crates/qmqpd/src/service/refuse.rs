@@ -1,0 +1,87 @@
+//! What a service process does when it cannot do its work: it says why in the log, and its clients hear that they should
+//! try again later. (Postfix's process ends, and the clients hear nothing at all.)
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use postfix::notice::Severity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::start::{Inherited, fatal};
+use crate::jail::{self, JailError, JailPlan, Owner};
+use crate::log::{Log, Program};
+use crate::verdict::{Ending, decide};
+
+/// Logs why, and answers clients for a while. The exit status tells the master that this is no way to start.
+pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode {
+    for reason in reasons {
+        log.write(Program::Qmqpd, Severity::Error, reason);
+    }
+    if let Err(error) = confine() {
+        return fatal(log, &error.to_string());
+    }
+    let reply = refusal();
+    let until = Instant::now() + REFUSING_TIME;
+    while let Some(ready) = wait(&sockets, until) {
+        for socket in ready {
+            answer(socket, &reply);
+        }
+    }
+    fatal(log, "the configuration must be corrected first, see the lines above")
+}
+
+/// Gives up what privileges there are. Whose they should become is part of what is not known here.
+fn confine() -> Result<(), JailError> {
+    let owner = nix::unistd::Uid::effective().is_root().then(|| Owner::find("mail_owner", "nobody")).transpose()?;
+    jail::enter(&JailPlan { queue_directory: "/".into(), chroot: false, owner })
+}
+
+fn refusal() -> Vec<u8> {
+    let verdict = decide(&Ending::ConfigurationError, "", false);
+    verdict.reply.map_or_else(Vec::new, |(status, text)| qmqp::reply::encode(status, text))
+}
+
+/// The listening sockets on which somebody waits; `None` when the time is over or the master wants us gone.
+fn wait(sockets: &Inherited, until: Instant) -> Option<Vec<&OwnedFd>> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return None;
+    }
+    let listeners = sockets.listeners.iter();
+    let mut watched: Vec<PollFd<'_>> =
+        listeners.clone().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+    watched.extend(sockets.status.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+    let timeout = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    match poll(&mut watched, Some(&timeout)) {
+        Ok(0) => return None,
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(_) => return None,
+    }
+    let is_ready = |at: usize| watched.get(at).is_some_and(|entry| !entry.revents().is_empty());
+    if sockets.status.is_some() && is_ready(sockets.listeners.len()) {
+        return None;
+    }
+    Some(listeners.enumerate().filter(|(at, _)| is_ready(*at)).map(|(_, socket)| socket).collect())
+}
+
+fn answer(listener: &OwnedFd, reply: &[u8]) {
+    let Ok(socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) else { return };
+    let mut stream = TcpStream::from(socket);
+    // One client at a time, each for a moment: this is for telling, not for serving.
+    let _ = stream.set_write_timeout(Some(CLIENT_TIME_MAX));
+    let _ = stream.set_read_timeout(Some(CLIENT_TIME_MAX));
+    if stream.write_all(reply).is_err() || stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let until = Instant::now() + CLIENT_TIME_MAX;
+    let mut unread = [0; 8192];
+    while Instant::now() < until && matches!(stream.read(&mut unread), Ok(1..)) {}
+}
+
+/// How long a process that cannot work answers clients before it ends, and another try is made.
+const REFUSING_TIME: Duration = Duration::from_secs(60);
+/// How long one of them may take to read the reply.
+const CLIENT_TIME_MAX: Duration = Duration::from_millis(500);

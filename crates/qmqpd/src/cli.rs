@@ -72,7 +72,7 @@ fn is_daemon(first: Option<&OsString>) -> bool {
 /// Runs what the command line asks for.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if is_daemon(arguments.get(1)) {
-        return Exit::unavailable("this build has no service process".to_owned()).report();
+        return crate::service::run(arguments);
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

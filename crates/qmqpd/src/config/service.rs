@@ -9,7 +9,7 @@ use postfix::child::Arguments;
 use postfix::main_cf::{MainCf, Override};
 use postfix::master_cf::{Defaults, MasterCf, Transport};
 use postfix::notice::Notice;
-use postfix::settings::{ConfigError, Endpoint, Loaded, Settings};
+use postfix::settings::{ConfigError, Endpoint, LegacyDefaults, Loaded, Settings};
 
 use super::addresses::Interfaces;
 use super::files::read_at_rest;
@@ -294,6 +294,8 @@ pub struct ServiceConfig {
     pub notices: Vec<Notice>,
     /// Where to confine the process, and as whom.
     pub jail: JailPlan,
+    /// Old defaults in force: each use of one is worth a line.
+    pub legacy: LegacyDefaults,
 }
 
 /// Reads the configuration of a service process: the environment says where, the arguments what else.
@@ -326,6 +328,7 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
                 log,
                 notices: loaded.notices,
                 jail,
+                legacy: loaded.legacy,
             })
         }
         (log, owner) => {

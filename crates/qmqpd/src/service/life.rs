@@ -16,10 +16,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Service;
 use super::accept::{self, Listener};
 use super::start::Inherited;
 use super::status::StatusChannel;
-use super::Service;
 
 /// Lives until there is nothing left to do.
 pub(super) async fn live(service: Arc<Service>, sockets: Inherited) -> io::Result<()> {

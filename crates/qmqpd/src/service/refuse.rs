@@ -35,7 +35,8 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
 
 /// Gives up what privileges there are. Whose they should become is part of what is not known here.
 fn confine() -> Result<(), JailError> {
-    let owner = nix::unistd::Uid::effective().is_root().then(|| Owner::find("mail_owner", "nobody")).transpose()?;
+    let owner =
+        nix::unistd::Uid::effective().is_root().then(|| Owner::find("mail_owner", "nobody")).transpose()?;
     jail::enter(&JailPlan { queue_directory: "/".into(), chroot: false, owner })
 }
 
@@ -68,7 +69,9 @@ fn wait(sockets: &Inherited, until: Instant) -> Option<Vec<&OwnedFd>> {
 }
 
 fn answer(listener: &OwnedFd, reply: &[u8]) {
-    let Ok(socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) else { return };
+    let Ok(socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) else {
+        return;
+    };
     let mut stream = TcpStream::from(socket);
     // One client at a time, each for a moment: this is for telling, not for serving.
     let _ = stream.set_write_timeout(Some(CLIENT_TIME_MAX));

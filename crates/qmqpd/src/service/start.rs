@@ -10,7 +10,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lookup::MatchList;
-use postfix::child::{Arguments, FIRST_LISTEN_DESCRIPTOR, GENERATION_VARIABLE, STATUS_DESCRIPTOR, parse_generation};
+use postfix::child::{
+    Arguments, FIRST_LISTEN_DESCRIPTOR, GENERATION_VARIABLE, STATUS_DESCRIPTOR, parse_generation,
+};
 use postfix::notice::{Notice, Severity};
 use postfix::settings::Settings;
 use postfix::text::split_list;
@@ -20,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse};
 use crate::access::Access;
-use crate::config::{self, ServiceConfig, ServiceOptions};
+use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
 use crate::log::{Log, LogConfig, Program};
 use crate::peer::{self, PeerNames};
@@ -37,15 +39,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     // Before anything else opens descriptors: these numbers are the master's promise.
     let sockets = Inherited::take(&arguments);
-    let options = ServiceOptions {
-        process_name: &arguments.process_name,
-        service_name: &arguments.service_name,
-        overrides: &arguments.overrides,
-        unprivileged: arguments.unprivileged,
-        chroot: arguments.chroot,
-        log_to_stderr: arguments.log_to_stderr,
-    };
-    match config::for_service(&options) {
+    match config::for_service(&arguments) {
         Ok(config) => match prepare(&config, &arguments) {
             Ok(prepared) => serve(prepared, sockets),
             Err(Failure { log, text }) => refuse::run(&log, &[text], sockets),
@@ -115,7 +109,8 @@ fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Fa
     // Relative names of tables start in the queue directory, as with Postfix.
     std::env::set_current_dir(&config.jail.queue_directory)
         .map_err(|error| failure(format!("chdir {}: {error}", config.jail.queue_directory.display())))?;
-    let access = open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
+    let access =
+        open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
     let (names, notices) = PeerNames::open(peer::Options {
         deadline: settings.qmqpd_dns_timeout,
         ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),

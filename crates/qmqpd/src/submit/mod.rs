@@ -7,7 +7,7 @@ mod local;
 mod wake;
 
 pub use cleanup_options::{cleanup_options, front_bytes};
-pub use local::Local;
+pub use local::{Handoff as LocalHandoff, Local};
 pub use wake::Wake;
 
 use postfix::queue_id::QueueId;
@@ -43,7 +43,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub enum Handoff {
     /// See [`Submit::Local`].
-    Local(Box<local::Handoff>),
+    Local(Box<LocalHandoff>),
 }
 
 impl Submit {

@@ -17,7 +17,8 @@ impl PcreFlags {
     /// What a `pcre:` table begins with: letters match in any case, a dot matches a newline too.
     pub(crate) const DEFAULT: Self = Self(pcre2_sys::PCRE2_CASELESS | pcre2_sys::PCRE2_DOTALL);
 
-    /// Toggles the flag behind a letter; `None` if the letter means nothing. `X` is known and without effect in PCRE2.
+    /// Toggles the flag behind a letter; `None` if the letter means nothing. `X` is known, and PCRE2 has no
+    /// such flag any more.
     pub(crate) const fn toggle(self, letter: u8) -> Option<Self> {
         let bit = match letter {
             b'i' => pcre2_sys::PCRE2_CASELESS,

@@ -284,6 +284,9 @@ impl Reader<'_> {
                     perl_flags.toggle(letter).inspect(|toggled| perl_flags = *toggled).is_some()
                 }
             };
+            if self.engine == Engine::Perl && letter == b'X' {
+                self.warn("ignoring obsolete regexp option \"X\"");
+            }
             if !known {
                 let letter = shown(&[letter]);
                 self.warn(&format!("unknown regexp option \"{letter}\": skipping this rule"));
@@ -437,7 +440,7 @@ mod tests {
     fn warnings_in_the_words_of_postfix() {
         let lines =
             b"/a(b)/ x$2\n/a/ x$0\n/a/ x$foo\n/a/ $\n!/z/ n$1\n/a/q t\n/abc\\\n/abc\n!\nabc def\n/nothing/\n\
-            if /x/ extra\n/x/ y\nendif z\nendif\n/k1/!/k2/ both\nif /never/\n/m/!/m2/i r\n/(/ u\nif\nIFx\n";
+            if /x/ extra\n/x/ y\nendif z\nendif\n/k1/!/k2/ both\nif /never/\n/m/!/m2/i r\n/(/ u\nif\nIFx\n/x/X y\n";
         let common = [
             "line 1: out of range replacement index \"2\": skipping this rule",
             "line 3: non-numeric replacement index \"foo\"",
@@ -468,6 +471,7 @@ mod tests {
             "line 8: no closing regexp delimiter \"/\": ignoring this rule",
             "line 16: unknown regexp option \"!\": skipping this rule",
             "line 18: unknown regexp option \"!\": skipping this rule",
+            "line 22: ignoring obsolete regexp option \"X\"",
         ];
         for (engine, own) in [(Engine::Posix, &posix[..]), (Engine::Perl, &perl[..])] {
             let (_, notices) = table(engine, lines);

@@ -24,10 +24,8 @@ pub(crate) fn rewrite_external(options: &Options, address: &[u8], notices: &mut 
     if let Some(rewritten) = rewrite_plain(options, address) {
         return rewritten;
     }
-    let tokens = scan(address, 0);
-    // Observed on Postfix 3.7: an address that began with `!` is written without blanks between its words.
-    let spaced = !(tokens.first() == Some(&Token::Operator(b'!')) && swaps_bangpath(options, &tokens));
-    quote(&internal(&rewrite_tokens(options, tokens, notices), spaced))
+    let (tokens, spaced) = rewrite_tokens(options, scan(address, 0), notices);
+    quote(&internal(&tokens, spaced))
 }
 
 /// Rewrites an address of plain bytes that is complete or only lacks a domain. Most addresses are such: this saves
@@ -84,19 +82,29 @@ fn swaps_bangpath(options: &Options, tokens: &[Token]) -> bool {
     options.swap_bangpath && position(tokens, b'@').is_none()
 }
 
-fn rewrite_tokens(options: &Options, mut tokens: Vec<Token>, notices: &mut Vec<Notice>) -> Vec<Token> {
-    match tokens.as_slice() {
-        [Token::Quoted(text)] if text.is_empty() => return tokens,
-        [Token::Operator(b'@')] => return vec![Token::Quoted(Vec::new())],
-        [Token::Operator(b'@'), behind @ ..] => {
-            if let Some(colon) = position(behind, b':')
-                && let Some(rest @ [_, ..]) = colon.checked_add(1).and_then(|rest| behind.get(rest..))
-            {
-                tokens = rest.to_vec();
-            }
-        }
-        _ => {}
+/// Removes `@host,@host:` before an address; a route to nowhere stays.
+fn strip_route(tokens: &mut Vec<Token>) {
+    if let [Token::Operator(b'@'), behind @ ..] = tokens.as_slice()
+        && let Some(colon) = position(behind, b':')
+        && let Some(address @ [_, ..]) = colon.checked_add(1).and_then(|start| behind.get(start..))
+    {
+        *tokens = address.to_vec();
     }
+}
+
+/// Applies the rules. The answer says, too, whether the address is written with blanks between its words.
+fn rewrite_tokens(
+    options: &Options,
+    mut tokens: Vec<Token>,
+    notices: &mut Vec<Notice>,
+) -> (Vec<Token>, bool) {
+    match tokens.as_slice() {
+        [Token::Quoted(text)] if text.is_empty() => return (tokens, true),
+        [Token::Operator(b'@')] => return (vec![Token::Quoted(Vec::new())], true),
+        _ => strip_route(&mut tokens),
+    }
+    // Observed on Postfix 3.7: an address that began with `!` is written without blanks.
+    let spaced = !(tokens.first() == Some(&Token::Operator(b'!')) && swaps_bangpath(options, &tokens));
     if position(&tokens, b'@').is_none() {
         complete(options, &mut tokens);
     }
@@ -106,7 +114,7 @@ fn rewrite_tokens(options: &Options, mut tokens: Vec<Token>, notices: &mut Vec<N
     {
         tokens.pop();
     }
-    tokens
+    (tokens, spaced)
 }
 
 /// Gives an address without `@` one: from a `!`, a `%`, or `myorigin`.
@@ -261,8 +269,9 @@ mod tests {
         ) {
             let options = Options { append_dot_mydomain: dot, ..options() };
             if let Some(rewritten) = rewrite_plain(&options, address.as_bytes()) {
-                let tokens = rewrite_tokens(&options, scan(address.as_bytes(), 0), &mut Vec::new());
-                prop_assert_eq!(quote(&internal(&tokens, true)), rewritten);
+                let tokens = scan(address.as_bytes(), 0);
+                let (tokens, spaced) = rewrite_tokens(&options, tokens, &mut Vec::new());
+                prop_assert_eq!(quote(&internal(&tokens, spaced)), rewritten);
                 prop_assert_eq!(quote(address.as_bytes()), address.as_bytes());
             }
         }

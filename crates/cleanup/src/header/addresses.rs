@@ -188,6 +188,11 @@ mod tests {
             ("a\\ b <c>", "\"a b\" <c@M>"),
             ("\\\"a <b>", "\"\\\"a\" <b@M>"),
             ("c (x\n y)", "c@M (x  y)"),
+            ("<a!b [c]>", "<\"b [c]\"@a>"),
+            ("<!b:c<[d]>", "<\"b:c<[d]\"@>"),
+            ("<@r:!b:c<[d]>", "<\"b:c<[d]\"@>"),
+            ("<@r:\"\">", "<\"\"@M>"),
+            ("<@r:@>", "<\"\"@>"),
         ] {
             let written = rewritten(value.as_bytes()).map(|value| String::from_utf8(value).unwrap());
             assert_eq!(written.as_deref(), Some(expected), "{value}");

@@ -77,15 +77,13 @@ fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
     if args.explain {
         return explain(&args.names, out);
     }
-    let (directory, main_cf) = read_main_cf(args)?;
-    let facts = HostFacts {
-        host_name: host::name(),
-        interfaces: host::interfaces(),
-        resolve: &host::resolve,
-        config_directory: directory,
-        process_name: "qmqpd".to_owned(),
-        process_id: std::process::id(),
-        service_name: "qmqpd".to_owned(),
+    let (facts, main_cf) = if args.defaults {
+        let (directory, _) = main_cf_directory(args.config_directory.as_deref());
+        (host_facts(directory.display().to_string()), MainCf::default())
+    } else {
+        load(args.config_directory.as_deref(), |directory| {
+            eprintln!("qmqpctl: there is no {}/main.cf; these are the defaults", directory.display());
+        })?
     };
     let namespace = Namespace::new(&main_cf, &[], &facts);
     for notice in main_cf.notices() {
@@ -112,29 +110,63 @@ fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
     Ok(complaints)
 }
 
-/// The directory and its main.cf. A directory that was named must have one; the usual place need not.
-fn read_main_cf(args: &Args) -> Result<(String, MainCf), Failure> {
-    let environment = || std::env::var_os("MAIL_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = args.config_directory.clone().or_else(environment);
-    let directory = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DIRECTORY));
-    if args.defaults {
-        return Ok((directory.display().to_string(), MainCf::default()));
-    }
-    let path = directory.join("main.cf");
-    match std::fs::read(&path) {
-        Ok(content) => {
-            Ok((directory.display().to_string(), MainCf::parse(&path.display().to_string(), &content)))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            Ok((String::new(), no_main_cf(&path)))
-        }
-        Err(error) => Err(Failure::MainCf { path, error }),
+fn host_facts(config_directory: String) -> HostFacts<'static> {
+    HostFacts {
+        host_name: host::name(),
+        interfaces: host::interfaces(),
+        resolve: &host::resolve,
+        config_directory,
+        process_name: "qmqpd".to_owned(),
+        process_id: std::process::id(),
+        service_name: "qmqpd".to_owned(),
     }
 }
 
-fn no_main_cf(path: &Path) -> MainCf {
-    eprintln!("qmqpctl: there is no {}; these are the defaults", path.display());
-    MainCf::default()
+/// main.cf and what its values may depend on; `on_missing` hears where there is none.
+fn load(
+    config_directory: Option<&Path>,
+    on_missing: impl FnOnce(&Path),
+) -> Result<(HostFacts<'static>, MainCf), Failure> {
+    match read_main_cf(config_directory)? {
+        (directory, Some(main_cf)) => Ok((host_facts(directory.display().to_string()), main_cf)),
+        (directory, None) => {
+            on_missing(&directory);
+            Ok((host_facts(String::new()), MainCf::default()))
+        }
+    }
+}
+
+/// The value of one parameter, expanded, for the other commands. Without a directory that of the environment or the
+/// usual one is taken; what is wrong elsewhere in the file does not matter.
+pub(crate) fn value(config_directory: Option<&Path>, name: &str) -> Result<String, String> {
+    let (facts, main_cf) = load(config_directory, |_| ()).map_err(|failure| failure.to_string())?;
+    match Namespace::new(&main_cf, &[], &facts).expanded(name) {
+        Ok(value) => Ok(shown(&value.unwrap_or_default())),
+        Err(error) => Err(format!("{}: {name}: {error}", main_cf.path())),
+    }
+}
+
+/// The directory that was given or that the environment names, or else the usual one; and whether it was named.
+fn main_cf_directory(given: Option<&Path>) -> (PathBuf, bool) {
+    let environment = || std::env::var_os("MAIL_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    match given.map(Path::to_owned).or_else(environment) {
+        Some(directory) => (directory, true),
+        None => (PathBuf::from(DEFAULT_DIRECTORY), false),
+    }
+}
+
+/// The directory and its main.cf. A directory that was named must have one; at the usual place there may be none.
+fn read_main_cf(config_directory: Option<&Path>) -> Result<(PathBuf, Option<MainCf>), Failure> {
+    let (directory, is_named) = main_cf_directory(config_directory);
+    let path = directory.join("main.cf");
+    match std::fs::read(&path) {
+        Ok(content) => {
+            let main_cf = MainCf::parse(&path.display().to_string(), &content);
+            Ok((directory, Some(main_cf)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Ok((directory, None)),
+        Err(error) => Err(Failure::MainCf { path, error }),
+    }
 }
 
 /// The names to show, in alphabetical order unless they were given.

@@ -13,8 +13,6 @@ use std::process::ExitCode;
 
 /// The queue directory of `qmqpd serve` without a configuration.
 const OWN_QUEUE_DIRECTORY: &str = "./qmqpd-spool";
-/// Where distributions have Postfix's.
-const POSTFIX_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
 
 /// `qmqpctl queue …`
 #[derive(Debug, clap::Args)]
@@ -34,19 +32,27 @@ enum Command {
 /// Which queue to look at.
 #[derive(Debug, clap::Args)]
 struct Place {
-    /// The queue directory [default: ./qmqpd-spool if it exists, else /var/spool/postfix]
-    #[arg(short = 'd', long, value_name = "DIR")]
+    /// The queue directory [default: ./qmqpd-spool if it exists, else that of /etc/postfix/main.cf]
+    #[arg(short = 'd', long, value_name = "DIR", conflicts_with = "config_directory")]
     queue_directory: Option<PathBuf>,
+    /// Take the queue directory from main.cf in this directory
+    #[arg(short = 'c', long, value_name = "DIR")]
+    config_directory: Option<PathBuf>,
 }
 
 impl Place {
     /// The directory to look at.
-    fn resolve(&self) -> PathBuf {
+    fn resolve(&self) -> Result<PathBuf, Failure> {
         if let Some(directory) = &self.queue_directory {
-            return directory.clone();
+            return Ok(directory.clone());
         }
         let own = Path::new(OWN_QUEUE_DIRECTORY);
-        if own.is_dir() { own.to_owned() } else { PathBuf::from(POSTFIX_QUEUE_DIRECTORY) }
+        if self.config_directory.is_none() && own.is_dir() {
+            return Ok(own.to_owned());
+        }
+        crate::config::value(self.config_directory.as_deref(), "queue_directory")
+            .map(PathBuf::from)
+            .map_err(Failure::Configuration)
     }
 }
 
@@ -59,6 +65,15 @@ enum Failure {
     /// A directory cannot be listed.
     #[error("listing {}: {error}{}", path.display(), advice(error))]
     Directory { path: PathBuf, error: io::Error },
+    /// A queue file cannot be opened or looked at.
+    #[error("opening {path}: {error}{}", advice(error))]
+    File { path: String, error: io::Error },
+    /// The queue cannot be searched.
+    #[error("{0}")]
+    Spool(spool::SpoolError),
+    /// main.cf does not tell where the queue is.
+    #[error("{0}")]
+    Configuration(String),
     /// There is nothing like a queue.
     #[error("{} is no queue directory: it has no directory \"incoming\"; name one with -d", .0.display())]
     NoQueue(PathBuf),
@@ -68,6 +83,20 @@ impl From<io::Error> for Failure {
     /// Everything else is given with its file where it happens.
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<spool::SpoolError> for Failure {
+    /// What the spool advises is for a server; a missing permission has another remedy for whoever only looks.
+    fn from(error: spool::SpoolError) -> Self {
+        match error {
+            spool::SpoolError::Disk { path, source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Self::File { path, error: source }
+            }
+            other => Self::Spool(other),
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! `qmqpctl queue list`
 
-use super::directory::{self, Queue, QueueFile};
+use super::directory::{Directory, QueueFile};
 use super::text::{escaped, json, local_time};
 use super::{Failure, Place, complain};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, RecipientState, parse_arrival};
 use postfix::queue_file::reader::Walker;
+use postfix::queue_id::QueueId;
 use postfix::record::RecordType;
+use spool::{Entry as File, Queue};
 use std::fmt::Write as _;
-use std::fs::Metadata;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::Write;
 use std::path::Path;
 
 /// How many recipients of a message a line shows.
@@ -24,20 +24,23 @@ const FORCE_EXPIRE: u32 = 0o010;
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Only these queues
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "QUEUE,…", default_values_t = Queue::ALL)]
+    /// Only these of incoming, active, deferred, hold and corrupt
+    #[arg(long, value_parser = parse_queue, value_delimiter = ',', value_name = "QUEUE,…")]
     queue: Vec<Queue>,
     /// One JSON object per line, with the names that postqueue -j uses
     #[arg(long)]
     json: bool,
 }
 
+fn parse_queue(name: &str) -> Result<Queue, String> {
+    Queue::parse(name).ok_or_else(|| "the queues are incoming, active, deferred, hold and corrupt".to_owned())
+}
+
 /// A message that was seen, with what is needed to sort it. There may be very many, so there is no more in it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Seen {
     arrival: u64,
-    name: String,
-    queue: Queue,
+    id: QueueId,
 }
 
 /// What was printed, for the last line.
@@ -50,9 +53,10 @@ struct Totals {
 
 /// Lists the messages. `Ok(false)` if some could not be read.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
-    let root = args.place.resolve();
-    directory::check(&root)?;
-    let seen = collect(&root, &args.queue)?;
+    let root = args.place.resolve()?;
+    let directory = Directory::open(&root)?;
+    let queues = if args.queue.is_empty() { &Queue::ALL[..] } else { &args.queue };
+    let seen = collect(&directory, queues)?;
     let zone = TimeZone::system();
     let mut totals = Totals::default();
     let mut complete = true;
@@ -64,18 +68,21 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
         )?;
     }
     for message in &seen {
-        match directory::open(&root, &message.name) {
-            Ok((file, path)) => {
-                let entry = Entry::read(&file, &path, message)?;
+        let listed = match directory.open_message(&message.id) {
+            // Delivered since it was seen.
+            Ok(None) => continue,
+            Ok(Some((file, found))) => Entry::read(&file, &found, message),
+            Err(failure) => Err(failure),
+        };
+        match listed {
+            Ok(entry) => {
                 totals.add(&entry);
                 let line = if args.json { entry.to_json() } else { entry.to_text(&zone) };
                 out.write_all(line.as_bytes())?;
             }
-            // Delivered since it was seen.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
+            Err(failure) => {
                 complete = false;
-                complain(&format_args!("opening {}: {error}{}", message.name, super::advice(&error)));
+                complain(&failure);
             }
         }
     }
@@ -86,27 +93,26 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
 }
 
 /// Looks at every file once, for the time to sort by.
-fn collect(root: &Path, queues: &[Queue]) -> Result<Vec<Seen>, Failure> {
+fn collect(directory: &Directory, queues: &[Queue]) -> Result<Vec<Seen>, Failure> {
     let mut seen = Vec::new();
     // A message that is put off while this looks goes from active to deferred, and back when its time has come: looking
     // at active again behind deferred misses neither.
     let order = [Queue::Incoming, Queue::Active, Queue::Deferred, Queue::Active, Queue::Hold, Queue::Corrupt];
     for queue in order.into_iter().filter(|queue| queues.contains(queue)) {
-        directory::walk(root, queue, &mut |name, path, metadata| {
-            let arrival = arrival(path, metadata);
-            seen.push(Seen { arrival, name: name.to_owned(), queue });
+        directory.walk(queue, &mut |file| {
+            seen.push(Seen { arrival: arrival(directory, file), id: file.queue_id });
         })?;
     }
     seen.sort_unstable();
     // A file name is the same in every queue, and so is its arrival time.
-    seen.dedup_by(|a, b| a.name == b.name);
+    seen.dedup_by(|a, b| a.id == b.id);
     Ok(seen)
 }
 
 /// When the message arrived; without a readable record the time of the last change.
-fn arrival(path: &Path, metadata: &Metadata) -> u64 {
-    let changed = metadata.mtime().try_into().unwrap_or(0);
-    let Ok(file) = QueueFile::open(path) else { return changed };
+fn arrival(directory: &Directory, file: &File) -> u64 {
+    let changed = file.status.modified.seconds;
+    let Ok(file) = directory.open_file(&file.path) else { return changed };
     let mut walker = Walker::new(&file);
     for _ in 0..RECORDS_BEFORE_ARRIVAL {
         match walker.next() {
@@ -123,8 +129,8 @@ fn arrival(path: &Path, metadata: &Metadata) -> u64 {
 /// One message as it is listed.
 #[derive(Debug)]
 struct Entry {
-    queue: String,
-    name: String,
+    queue: Queue,
+    id: QueueId,
     arrival: u64,
     forced_expire: bool,
     letter: Letter,
@@ -138,9 +144,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn read(file: &QueueFile, path: &Path, seen: &Seen) -> Result<Self, Failure> {
-        let metadata =
-            file.metadata().map_err(|error| Failure::Directory { path: path.to_owned(), error })?;
+    fn read(file: &QueueFile<'_>, found: &File, seen: &Seen) -> Result<Self, Failure> {
+        let status = file.status().map_err(|error| Failure::File { path: found.path.clone(), error })?;
         let mut letter = Letter::default();
         let (mut recipients_text, mut recipients_json, mut shown) = (String::new(), String::new(), 0);
         let result = letter.read(file, Content::Skip, &mut |event| {
@@ -156,14 +161,13 @@ impl Entry {
             let comma = if recipients_json.is_empty() { "" } else { ", " };
             let _ = write!(recipients_json, "{comma}{{\"address\": {}}}", json(recipient.address));
         });
-        let queue = path.iter().next().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
-            queue: queue.unwrap_or_default(),
-            name: seen.name.clone(),
+            queue: found.queue,
+            id: found.queue_id,
             arrival: letter.arrival.map_or(seen.arrival, |(seconds, _)| seconds),
-            forced_expire: metadata.permissions().mode() & FORCE_EXPIRE != 0,
+            forced_expire: status.mode & FORCE_EXPIRE != 0,
             letter,
-            file_bytes: metadata.len(),
+            file_bytes: status.size_bytes,
             damage: result.err().map(|error| error.to_string()),
             recipients_text,
             recipients_json,
@@ -178,7 +182,7 @@ impl Entry {
         let mut line = format!(
             "{:8}  {:16}  {:>9}  {:19}  {:>6}  ",
             self.queue,
-            self.name,
+            self.id,
             self.bytes(),
             local_time(self.arrival, zone),
             self.letter.recipients_todo
@@ -204,8 +208,8 @@ impl Entry {
         let mut line = format!(
             "{{\"queue_name\": {}, \"queue_id\": {}, \"arrival_time\": {}, \"message_size\": {}, \
              \"forced_expire\": {}, \"sender\": {}, \"recipients_left\": {}, \"recipients\": [{}]",
-            json(self.queue.as_bytes()),
-            json(self.name.as_bytes()),
+            json(self.queue.name().as_bytes()),
+            json(self.id.as_bytes()),
             self.arrival,
             self.bytes(),
             self.forced_expire,

@@ -1,14 +1,14 @@
 //! `qmqpctl queue show`
 
-use super::directory::{self, QueueFile};
+use super::directory::{Directory, QueueFile, with_file};
 use super::postcat::{Postcat, PrintError, Selection, is_header_line};
 use super::text::json;
-use super::{Failure, Place, advice, complain};
+use super::{Failure, Place, complain};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, Recipient};
-use postfix::queue_id::is_legal_name;
+use postfix::queue_id::QueueId;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A line of content is written to JSON in pieces of at most this size.
 const LINE_PIECE_BYTES: usize = 64 * 1024;
@@ -44,23 +44,30 @@ impl Args {
     }
 }
 
+/// Why one message is not shown whole. The others are, all the same.
+#[derive(Debug, thiserror::Error)]
+enum Complaint {
+    #[error("{0}")]
+    Failure(#[from] Failure),
+    #[error("{path}: {damage}")]
+    Damaged { path: String, damage: String },
+    #[error("{id}: no such message in {root}")]
+    NoMessage { id: QueueId, root: String },
+    #[error("{0}")]
+    NoId(#[from] postfix::queue_id::InvalidQueueId),
+}
+
 /// Prints the messages. `Ok(false)` if one of them could not be printed whole.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut complete = true;
     for id in &args.ids {
-        match open(args, id)? {
-            Ok((file, path)) => match show(args, id, &file, &path, out) {
-                Ok(()) => {}
-                Err(PrintError::Output(error)) => return Err(Failure::Output(error)),
-                Err(PrintError::Damaged(damage)) => {
-                    complete = false;
-                    // What could be read comes before the complaint about the rest.
-                    out.flush()?;
-                    complain(&format_args!("{}: {damage}", path.display()));
-                }
-            },
+        let shown = if id.contains('/') { show_path(args, id, out) } else { show_id(args, id, out) };
+        match shown {
+            Ok(()) => {}
+            Err(Complaint::Failure(Failure::Output(error))) => return Err(Failure::Output(error)),
             Err(complaint) => {
                 complete = false;
+                // What could be read comes before the complaint about the rest.
                 out.flush()?;
                 complain(&complaint);
             }
@@ -69,33 +76,39 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
     Ok(complete)
 }
 
-/// Opens the queue file; the inner error is what to tell about this one ID.
-fn open(args: &Args, id: &str) -> Result<Result<(QueueFile, PathBuf), String>, Failure> {
-    if id.contains('/') {
-        let path = PathBuf::from(id);
-        return Ok(match QueueFile::open(&path) {
-            Ok(file) => Ok((file, path)),
-            Err(error) => Err(format!("opening {}: {error}{}", path.display(), advice(&error))),
-        });
-    }
-    if !is_legal_name(id.as_bytes()) {
-        return Ok(Err(format!("\"{}\" is not a queue ID", id.escape_default())));
-    }
-    let root = args.place.resolve();
-    directory::check(&root)?;
-    Ok(directory::open(&root, id).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{id}: no such message in {}", root.display()),
-        _ => format!("{id}: opening the queue file: {error}{}", advice(&error)),
-    }))
+fn show_path(args: &Args, path: &str, out: &mut dyn Write) -> Result<(), Complaint> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    with_file(Path::new(path), |file| show(args, name, file, path, out))
+        .map_err(|error| Failure::File { path: path.to_owned(), error })?
 }
 
-fn show(args: &Args, id: &str, file: &QueueFile, path: &Path, out: &mut dyn Write) -> Result<(), PrintError> {
-    let selection = args.selection();
-    let label = path.to_string_lossy();
-    if args.json {
-        return JsonMessage::new(selection, out).print(id, &label, file);
+fn show_id(args: &Args, id: &str, out: &mut dyn Write) -> Result<(), Complaint> {
+    let id: QueueId = id.parse()?;
+    let root = args.place.resolve()?;
+    let directory = Directory::open(&root)?;
+    match directory.open_message(&id)? {
+        Some((file, entry)) => show(args, id.as_str(), &file, &entry.path, out),
+        None => Err(Complaint::NoMessage { id, root: root.display().to_string() }),
     }
-    Postcat { label: &label, selection, raw: args.raw, zone: &TimeZone::system(), out }.print(file)
+}
+
+fn show(
+    args: &Args,
+    name: &str,
+    file: &QueueFile<'_>,
+    path: &str,
+    out: &mut dyn Write,
+) -> Result<(), Complaint> {
+    let selection = args.selection();
+    let printed = if args.json {
+        JsonMessage::new(selection, out).print(name, path, file)
+    } else {
+        Postcat { label: path, selection, raw: args.raw, zone: &TimeZone::system(), out }.print(file)
+    };
+    printed.map_err(|error| match error {
+        PrintError::Output(error) => Complaint::Failure(Failure::Output(error)),
+        PrintError::Damaged(damage) => Complaint::Damaged { path: path.to_owned(), damage },
+    })
 }
 
 /// One message as a JSON object. The content goes out while it is read; what the envelope says follows it, since the
@@ -130,9 +143,8 @@ impl<'a> JsonMessage<'a> {
         }
     }
 
-    fn print(mut self, id: &str, label: &str, file: &QueueFile) -> Result<(), PrintError> {
-        let name = if id.contains('/') { label.rsplit('/').next().unwrap_or(id) } else { id };
-        write!(self.out, "{{\"queue_id\": {}, \"path\": {}", json(name.as_bytes()), json(label.as_bytes()))?;
+    fn print(mut self, name: &str, path: &str, file: &QueueFile<'_>) -> Result<(), PrintError> {
+        write!(self.out, "{{\"queue_id\": {}, \"path\": {}", json(name.as_bytes()), json(path.as_bytes()))?;
         if self.selection.headers {
             self.out.write_all(b", \"headers\": [")?;
         }

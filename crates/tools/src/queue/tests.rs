@@ -44,7 +44,7 @@ struct Spool {
 impl Spool {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        for queue in directory::Queue::ALL {
+        for queue in spool::Queue::ALL {
             fs::create_dir(root.path().join(queue.name())).unwrap();
         }
         let spool = Self { root };
@@ -165,9 +165,11 @@ fn list_speaks_the_json_of_postqueue() {
 fn show_prints_what_postcat_prints() {
     let spool = Spool::new();
     let mut out = Vec::new();
-    let (file, path) = directory::open(spool.path(), "7B3099AA1F6").unwrap();
+    let directory = directory::Directory::open(spool.path()).unwrap();
+    let id = "7B3099AA1F6".parse().unwrap();
+    let (file, entry) = directory.open_message(&id).unwrap().unwrap();
     let selection = postcat::Selection { envelope: true, headers: true, body: true };
-    let (label, zone) = (path.to_str().unwrap(), jiff::tz::TimeZone::UTC);
+    let (label, zone) = (entry.path.as_str(), jiff::tz::TimeZone::UTC);
     postcat::Postcat { label, selection, raw: true, zone: &zone, out: &mut out }.print(&file).unwrap();
     // Made with postcat(1) of Postfix 3.7.11 from this file.
     let expected = b"*** ENVELOPE RECORDS deferred/7/7B3099AA1F6 ***

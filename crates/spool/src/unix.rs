@@ -15,6 +15,9 @@ use crate::disk::{Disk, FileKind, Status, Timestamp};
 
 /// A queue directory on the machine's file system, reached through one descriptor that is opened once: chroot(2),
 /// chdir(2) and a rename of the directory change nothing.
+///
+/// A process that gives up root opens the disk before, and the [`Spool`](crate::Spool) after: files belong to the user
+/// that the process runs as when it makes them.
 #[derive(Debug)]
 pub struct UnixDisk {
     directory: OwnedFd,

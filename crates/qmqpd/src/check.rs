@@ -1,17 +1,11 @@
 //! `qmqpd check`: what is wrong with the configuration, all of it, and what to write instead.
 
-use std::time::Duration;
-
-use lookup::MatchList;
-use postfix::notice::{Notice, Severity};
+use postfix::notice::Severity;
 use postfix::settings::Settings;
 
 use crate::config::{self, Config, ConfigSource, Remark};
 use crate::exit::Exit;
 use crate::master;
-
-/// Remote tables are not asked, only opened; what takes longer than this is broken for our purposes.
-const TABLE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Checks, and returns what to print if all is well. What stops nothing goes to standard error as a warning.
 ///
@@ -55,15 +49,18 @@ fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
             ("debug_peer_list", &settings.debug_peer_list),
         ];
         for (parameter, patterns) in lists {
-            let mut notices = Vec::new();
-            if let Err(error) = MatchList::open(parameter, patterns, &options, &mut notices) {
-                errors.push(error.to_string());
+            for problem in lookup::check(parameter, patterns, &options) {
+                let text = format!("parameter {parameter}: {problem}");
+                match problem.severity {
+                    Severity::Info => {}
+                    Severity::Warning => warnings.push(text),
+                    Severity::Error | Severity::Fatal | Severity::Panic => errors.push(text),
+                }
             }
-            sort_out(parameter, notices, &mut errors, warnings);
         }
         if settings.qmqpd_authorized_clients.trim().is_empty() {
             warnings.push(
-                "qmqpd_authorized_clients is empty: nobody may send mail; write $mynetworks, for example"
+                "parameter qmqpd_authorized_clients is empty: nobody may send mail; write $mynetworks, for example"
                     .to_owned(),
             );
         }
@@ -71,25 +68,12 @@ fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
     errors
 }
 
-fn sort_out(parameter: &str, notices: Vec<Notice>, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
-    for notice in notices {
-        let text = format!("{parameter}: {}", notice.text);
-        match notice.severity {
-            Severity::Info => {}
-            Severity::Warning => warnings.push(text),
-            Severity::Error | Severity::Fatal | Severity::Panic => errors.push(text),
-        }
-    }
-}
-
-/// How a service opens its match lists.
-#[must_use]
-pub fn list_options(settings: &Settings) -> lookup::Options {
+/// The options with which a service opens its match lists.
+fn list_options(settings: &Settings) -> lookup::Options {
     lookup::Options {
         smtputf8_enable: settings.smtputf8_enable,
         parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
         daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
-        operation_timeout: TABLE_PATIENCE,
         ..lookup::Options::default()
     }
 }

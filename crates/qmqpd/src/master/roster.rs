@@ -1,8 +1,10 @@
 //! The processes of one service: who lives, who is idle, when to start another one, when to wait.
 //!
-//! The rules are those of Postfix's master(8), with two differences. One process is always there, since a process
-//! of ours serves many clients. And a process that fails at its start is tried again after 1 s, then 2 s, 4 s and
-//! so on up to `service_throttle_time`, where Postfix always waits that long.
+//! The rules are those of Postfix's master(8), with three differences. One process is always there, since a process
+//! of ours serves many clients. One that says it is busy has stopped accepting for good, because a table changed for
+//! example, so that a successor is started at once and not when a client knocks. And a process that fails at its start
+//! is tried again after 1 s, then 2 s, 4 s and so on up to `service_throttle_time`, where Postfix always waits that
+//! long.
 
 use std::time::{Duration, Instant};
 
@@ -56,8 +58,6 @@ pub(super) enum Need {
     Nothing,
     /// A process, at once.
     Process,
-    /// A process as soon as a client knocks: all processes are busy.
-    ProcessForClient,
     /// Nothing before this time.
     Wait(Instant),
 }
@@ -151,21 +151,13 @@ impl Roster {
 
     /// What to do next. `process_limit` 0 means none.
     pub(super) fn need(&self, now: Instant, process_limit: u32) -> Need {
-        if let Some(until) = self.throttled_until
-            && until > now
-        {
-            return if self.children.is_empty() { Need::Wait(until) } else { Need::Nothing };
+        // Even where one process is allowed, the one that finishes its sessions must not keep others waiting.
+        let allowed = if process_limit == 0 { u32::MAX } else { process_limit.max(2) };
+        let has_room = u32::try_from(self.children.len()).is_ok_and(|total| total < allowed);
+        if !has_room || self.children.iter().any(|child| child.idle) {
+            return Need::Nothing;
         }
-        if self.children.is_empty() {
-            return Need::Process;
-        }
-        let room =
-            process_limit == 0 || u32::try_from(self.children.len()).is_ok_and(|total| total < process_limit);
-        if room && self.children.iter().all(|child| !child.idle) {
-            Need::ProcessForClient
-        } else {
-            Need::Nothing
-        }
+        self.throttled_until.filter(|until| *until > now).map_or(Need::Process, Need::Wait)
     }
 
     /// Begins a new generation: returns the processes of the old one, which from now on are strangers. A wait is over.
@@ -237,17 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn busy_processes_get_a_sibling_only_for_a_client_and_below_the_limit() {
+    fn a_process_that_gives_way_gets_a_successor_within_the_limit() {
         let mut roster = Roster::default();
         let now = Instant::now();
         roster.started(7, 1, now);
-        assert_eq!(roster.need(now, 2), Need::Nothing);
-        roster.reported(7, 1, false);
-        assert_eq!(roster.need(now, 2), Need::ProcessForClient);
-        assert_eq!(roster.need(now, 0), Need::ProcessForClient);
         assert_eq!(roster.need(now, 1), Need::Nothing);
+        roster.reported(7, 1, false);
+        assert_eq!(roster.need(now, 0), Need::Process);
+        assert_eq!(roster.need(now, 1), Need::Process, "the successor of the only one");
         roster.started(8, 2, now);
         assert_eq!(roster.need(now, 3), Need::Nothing);
+        roster.reported(8, 2, false);
+        assert_eq!(roster.need(now, 2), Need::Nothing, "two are busy, and two are allowed");
+        assert_eq!(roster.need(now, 3), Need::Process);
     }
 
     #[test]

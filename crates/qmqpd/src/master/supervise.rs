@@ -258,12 +258,7 @@ impl Master {
         let now = Instant::now();
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get(index) else { return };
-            let needed = match lane.roster.need(now, lane.process_limit()) {
-                Need::Process => true,
-                Need::ProcessForClient => lane.listeners.iter().any(is_readable),
-                Need::Nothing | Need::Wait(_) => false,
-            };
-            if needed {
+            if lane.roster.need(now, lane.process_limit()) == Need::Process {
                 self.start(index, now);
             }
         }
@@ -321,9 +316,6 @@ impl Master {
             match lane.roster.need(now, lane.process_limit()) {
                 Need::Wait(until) => due.push(until),
                 Need::Process => due.push(now),
-                Need::ProcessForClient => watched.extend(
-                    lane.listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)),
-                ),
                 Need::Nothing => {}
             }
         }
@@ -544,11 +536,6 @@ impl Master {
             self.saved = Some(state);
         }
     }
-}
-
-fn is_readable(listener: &Listener) -> bool {
-    let mut watched = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// A lane for each service, without sockets.

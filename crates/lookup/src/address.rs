@@ -133,43 +133,79 @@ fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], Option<&[u8]>) {
 }
 
 /// Whether a text has only bytes that occur in addresses. A client address that has others (`unknown`) matches nothing.
-pub(crate) fn is_address_text(text: &[u8]) -> bool {
+fn is_address_text(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':'))
 }
 
-/// Whether a literal pattern is parsed as a network for a client of the family at all. What is not is silently no match.
-pub(crate) fn is_network_pattern(pattern: &[u8], family_is_ipv6: bool) -> bool {
-    pattern.contains(&b':') == family_is_ipv6
-        && pattern.iter().any(|byte| matches!(byte, b':' | b'/'))
+/// Whether a literal pattern is parsed as a network at all, for clients of its family. What is not is silently no match.
+fn is_network_pattern(pattern: &[u8]) -> bool {
+    pattern.iter().any(|byte| matches!(byte, b':' | b'/'))
         && pattern
             .iter()
             .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']' | b'/'))
 }
 
-/// Whether a literal pattern matches a client address, both case-folded.
-///
-/// # Errors
-/// The pattern has to be read as a network, and cannot be.
-pub(crate) fn matches(address: &[u8], pattern: &[u8]) -> Result<bool, NetworkError> {
-    if address.is_empty() || !is_address_text(address) {
-        return Ok(false);
+/// A literal pattern, case-folded, prepared for many clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Literal {
+    /// The pattern itself.
+    pub(crate) text: Vec<u8>,
+    /// What it is as a network, for clients of its family; `None` if it does not look like one.
+    pub(crate) network: Option<Result<Network, NetworkError>>,
+}
+
+impl Literal {
+    pub(crate) fn new(text: Vec<u8>) -> Self {
+        let network = is_network_pattern(&text).then(|| Network::parse(&text));
+        Self { text, network }
     }
-    let exact =
-        pattern.strip_prefix(b"[").map_or(pattern, |inside| inside.strip_suffix(b"]").unwrap_or_default());
-    if exact == address {
-        return Ok(true);
+
+    /// Whether it matches a client address.
+    ///
+    /// # Errors
+    /// The pattern has to be read as a network for this client, and cannot be.
+    pub(crate) fn matches(&self, address: &Address) -> Result<bool, NetworkError> {
+        if address.text.is_empty() {
+            return Ok(false);
+        }
+        let bracketed =
+            self.text.strip_prefix(b"[").map(|inside| inside.strip_suffix(b"]").unwrap_or_default());
+        if bracketed.unwrap_or(&self.text) == address.text {
+            return Ok(true);
+        }
+        match &self.network {
+            Some(network) if self.text.contains(&b':') == address.text.contains(&b':') => match network {
+                Ok(network) => Ok(address.parsed.is_some_and(|address| network.contains(address))),
+                Err(error) => Err(error.clone()),
+            },
+            _ => Ok(false),
+        }
     }
-    if !is_network_pattern(pattern, address.contains(&b':')) {
-        return Ok(false);
+}
+
+/// The address of a client, case-folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// As it is written; empty if it has bytes that occur in no address (`unknown`), so that nothing matches.
+    pub(crate) text: Vec<u8>,
+    parsed: Option<IpAddr>,
+}
+
+impl Address {
+    pub(crate) fn new(text: Vec<u8>) -> Self {
+        let text = if is_address_text(&text) { text } else { Vec::new() };
+        Self { parsed: parse_address(&text), text }
     }
-    let network = Network::parse(pattern)?;
-    Ok(parse_address(address).is_some_and(|address| network.contains(address)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn matches(address: &[u8], pattern: &[u8]) -> Result<bool, NetworkError> {
+        Literal::new(pattern.to_vec()).matches(&Address::new(address.to_vec()))
+    }
 
     #[test]
     fn what_postfix_matches() {

@@ -11,7 +11,7 @@ use std::path::Path;
 use postfix::notice::{Notice, Severity};
 use postfix::text::read_logical_lines;
 
-use crate::address::{self, Network};
+use crate::address::{self, Literal};
 use crate::fold::until_nul;
 use crate::host::{self, ParentStyle};
 use crate::list::{Item, bracketed, classify};
@@ -161,18 +161,15 @@ impl Checker<'_> {
     }
 
     fn literal(&mut self, item: &[u8], literal: &[u8]) {
-        for ipv6 in [false, true] {
-            if !address::is_network_pattern(literal, ipv6) {
-                continue;
+        match Literal::new(literal.to_vec()).network {
+            Some(Err(error)) => {
+                return self.add(Severity::Error, item, error.to_string(), dotted_mask(literal));
             }
-            match Network::parse(literal) {
-                Err(error) => self.add(Severity::Error, item, error.to_string(), dotted_mask(literal)),
-                Ok(network) if network.is_everything() => {
-                    self.add(Severity::Warning, item, "every client of this address family matches", "");
-                }
-                Ok(_) => {}
+            Some(Ok(network)) if network.is_everything() => {
+                return self.add(Severity::Warning, item, "every client of this address family matches", "");
             }
-            return;
+            Some(Ok(_)) => return,
+            None => {}
         }
         let address =
             literal.strip_prefix(b"[").and_then(|inside| inside.strip_suffix(b"]")).unwrap_or(literal);

@@ -7,6 +7,7 @@ use std::path::Path;
 use postfix::notice::Notice;
 use postfix::text::read_logical_lines;
 
+use crate::address::Literal;
 use crate::error::{LookupError, OpenError};
 use crate::fold::{fold, until_nul};
 use crate::options::Options;
@@ -25,8 +26,8 @@ pub(crate) struct Pattern {
 /// The kinds of patterns that are left when files have been read.
 pub(crate) enum Kind {
     /// A name, a domain, an address or a network; case-folded.
-    Literal(Vec<u8>),
-    /// A table, by its place in the list of tables.
+    Literal(Literal),
+    /// A table.
     Table(Box<dyn Table>),
 }
 
@@ -93,7 +94,7 @@ impl List {
         let text = fold(text.as_bytes(), self.unicode);
         for pattern in &self.patterns {
             let hit = match &pattern.kind {
-                Kind::Literal(literal) => *literal == text,
+                Kind::Literal(literal) => literal.text == text,
                 Kind::Table(table) => self.ask(table.as_ref(), &text, call)?,
             };
             if hit {
@@ -145,7 +146,7 @@ impl Reader<'_> {
                 Item::Table(table) => self.open_table(table, negated)?,
                 Item::Literal(literal) => {
                     let literal = fold(literal, self.options.smtputf8_enable);
-                    self.patterns.push(Pattern { negated, kind: Kind::Literal(literal) });
+                    self.patterns.push(Pattern { negated, kind: Kind::Literal(Literal::new(literal)) });
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use postfix::notice::Notice;
 
-use crate::address;
+use crate::address::Address;
 use crate::error::{LookupError, OpenError};
 use crate::fold::fold;
 use crate::host::{self, ParentStyle};
@@ -107,7 +107,7 @@ impl MatchList {
         let mut question = Question {
             list: self,
             name: fold(given_name.as_bytes(), self.list.unicode),
-            address: fold(client.address.as_bytes(), self.list.unicode),
+            address: Address::new(fold(client.address.as_bytes(), self.list.unicode)),
             unresolved: client.name == ClientName::Unresolved,
             verbosity,
             call: Call { notices, deadline },
@@ -169,7 +169,7 @@ pub(crate) fn parent_style(
 struct Question<'a, 'n> {
     list: &'a MatchList,
     name: Vec<u8>,
-    address: Vec<u8>,
+    address: Address,
     unresolved: bool,
     verbosity: u32,
     call: Call<'n>,
@@ -206,7 +206,7 @@ impl Question<'_, '_> {
 
     fn could_match_a_name(&self, pattern: &Pattern) -> bool {
         match &pattern.kind {
-            Kind::Literal(literal) => host::could_match_a_name(literal, self.list.style),
+            Kind::Literal(literal) => host::could_match_a_name(&literal.text, self.list.style),
             Kind::Table(table) => table.could_know_a_name(),
         }
     }
@@ -214,7 +214,7 @@ impl Question<'_, '_> {
     fn matches_name(&mut self, pattern: &Pattern) -> Result<bool, LookupError> {
         self.trace("match_hostname", pattern, true);
         match &pattern.kind {
-            Kind::Literal(literal) => Ok(host::matches(&self.name, literal, self.list.style)),
+            Kind::Literal(literal) => Ok(host::matches(&self.name, &literal.text, self.list.style)),
             Kind::Table(table) => {
                 for key in host::keys(&self.name, table.is_fixed(), self.list.style) {
                     let found = self.list.list.ask(table.as_ref(), key, &mut self.call);
@@ -239,17 +239,17 @@ impl Question<'_, '_> {
 
     fn matches_address(&mut self, pattern: &Pattern) -> Result<bool, LookupError> {
         self.trace("match_hostaddr", pattern, false);
-        if !address::is_address_text(&self.address) {
+        if self.address.text.is_empty() {
             return Ok(false);
         }
         match &pattern.kind {
-            Kind::Literal(literal) => address::matches(&self.address, literal).map_err(|error| {
+            Kind::Literal(literal) => literal.matches(&self.address).map_err(|error| {
                 let parameter = self.list.list.parameter.to_owned();
                 let error = LookupError::Pattern { parameter, reason: error.to_string() };
                 self.call.notices.push(Notice::warning(error.to_string()));
                 error
             }),
-            Kind::Table(table) => self.list.list.ask(table.as_ref(), &self.address, &mut self.call),
+            Kind::Table(table) => self.list.list.ask(table.as_ref(), &self.address.text, &mut self.call),
         }
     }
 
@@ -258,9 +258,9 @@ impl Question<'_, '_> {
         if self.verbosity == 0 {
             return;
         }
-        let asked = String::from_utf8_lossy(if name { &self.name } else { &self.address });
+        let asked = String::from_utf8_lossy(if name { &self.name } else { &self.address.text });
         let shown = match &pattern.kind {
-            Kind::Literal(literal) => String::from_utf8_lossy(literal).into_owned(),
+            Kind::Literal(literal) => String::from_utf8_lossy(&literal.text).into_owned(),
             Kind::Table(table) => format!("{}(0,lock|utf8_request)", table.name()),
         };
         let text = format!("{who}: {}: {asked} ~? {shown}", self.list.list.parameter);

@@ -188,6 +188,9 @@ pub fn load(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) -> R
     let settings = Settings::from_loader(&mut loader);
     let mut errors = main_cf.errors().to_vec();
     errors.append(&mut loader.errors);
+    if errors.is_empty() {
+        errors.append(&mut loader.consequences);
+    }
     if let Some(settings) = &settings {
         sanity::check(settings, &namespace, &mut errors, &mut notices);
     }

@@ -53,6 +53,9 @@ macro_rules! kind {
     (keywords($words:expr)) => {
         Kind::Keywords($words)
     };
+    (some_keywords($words:expr)) => {
+        Kind::Keywords($words)
+    };
     (keyword($words:ty)) => {
         Kind::Keyword(|| <$words as Keyword>::KEYWORDS.iter().map(|&(word, _)| word).collect())
     };
@@ -83,6 +86,9 @@ macro_rules! field_type {
     (keywords($words:expr)) => {
         KeywordSet
     };
+    (some_keywords($words:expr)) => {
+        KeywordSet
+    };
     (keyword($words:ty)) => {
         $words
     };
@@ -111,7 +117,10 @@ macro_rules! load_field {
         $loader.time($name, $bounds)
     };
     ($loader:ident, $name:expr, keywords($words:expr)) => {
-        $loader.keywords($name, $words)
+        $loader.keywords($name, $words, ANY)
+    };
+    ($loader:ident, $name:expr, some_keywords($words:expr)) => {
+        $loader.keywords($name, $words, POSITIVE)
     };
     ($loader:ident, $name:expr, keyword($words:ty)) => {
         $loader.keyword::<$words>($name)
@@ -238,7 +247,7 @@ parameters! {
     /// Fold the case of names by the rules of Unicode, keep UTF-8 in logs, and note in the queue file what needs SMTPUTF8.
     smtputf8_enable: boolean = "${{$compatibility_level} <level {1} ? {no} : {yes}}"; Effective;
     /// The programs that detect by themselves whether a message needs SMTPUTF8.
-    smtputf8_autodetect_classes: keywords(AUTODETECT_CLASSES) = "sendmail, verify"; Effective;
+    smtputf8_autodetect_classes: some_keywords(AUTODETECT_CLASSES) = "sendmail, verify"; Effective;
     /// Refuse UTF-8 from clients that did not ask for SMTPUTF8.
     strict_smtputf8: boolean = "no"; NoEffectOnQmqp("it concerns SMTP sessions");
     /// Use the IDNA2003 mapping of domain names.

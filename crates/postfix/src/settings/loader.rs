@@ -5,18 +5,21 @@ use std::time::Duration;
 use super::{ConfigError, Namespace};
 use crate::compatibility::Level;
 use crate::expand::{ExpandError, MACRO_ERROR};
-use crate::parameter::{Reach, find, table::PARAMETERS};
+use crate::parameter::{Kind, Reach, find, table::PARAMETERS};
 use crate::value::{self, Bounds, Keyword, KeywordSet};
 
 /// Loads values and keeps the errors. A method returns `None` when it has kept one.
 pub(crate) struct Loader<'n, 'a> {
     namespace: &'n Namespace<'a>,
     pub(super) errors: Vec<ConfigError>,
+    /// Defaults that cannot be expanded, because a value that they refer to cannot: worth a word only if nothing else
+    /// is wrong.
+    pub(super) consequences: Vec<ConfigError>,
 }
 
 impl<'n, 'a> Loader<'n, 'a> {
     pub(super) const fn new(namespace: &'n Namespace<'a>) -> Self {
-        Self { namespace, errors: Vec::new() }
+        Self { namespace, errors: Vec::new(), consequences: Vec::new() }
     }
 
     fn keep(&mut self, name: &str, value: &str, what: String) {
@@ -24,18 +27,23 @@ impl<'n, 'a> Loader<'n, 'a> {
         self.errors.push(self.namespace.error(name, value, what, remedy));
     }
 
+    fn is_foreign_default(&self, name: &str) -> bool {
+        let foreign_list = find(name)
+            .is_some_and(|row| matches!((row.reach, row.kind), (Reach::OtherPrograms(_), Kind::List)));
+        foreign_list && !self.namespace.is_set(name)
+    }
+
     /// The expanded value as text.
     fn expanded(&mut self, name: &str) -> Option<String> {
         let bytes = match self.namespace.expanded(name) {
             Ok(value) => value.unwrap_or_default(),
+            // The default of proxy_read_maps, say, must not fail for a table that only other programs read.
+            Err(_) if self.is_foreign_default(name) => return Some(String::new()),
             Err(error) => {
                 let raw = self.namespace.raw(name).unwrap_or_default();
-                self.errors.push(expansion_error(
-                    self.namespace,
-                    name,
-                    &String::from_utf8_lossy(&raw),
-                    error,
-                ));
+                let error = expansion_error(self.namespace, name, &String::from_utf8_lossy(&raw), error);
+                let set = self.namespace.is_set(name);
+                if set { &mut self.errors } else { &mut self.consequences }.push(error);
                 return None;
             }
         };
@@ -78,8 +86,14 @@ impl<'n, 'a> Loader<'n, 'a> {
         self.typed(name, |text| value::time(name, text, unit, bounds))
     }
 
-    pub(crate) fn keywords(&mut self, name: &'static str, words: &[&'static str]) -> Option<KeywordSet> {
-        self.typed(name, |text| value::keywords(name, text, words))
+    /// The bounds are those of the text's length.
+    pub(crate) fn keywords(
+        &mut self,
+        name: &'static str,
+        words: &[&'static str],
+        bounds: Bounds,
+    ) -> Option<KeywordSet> {
+        self.typed(name, |text| value::keywords(name, &value::string(name, text, bounds)?, words))
     }
 
     pub(crate) fn level(&mut self, name: &'static str) -> Option<Level> {
@@ -101,6 +115,9 @@ impl<'n, 'a> Loader<'n, 'a> {
     }
 
     fn keyword_in_words_of_postfix(&self, name: &str, text: &str) -> String {
+        if let Err(what) = value::string(name, text, Bounds::at_least(1)) {
+            return what;
+        }
         match name {
             "syslog_facility" => {
                 format!("file {}: parameter {name}: unrecognized value: {text}", self.namespace.path())

@@ -177,6 +177,13 @@ fn bytes_that_are_not_utf8_are_refused_where_they_matter() {
 }
 
 #[test]
+fn a_default_that_suffers_from_another_value_is_not_blamed() {
+    assert_eq!(whats("compatibility_level = x"), ["malformed compatibility level syntax: \"x\""]);
+    assert_eq!(whats("header_checks = ${").len(), 1);
+    assert!(load_text("virtual_mailbox_maps = ${").is_ok());
+}
+
+#[test]
 fn a_bomb_is_one_error_and_harms_no_other_value() {
     let mut text = String::from("a0 = 0123456789\nmail_name = $a40\nmail_owner = $a40\nmyorigin = b.test\n");
     for link in 1..=40 {
@@ -234,15 +241,11 @@ fn sanity_checks_in_the_words_of_postfix() {
         ("compatibility_level = x", "malformed compatibility level syntax: \"x\""),
         (
             "qmqpd_listen = 127.0.0.1",
-            "parameter qmqpd_listen: valid hostname or network address required in \"x\"",
+            "parameter qmqpd_listen: garbage after numerical service in \"127.0.0.1\"",
         ),
     ] {
         let found = whats(text);
-        if text.starts_with("qmqpd_listen") {
-            assert_eq!(found, ["parameter qmqpd_listen: garbage after numerical service in \"127.0.0.1\""]);
-        } else {
-            assert!(found.contains(&what.to_owned()), "{text}: {found:?}");
-        }
+        assert!(found.contains(&what.to_owned()), "{text}: {found:?}");
     }
     let error = load_text("myhostname = -x").unwrap_err();
     assert_eq!(error.errors[0].warnings, ["valid_hostname: misplaced hyphen: -x"]);

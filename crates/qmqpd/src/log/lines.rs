@@ -39,7 +39,7 @@ impl<'s> SessionLog<'s> {
 
     /// The message has a queue ID; every later line carries it.
     pub fn begin_message(&self, queue_id: &QueueId) {
-        let queue_id = self.queue_id.get_or_init(|| queue_id.clone());
+        let queue_id = self.queue_id.get_or_init(|| *queue_id);
         self.info(&format!("{queue_id}: client={}", self.client));
     }
 

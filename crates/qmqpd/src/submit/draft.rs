@@ -47,7 +47,7 @@ impl QueueFile {
         let draft = run(committers, |done| Job::Create { done }).await??;
         Ok(Self {
             committers: Arc::clone(committers),
-            queue_id: draft.queue_id().clone(),
+            queue_id: *draft.queue_id(),
             created: draft.created(),
             draft: Some(draft),
         })

@@ -125,7 +125,7 @@ impl Handoff {
         if has_failed {
             return Err(Refusal::Storage);
         }
-        let queue_id = file.queue_id().clone();
+        let queue_id = *file.queue_id();
         let writes = match streamed {
             None => whole_file(&content, &recipients, &finished),
             Some(streamed) => rest_of_file(streamed, content, recipients, &finished),
@@ -137,7 +137,7 @@ impl Handoff {
         match committed {
             Ok(receipt) => {
                 wake.queue_manager();
-                Ok(Receipt { queue_id: receipt.queue_id().clone() })
+                Ok(Receipt { queue_id: *receipt.queue_id() })
             }
             Err(failure) => {
                 log_failure(&log, &queue_id, &failure);

@@ -9,8 +9,12 @@ use postfix::record::{RecordType, encode};
 use crate::generated;
 use crate::header::{self, Addresses, Known, Seen, name_len};
 use crate::mime::{Parser, Receiver, Section};
+use crate::notices::Notices;
 use crate::options::{Arrival, Options};
 use crate::printable::printable;
+
+/// Bytes of a header that are logged; the logs of Postfix cut lines at this length.
+const LOGGED_VALUE_LEN_MAX: usize = 2000;
 
 /// What is known from the content.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub(crate) struct Content {
     pub(crate) bytes: u64,
     /// Where the place of the From: header is.
     pub(crate) slot: Option<u64>,
-    pub(crate) notices: Vec<Notice>,
+    pub(crate) notices: Notices,
     /// A record without stray CR and LF.
     cleaned: Vec<u8>,
 }
@@ -46,7 +50,7 @@ impl Content {
             has_8bit_header: false,
             bytes: 0,
             slot: None,
-            notices: Vec::new(),
+            notices: Notices::default(),
             cleaned: Vec::new(),
         }
     }
@@ -65,6 +69,7 @@ impl Content {
     }
 
     fn log_id(&mut self, prefix: &str, value: &[u8]) {
+        let value = value.get(..LOGGED_VALUE_LEN_MAX).unwrap_or(value);
         let value = printable(value, self.options.smtputf8_enable);
         let queue_id = &self.arrival.queue_id;
         self.notices.push(Notice::info(format!("{queue_id}: {prefix}message-id={value}")));

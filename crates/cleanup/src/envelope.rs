@@ -9,6 +9,7 @@ use postfix::record::{RecordType, encode};
 
 use crate::address::rewrite_internal;
 use crate::incoming::{is_storable, verp_sender};
+use crate::notices::Notices;
 use crate::options::Options;
 use crate::refusal::{AddressKind, Refusal};
 
@@ -33,7 +34,7 @@ pub(crate) struct Envelope {
     /// An address of the envelope requests SMTPUTF8.
     pub(crate) smtputf8_requested: bool,
     pub(crate) refusal: Option<Refusal>,
-    pub(crate) notices: Vec<Notice>,
+    pub(crate) notices: Notices,
     duplicates: Duplicates,
 }
 
@@ -51,7 +52,7 @@ impl Envelope {
             sender_is_utf8: false,
             smtputf8_requested: false,
             refusal: None,
-            notices: Vec::new(),
+            notices: Notices::default(),
         }
     }
 
@@ -121,7 +122,7 @@ impl Envelope {
         if !is_prefix {
             return false;
         }
-        let own = rewrite_internal(&self.options, b"MAILER-DAEMON", &mut Vec::new());
+        let own = rewrite_internal(&self.options, b"MAILER-DAEMON", &mut Notices::default());
         let utf8 = self.options.smtputf8_enable;
         let (mut folded_sender, mut folded_own) = (Vec::new(), Vec::new());
         fold_case(&self.sender, utf8, &mut folded_sender);
@@ -280,7 +281,8 @@ mod tests {
         let mut envelope = envelope(options());
         envelope.set_sender(b"MAILER-DAEMON-@mx.example.test-@[]", "ID");
         assert_eq!((envelope.sender.as_slice(), envelope.verp_delimiters), (&b""[..], None));
-        assert_eq!(envelope.notices, [Notice::warning("ID: ignoring VERP request for null sender")]);
+        let lines = envelope.notices.into_lines("ID");
+        assert_eq!(lines, [Notice::warning("ID: ignoring VERP request for null sender")]);
     }
 
     #[test]

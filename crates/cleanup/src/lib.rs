@@ -25,6 +25,7 @@ mod header;
 pub mod incoming;
 mod message;
 mod mime;
+mod notices;
 mod options;
 mod printable;
 mod refusal;

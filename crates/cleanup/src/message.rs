@@ -23,8 +23,8 @@ const LAYOUT_BYTES: u64 =
 
 /// One message that is being received: content, then sender, then recipients, then [`Message::finish`].
 ///
-/// Memory: one line, one header, boundary strings, and the recipients that the duplicate filter remembers; nothing
-/// grows with the content. Once the message is refused ([`Message::refusal_so_far`]) nothing more is written, but
+/// Memory: one line, one header, boundary strings, a hundred log lines, and the recipients that the duplicate filter
+/// remembers; nothing grows with the content. Once the message is refused ([`Message::refusal_so_far`]) nothing more is written, but
 /// input may still be given.
 #[derive(Debug)]
 pub struct Message {
@@ -156,7 +156,7 @@ impl Message {
 
         let queue_id = &self.content.arrival.queue_id;
         let mut notices = std::mem::take(&mut self.envelope.notices);
-        notices.append(&mut self.content.notices);
+        notices.append(std::mem::take(&mut self.content.notices));
         let refusal = if self.exceeds_limit(bytes) {
             notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
             Some(Refusal::Size)
@@ -182,7 +182,7 @@ impl Message {
             },
             Err,
         );
-        Outcome { notices, result }
+        Outcome { notices: notices.into_lines(queue_id), result }
     }
 
     fn exceeds_limit(&self, bytes: u64) -> bool {

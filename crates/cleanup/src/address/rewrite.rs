@@ -5,10 +5,11 @@ use postfix::notice::Notice;
 
 use super::quote::{quote, unquote};
 use super::token::{Token, internal, scan};
+use crate::notices::Notices;
 use crate::options::Options;
 
 /// Rewrites an address in internal form, as envelopes have it.
-pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut Vec<Notice>) -> Vec<u8> {
+pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut Notices) -> Vec<u8> {
     if let Some(rewritten) = rewrite_plain(options, address) {
         return rewritten;
     }
@@ -16,7 +17,7 @@ pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut 
 }
 
 /// Rewrites an address in external form.
-pub(crate) fn rewrite_external(options: &Options, address: &[u8], notices: &mut Vec<Notice>) -> Vec<u8> {
+pub(crate) fn rewrite_external(options: &Options, address: &[u8], notices: &mut Notices) -> Vec<u8> {
     if address.is_empty() {
         notices.push(Notice::warning("rewrite_addr: null address"));
         return Vec::new();
@@ -93,11 +94,7 @@ fn strip_route(tokens: &mut Vec<Token>) {
 }
 
 /// Applies the rules. The answer says, too, whether the address is written with blanks between its words.
-fn rewrite_tokens(
-    options: &Options,
-    mut tokens: Vec<Token>,
-    notices: &mut Vec<Notice>,
-) -> (Vec<Token>, bool) {
+fn rewrite_tokens(options: &Options, mut tokens: Vec<Token>, notices: &mut Notices) -> (Vec<Token>, bool) {
     match tokens.as_slice() {
         [Token::Quoted(text)] if text.is_empty() => return (tokens, true),
         [Token::Operator(b'@')] => return (vec![Token::Quoted(Vec::new())], true),
@@ -139,7 +136,7 @@ fn complete(options: &Options, tokens: &mut Vec<Token>) {
     }
 }
 
-fn append_dot_mydomain(options: &Options, tokens: &mut Vec<Token>, notices: &mut Vec<Notice>) {
+fn append_dot_mydomain(options: &Options, tokens: &mut Vec<Token>, notices: &mut Notices) {
     if !options.append_dot_mydomain || options.mydomain.is_empty() {
         return;
     }
@@ -179,9 +176,9 @@ mod tests {
     }
 
     fn rewritten(options: &Options, address: &str) -> String {
-        let mut notices = Vec::new();
+        let mut notices = Notices::default();
         let text = rewrite_internal(options, address.as_bytes(), &mut notices);
-        assert_eq!(notices, []);
+        assert_eq!(notices.into_lines("ID"), []);
         String::from_utf8(text).unwrap()
     }
 
@@ -250,11 +247,11 @@ mod tests {
     fn a_domain_completed_by_an_old_default_is_logged() {
         let options =
             Options { append_dot_mydomain: true, append_dot_mydomain_by_default: true, ..options() };
-        let mut notices = Vec::new();
+        let mut notices = Notices::default();
         rewrite_internal(&options, b"u@h", &mut notices);
         rewrite_internal(&options, b"u@LocalHost", &mut notices);
         assert_eq!(
-            notices,
+            notices.into_lines("ID"),
             [Notice::info(
                 "using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"h\" to \"h.example.test\""
             )]
@@ -270,7 +267,7 @@ mod tests {
             let options = Options { append_dot_mydomain: dot, ..options() };
             if let Some(rewritten) = rewrite_plain(&options, address.as_bytes()) {
                 let tokens = scan(address.as_bytes(), 0);
-                let (tokens, spaced) = rewrite_tokens(&options, tokens, &mut Vec::new());
+                let (tokens, spaced) = rewrite_tokens(&options, tokens, &mut Notices::default());
                 prop_assert_eq!(quote(&internal(&tokens, spaced)), rewritten);
                 prop_assert_eq!(quote(address.as_bytes()), address.as_bytes());
             }

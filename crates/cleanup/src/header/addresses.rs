@@ -5,6 +5,7 @@ use postfix::notice::Notice;
 use crate::address::{
     Token, external, internal, needs_blank, next, parse_list, quote, rewrite_external, scan, write_external,
 };
+use crate::notices::Notices;
 use crate::options::Options;
 use crate::printable::printable;
 
@@ -13,11 +14,7 @@ const COMMENT_BYTES_MAX: usize = 250;
 
 /// Rewrites the addresses in the value of an address header (what is behind its colon). `None` if that changes
 /// nothing; otherwise the new value, with a newline behind each comma where a line may be broken.
-pub(crate) fn rewrite_addresses(
-    options: &Options,
-    value: &[u8],
-    notices: &mut Vec<Notice>,
-) -> Option<Vec<u8>> {
+pub(crate) fn rewrite_addresses(options: &Options, value: &[u8], notices: &mut Notices) -> Option<Vec<u8>> {
     let mut list = parse_list(value, options.header_address_token_limit);
     let mut changed = false;
     for token in &mut list {
@@ -40,7 +37,7 @@ struct Element<'a> {
     address: Option<(&'a [Token], usize)>,
 }
 
-fn write_list(options: &Options, list: &[Token], notices: &mut Vec<Notice>) -> Vec<u8> {
+fn write_list(options: &Options, list: &[Token], notices: &mut Notices) -> Vec<u8> {
     let mut text = Vec::new();
     let mut element = Element::default();
     for (position, token) in list.iter().enumerate() {
@@ -70,7 +67,7 @@ fn write_list(options: &Options, list: &[Token], notices: &mut Vec<Notice>) -> V
 
 /// A list element with too much beside its address is reduced to the address: some mail readers and filters have
 /// small buffers.
-fn strip_comments(options: &Options, element: &Element<'_>, text: &mut Vec<u8>, notices: &mut Vec<Notice>) {
+fn strip_comments(options: &Options, element: &Element<'_>, text: &mut Vec<u8>, notices: &mut Notices) {
     let Some((address, address_len)) = element.address else { return };
     let written = text.get(element.start..).unwrap_or_default();
     if written.len().saturating_sub(address_len) <= COMMENT_BYTES_MAX {
@@ -99,9 +96,9 @@ mod tests {
 
     /// The value as it is written; `None` if the header is left as it is.
     fn rewritten(value: &[u8]) -> Option<Vec<u8>> {
-        let mut notices = Vec::new();
+        let mut notices = Notices::default();
         let list = rewrite_addresses(&options(), value, &mut notices)?;
-        assert_eq!(notices, []);
+        assert_eq!(notices.into_lines("ID"), []);
         let mut header = [b"From: ", list.as_slice()].concat();
         fold(&mut header);
         Some(header.split_off(6))
@@ -203,7 +200,7 @@ mod tests {
     #[test]
     fn tokens_beyond_the_limit_are_lost_only_with_rewriting() {
         let options = Options { header_address_token_limit: 5, ..options() };
-        let rewrite = |value: &[u8]| rewrite_addresses(&options, value, &mut Vec::new());
+        let rewrite = |value: &[u8]| rewrite_addresses(&options, value, &mut Notices::default());
         assert_eq!(rewrite(b"a@b,, c"), None);
         assert_eq!(rewrite(b"a, b, c, d"), Some(b"a@M,\nb@M,\nc@M".to_vec()));
     }
@@ -211,9 +208,9 @@ mod tests {
     #[test]
     fn too_many_comments_are_stripped() {
         let stripped = |value: &str| {
-            let mut notices = Vec::new();
+            let mut notices = Notices::default();
             let written = rewrite_addresses(&options(), value.as_bytes(), &mut notices).unwrap();
-            (String::from_utf8(written).unwrap(), notices)
+            (String::from_utf8(written).unwrap(), notices.into_lines("ID"))
         };
         let fits = format!("{} <joe>", "x".repeat(247));
         assert_eq!(stripped(&fits), (format!("{} <joe@M>", "x".repeat(247)), Vec::new()));
@@ -240,7 +237,7 @@ mod tests {
 
         #[test]
         fn any_value_is_rewritten_in_bounded_size(value in "[a-c .@<>,;:()\"\\\\!%\n]{0,60}") {
-            let mut notices = Vec::new();
+            let mut notices = Notices::default();
             if let Some(written) = rewrite_addresses(&options(), value.as_bytes(), &mut notices) {
                 // Each token can become an address with origin, quotes, comma and line break.
                 prop_assert!(written.len() <= value.len() * 10);

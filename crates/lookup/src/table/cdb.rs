@@ -171,7 +171,8 @@ mod tests {
         std::fs::write(dir.path().join("t.cdb"), contents).unwrap();
         let name = dir.path().join("t");
         let mut notices = Vec::new();
-        let table = open(name.as_os_str().as_encoded_bytes(), &Options::default(), &mut notices).unwrap();
+        let table =
+            crate::table::open("cdb", name.to_str().unwrap(), &Options::default(), &mut notices).unwrap();
         table.lookup(key, &mut Call { notices: &mut notices, deadline: None })
     }
 

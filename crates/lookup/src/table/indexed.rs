@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use postfix::notice::Notice;
 
-use crate::fold::{fold_if, until_nul};
+use crate::fold::fold_if;
 use crate::options::Options;
 use crate::syntax::shown;
 use crate::watch::{Watched, words};
@@ -60,8 +60,7 @@ impl Indexed {
         })
     }
 
-    /// Looks for the key with a NUL behind it, then without; after the first hit only in that form. The value ends at
-    /// its first NUL.
+    /// Looks for the key with a NUL behind it, then without; after the first hit only in that form.
     pub(super) fn find<E>(
         &self,
         key: &[u8],
@@ -76,7 +75,7 @@ impl Indexed {
             let found = if form == WITH_NUL { find(&[&key, &[0][..]].concat())? } else { find(&key)? };
             if let Some(value) = found {
                 self.form.store(form, Ordering::Relaxed);
-                return Ok(Some(until_nul(&value).to_vec()));
+                return Ok(Some(value));
             }
         }
         Ok(None)

@@ -45,7 +45,7 @@ pub trait Table: Send + Sync {
     /// `type:name`, as it appears in log lines.
     fn name(&self) -> &str;
 
-    /// Asks for a key; `Ok(None)` means that there is no such key. A key is taken up to its first NUL, as in Postfix.
+    /// Asks for a key; `Ok(None)` means that there is no such key. Keys and values end at their first NUL, as in Postfix.
     ///
     /// # Errors
     /// The table cannot answer. Why has been added to the notices, except for `fail:`, which has no reason.
@@ -228,7 +228,13 @@ impl Table for Broken {
     }
 }
 
-/// Stands before every table: cuts keys at NUL, and keeps what is not UTF-8 away when smtputf8_enable is set.
+/// A value as a C string would hold it: a server or a file may send anything.
+fn cut_at_nul(mut value: Vec<u8>) -> Vec<u8> {
+    value.truncate(until_nul(&value).len());
+    value
+}
+
+/// Stands before every table: cuts keys and values at NUL, and keeps what is not UTF-8 away when smtputf8_enable is set.
 struct Guarded {
     table: Box<dyn Table>,
     unicode: bool,
@@ -243,14 +249,14 @@ impl Table for Guarded {
         const MALFORMED: &str = "malformed UTF-8 or invalid codepoint";
         let key = until_nul(key);
         if !self.unicode {
-            return self.table.lookup(key, call);
+            return Ok(self.table.lookup(key, call)?.map(cut_at_nul));
         }
         if std::str::from_utf8(key).is_err() {
             let text = format!("{}: non-UTF-8 key \"{}\": {MALFORMED}", self.name(), shown(key));
             call.notices.push(Notice::warning(text));
             return Ok(None);
         }
-        let value = self.table.lookup(key, call)?;
+        let value = self.table.lookup(key, call)?.map(cut_at_nul);
         if let Some(bytes) = value.as_deref()
             && std::str::from_utf8(bytes).is_err()
         {
@@ -280,5 +286,68 @@ impl Table for Guarded {
 
     fn changed(&self) -> Option<String> {
         self.table.changed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with what it is asked, and a NUL behind it.
+    struct Echo;
+
+    impl Table for Echo {
+        fn name(&self) -> &'static str {
+            "echo:x"
+        }
+
+        fn lookup(&self, key: &[u8], _call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
+            let value = if key == b"bad" { b"\xff" } else { key };
+            Ok(Some([value, &b"\0behind"[..]].concat()))
+        }
+
+        fn is_fixed(&self) -> bool {
+            false
+        }
+    }
+
+    fn ask(unicode: bool, key: &[u8]) -> (Result<Option<Vec<u8>>, TableError>, Vec<String>) {
+        let mut notices = Vec::new();
+        let table = Guarded { table: Box::new(Echo), unicode };
+        let result = table.lookup(key, &mut Call { notices: &mut notices, deadline: None });
+        (result, notices.into_iter().map(|notice| notice.text).collect())
+    }
+
+    #[test]
+    fn keys_and_values_end_at_nul() {
+        for unicode in [false, true] {
+            assert_eq!(ask(unicode, b"a\0b"), (Ok(Some(b"a".to_vec())), vec![]));
+        }
+        assert_eq!(ask(false, b"\xff"), (Ok(Some(b"\xff".to_vec())), vec![]));
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_kept_away() {
+        let words = "malformed UTF-8 or invalid codepoint";
+        let text = format!("echo:x: non-UTF-8 key \"k\u{fffd}\": {words}");
+        assert_eq!(ask(true, b"k\xff"), (Ok(None), vec![text]));
+        let text = format!("echo:x: key \"bad\": non-UTF-8 value \"\u{fffd}\": {words}");
+        let failed = TableError { table: "echo:x".to_owned(), temporary: false };
+        assert_eq!(ask(true, b"bad"), (Err(failed), vec![text]));
+    }
+
+    #[test]
+    fn types_that_postfix_has_and_we_have_not_come_with_a_way_out() {
+        for type_name in [
+            "hash", "btree", "dbm", "sdbm", "ldap", "mysql", "pgsql", "sqlite", "mongodb", "memcache", "nis",
+            "proxy",
+        ] {
+            let mut notices = Vec::new();
+            let table = open(type_name, "/etc/postfix/t", &Options::default(), &mut notices);
+            let mut call = Call { notices: &mut Vec::new(), deadline: None };
+            assert!(table.is_ok_and(|table| table.lookup(b"k", &mut call).is_err()), "{type_name}");
+            let start = format!("unsupported dictionary type: {type_name}; ");
+            assert!(notices[0].text.starts_with(&start) && notices[0].text.len() > start.len() + 20);
+        }
     }
 }

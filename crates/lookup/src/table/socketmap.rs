@@ -139,6 +139,7 @@ fn answer(reply: &[u8]) -> Answer {
     let (status, payload) = reply.split_at_checked(end).unwrap_or((reply, b""));
     let payload = payload.get(1..).unwrap_or_default().to_vec();
     match status {
+        // Without even a blank behind it: an empty value, as in Postfix 3.12; "not found" in 3.7.
         b"OK" => Answer::Found(payload),
         b"NOTFOUND" => Answer::NotFound,
         b"TEMP" => Answer::Failed("temporary", true, payload),

@@ -14,7 +14,7 @@ use crate::watch::words;
 /// How often a server is tried, one second apart, before the lookup fails.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest reply line, in bytes without the newline.
+/// A reply line must be shorter, in bytes without the newline.
 const REPLY_BYTES_MAX: usize = 4096;
 /// Postfix keeps its connection for as long as the process lives.
 const LIFETIME: Lifetime =
@@ -80,7 +80,7 @@ impl Tcp {
             }
             line.extend_from_slice(buffer.get(..count).unwrap_or_default());
             let end = line.iter().position(|&byte| byte == b'\n');
-            if end.unwrap_or(line.len()) > REPLY_BYTES_MAX {
+            if end.unwrap_or(line.len()) >= REPLY_BYTES_MAX {
                 return Err(format!("text longer than {REPLY_BYTES_MAX}"));
             }
             if let Some(end) = end {

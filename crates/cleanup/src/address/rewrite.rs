@@ -7,6 +7,7 @@ use super::quote::{quote, unquote};
 use super::token::{Token, internal, scan};
 use crate::notices::Notices;
 use crate::options::Options;
+use crate::printable::printable;
 
 /// Rewrites an address in internal form, as envelopes have it.
 pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut Notices) -> Vec<u8> {
@@ -151,7 +152,7 @@ fn append_dot_mydomain(options: &Options, tokens: &mut Vec<Token>, notices: &mut
         && let Some(Token::Atom(host) | Token::Quoted(host)) = domain.first()
         && !host.eq_ignore_ascii_case(b"localhost")
     {
-        let host = String::from_utf8_lossy(host);
+        let host = printable(host, options.smtputf8_enable);
         notices.push(Notice::info(format!(
             "using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"{host}\" to \"{host}.{}\"",
             options.mydomain
@@ -250,12 +251,14 @@ mod tests {
         let mut notices = Notices::default();
         rewrite_internal(&options, b"u@h", &mut notices);
         rewrite_internal(&options, b"u@LocalHost", &mut notices);
-        assert_eq!(
-            notices.into_lines("ID"),
-            [Notice::info(
-                "using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"h\" to \"h.example.test\""
-            )]
-        );
+        rewrite_internal(&options, b"u@\x01\xe9", &mut notices);
+        let line = |host: &str| {
+            Notice::info(format!(
+                "using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"{host}\" to \
+                 \"{host}.example.test\""
+            ))
+        };
+        assert_eq!(notices.into_lines("ID"), [line("h"), line("??")]);
     }
 
     proptest! {

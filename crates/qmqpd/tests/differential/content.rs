@@ -181,7 +181,17 @@ fn control_characters() -> Vec<Case> {
         content("crlf_later", "Subject: x\n\none\r\ntwo\r\n"),
         content("bare_cr_in_the_header", "Subject: a\rb\n\nhello\n"),
         content("bare_cr_in_the_body", "Subject: x\n\na\rb\r\rc\n"),
-        content("cr_first", "\rSubject: x\n\nhello\n"),
+        content("cr_first", "\rSubject: x\n\nhello\n").differs(
+            "a-first-line-never-continues-our-received-header",
+            |postfix| {
+                assert!(
+                    postfix.message().contains("; DATE\n Subject: x\nMessage-Id: "),
+                    "{}",
+                    postfix.message()
+                )
+            },
+            |ours| assert!(ours.message().ends_with("\n\n Subject: x\n\nhello\n"), "{}", ours.message()),
+        ),
         content("nul_in_a_header", b"Subject: a\0b\nX-A: c\n\nhello\n"),
         content("nul_in_a_folded_header", b"Subject: a\0b\n c\0d\n\nhello\n"),
         content("nul_in_a_header_name", b"Sub\0ject: a\nX-A: c\n\nhello\n"),

@@ -6,7 +6,6 @@ use super::harness::client::request;
 /// Last byte of 127.0.1.x, and what the name server says about it.
 const CLIENTS: &[(u8, &str)] = &[
     (1, "good"),
-    (2, "forward_lookup_gives_another_address"),
     (3, "forward_lookup_finds_nothing"),
     (4, "reverse_lookup_fails"),
     (5, "forward_lookup_fails"),
@@ -30,6 +29,21 @@ pub fn cases() -> Vec<Case> {
         let address: &'static str = format!("127.0.1.{last}").leak();
         cases.push(Case::bytes(format!("names::{name}"), whole.clone()).from(address));
     }
+    cases.push(
+        Case::bytes("names::forward_lookup_gives_another_address", whole.clone()).from("127.0.1.2").differs(
+            "a-mismatch-of-names-is-logged-the-right-way-round",
+            |postfix| {
+                postfix.assert_logged(
+                    "warning: hostname 127.0.1.2 does not resolve to address other.dns.example",
+                )
+            },
+            |ours| {
+                ours.assert_logged(
+                    "warning: hostname other.dns.example does not resolve to address 127.0.1.2",
+                )
+            },
+        ),
+    );
     let by_name = "qmqpd_authorized_clients = dns.example";
     cases.push(Case::bytes("names::authorized_by_name", whole.clone()).from("127.0.1.1").with(&[by_name]));
     for (last, name) in [("127.0.1.4", "reverse"), ("127.0.1.5", "forward")] {

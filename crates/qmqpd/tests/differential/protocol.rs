@@ -1,7 +1,8 @@
 //! Netstrings, good and bad; clients that leave early.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
+use super::harness::case::{Case, Expect, RECIPIENT, SENDER};
 use super::harness::client::{Step, envelope, netstring, request};
+use super::harness::pair::Outcome;
 
 const FORMAT: &str = "Dnetstring format error while";
 const TOO_LONG: &str = "Dnetstring length exceeds storage limit while";
@@ -9,6 +10,21 @@ const HEADER: &str = "receiving QMQP packet header";
 const CONTENT: &str = "receiving message content";
 const SENDER_ADDRESS: &str = "receiving sender address";
 const RECIPIENT_ADDRESS: &str = "receiving recipient address";
+
+/// The client fails before ours makes a queue file for it.
+pub fn early(case: Case) -> Case {
+    case.differs(
+        "a-queue-id-is-for-a-client-that-sends-a-message",
+        |postfix| {
+            postfix.assert_logged("qmqpd: QUEUE-ID: client=");
+            postfix.assert_logged(": QUEUE-ID: ");
+        },
+        |ours| {
+            ours.assert_logged("qmqpd: NOQUEUE: ");
+            ours.assert_not_logged("client=");
+        },
+    )
+}
 
 pub fn cases() -> Vec<Case> {
     [well_formed(), malformed(), too_long(), vanished(), outer_length()].concat()
@@ -48,19 +64,23 @@ fn well_formed() -> Vec<Case> {
 }
 
 fn malformed() -> Vec<Case> {
-    let mut cases = vec![
-        Case::bytes("protocol::letter_for_a_length", *b"x").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::space_before_a_length", *b" 5:").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::minus_sign", *b"-1:").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::plus_sign", *b"+1:").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::hexadecimal", *b"0x1f:").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::newline_first", *b"\n").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::nul_first", *b"\0").reply(format!("{FORMAT} {HEADER}")),
-        Case::bytes("protocol::smtp_client", *b"EHLO client.example.com\r\n")
-            .reply(format!("{FORMAT} {HEADER}"))
-            .any_end(),
-        Case::bytes("protocol::master_wakeup", *b"W\0").reply(format!("{FORMAT} {HEADER}")).any_end(),
-        Case::bytes("protocol::comma_for_a_colon", *b"5,").reply(format!("{FORMAT} {HEADER}")),
+    let mut cases = Vec::new();
+    for (name, bytes) in [
+        ("letter_for_a_length", &b"x"[..]),
+        ("space_before_a_length", b" 5:"),
+        ("minus_sign", b"-1:"),
+        ("plus_sign", b"+1:"),
+        ("hexadecimal", b"0x1f:"),
+        ("newline_first", b"\n"),
+        ("nul_first", b"\0"),
+        ("smtp_client", b"EHLO client.example.com\r\n"),
+        ("master_wakeup", b"W\0"),
+        ("comma_for_a_colon", b"5,"),
+    ] {
+        cases
+            .push(early(Case::bytes(format!("protocol::{name}"), bytes).reply(format!("{FORMAT} {HEADER}"))));
+    }
+    cases.extend([
         Case::inside("protocol::letter_in_the_content_length", b"1x:a,")
             .reply(format!("{FORMAT} {CONTENT}"))
             .any_end(),
@@ -73,7 +93,7 @@ fn malformed() -> Vec<Case> {
         Case::inside("protocol::letter_in_the_second_recipient_length", b"1:a,1:s,1:r,z")
             .reply(format!("{FORMAT} {RECIPIENT_ADDRESS}"))
             .any_end(),
-    ];
+    ]);
     for (place, inner, phase) in [
         ("content", &b"1:a;1:s,1:r,"[..], CONTENT),
         ("sender", b"1:a,1:s;1:r,", SENDER_ADDRESS),
@@ -91,9 +111,10 @@ fn malformed() -> Vec<Case> {
 fn too_long() -> Vec<Case> {
     let address = |length: usize| vec![b'a'; length];
     vec![
-        Case::bytes("protocol::outer_length_overflows", *b"99999999999999999999999999:")
-            .reply(format!("{TOO_LONG} {HEADER}"))
-            .any_end(),
+        early(
+            Case::bytes("protocol::outer_length_overflows", *b"99999999999999999999999999:")
+                .reply(format!("{TOO_LONG} {HEADER}")),
+        ),
         Case::inside("protocol::content_length_overflows", b"99999999999999999999999999:")
             .reply(format!("{TOO_LONG} {CONTENT}"))
             .any_end(),
@@ -115,9 +136,10 @@ fn vanished() -> Vec<Case> {
     let inner = inner();
     let whole = netstring(&inner);
     let mut cases = vec![
-        Case::cut("protocol::nothing_at_all", *b"").silence(),
-        Case::new("protocol::reset_at_once", vec![Step::Reset]).silence(),
-        Case::cut("protocol::cut_in_the_outer_length", *b"7").silence(),
+        early(Case::cut("protocol::nothing_at_all", *b"").silence()),
+        early(Case::cut("protocol::cut_in_the_outer_length", *b"7").silence()),
+        // Whether the server still learns the client's address is a race.
+        Case::new("protocol::reset_at_once", vec![Step::Reset]).each(left_nothing),
         Case::cut("protocol::cut_behind_the_outer_length", *b"71:").silence(),
     ];
     // Places in the whole request at which nobody expects a comma.
@@ -133,10 +155,8 @@ fn vanished() -> Vec<Case> {
     }
     let before_last_comma = whole.len() - 1;
     cases.push(Case::cut("protocol::cut_before_the_last_comma", &whole[..before_last_comma]).silence());
-    cases.push(
-        Case::new("protocol::reset_in_the_content", vec![Step::Send(whole[..10].to_vec()), Step::Reset])
-            .silence(),
-    );
+    let reset = vec![Step::Send(whole[..10].to_vec()), Step::Reset];
+    cases.push(Case::new("protocol::reset_in_the_content", reset).each(left_nothing));
     cases.push(Case::cut("protocol::cut_where_a_comma_is_due", b"71:18:Subject: x\n\nhello\n").differs(
         "a-vanished-client-is-called-that",
         |postfix| {
@@ -149,6 +169,11 @@ fn vanished() -> Vec<Case> {
         },
     ));
     cases
+}
+
+fn left_nothing(outcome: &Outcome) {
+    outcome.check(&Expect::Silence);
+    outcome.assert_logged("lost connection while ");
 }
 
 /// Postfix reads the outer length and forgets it.

@@ -8,6 +8,7 @@ use super::harness::case::{Case, RECIPIENT, SENDER};
 use super::harness::client::request;
 use super::harness::peers::{self, Peer};
 use super::harness::postfix::{write_config, write_old};
+use super::policy::reasoned;
 
 /// Files by name, and their text. Those that end in `.map` are also built as `lmdb:` and `cdb:`.
 const FILES: &[(&str, &str)] = &[
@@ -108,18 +109,14 @@ pub fn cases() -> Vec<Case> {
         cases.push(with_list(Case::bytes(format!("tables::yes_{list}"), whole.clone()), list));
     }
     for list in NO {
-        cases.push(with_list(Case::new(format!("tables::no_{list}"), vec![]), list).differs(
-            "a-refusal-leaves-its-reason-in-the-log",
-            |postfix| {
-                postfix.assert_refused("DError: localhost[127.0.0.1] is not authorized to use this service")
-            },
-            |ours| ours.assert_refused("DError: localhost[127.0.0.1] is not authorized to use this service"),
-        ));
+        let case = Case::new(format!("tables::no_{list}"), vec![]);
+        let no = "DError: localhost[127.0.0.1] is not authorized to use this service";
+        cases.push(with_list(reasoned(case.reply(no)), list));
     }
     for list in BROKEN {
         let case =
             Case::new(format!("tables::broken_{list}"), vec![]).reply("ZError: server configuration error");
-        cases.push(with_list(case, list));
+        cases.push(with_list(reasoned(case), list));
     }
     cases
 }

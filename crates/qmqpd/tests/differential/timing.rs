@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::harness::case::{Case, RECIPIENT, SENDER};
 use super::harness::client::{End, Step, envelope};
+use super::protocol::early;
 
 pub fn cases() -> Vec<Case> {
     [delay(), timeouts(), unread()].concat()
@@ -40,7 +41,7 @@ fn timeouts() -> Vec<Case> {
         let sent = [outer.as_bytes(), &whole[..length]].concat();
         cases.push(Case::bytes(format!("timing::timeout_in_{place}"), sent).with(&timeout).silence());
     }
-    cases.push(Case::new("timing::timeout_before_anything", vec![]).with(&timeout).silence());
+    cases.push(early(Case::new("timing::timeout_before_anything", vec![]).with(&timeout).silence()));
     cases.push(
         Case::bytes("timing::timeout_where_a_comma_is_due", *b"71:18:Subject: x\n\nhello\n")
             .with(&timeout)

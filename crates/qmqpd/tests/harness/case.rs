@@ -43,6 +43,8 @@ pub struct Case {
     pub steps: Vec<Step>,
     /// What both do.
     pub expect: Expect,
+    /// Whether a case with a difference says so too.
+    pub expected: bool,
     /// What differs on purpose.
     pub difference: Option<Difference>,
     /// Whether the manner of closing is compared too.
@@ -63,6 +65,7 @@ impl Case {
             from: "127.0.0.1",
             steps,
             expect: Expect::Queued,
+            expected: false,
             difference: None,
             compare_end: true,
         }
@@ -108,6 +111,7 @@ impl Case {
     /// Both servers reply this.
     pub fn reply(mut self, text: impl Into<String>) -> Self {
         self.expect = Expect::Reply(text.into());
+        self.expected = true;
         self
     }
 
@@ -120,6 +124,7 @@ impl Case {
     /// Both servers say nothing.
     pub fn silence(mut self) -> Self {
         self.expect = Expect::Silence;
+        self.expected = true;
         self
     }
 
@@ -129,7 +134,7 @@ impl Case {
         self
     }
 
-    /// The servers differ on purpose.
+    /// The servers differ on purpose. A reply or silence that the case asks for is still asked of both.
     pub fn differs(mut self, anchor: &'static str, postfix: fn(&Outcome), ours: fn(&Outcome)) -> Self {
         self.difference = Some(Difference { anchor, postfix, ours });
         self

@@ -68,6 +68,7 @@ impl Mask {
         let masked = match (record.kind, record.data.as_slice()) {
             (b'T', data) => self.time(data),
             (b'A', data) => self.attribute(data),
+            (b'W', data) => self.warning_time(data),
             (_, data) => self.bytes(data),
         };
         Record { kind: record.kind, data: masked }.to_string()
@@ -81,6 +82,16 @@ impl Mask {
             (self.is_now(seconds) && micro < 1_000_000).then(|| b"SECONDS MICROSECONDS".to_vec())
         });
         whole.unwrap_or_else(|| data.to_vec())
+    }
+
+    /// `delay_warning_time` after now, of which only whole hours are tested.
+    fn warning_time(&self, data: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(data);
+        let seconds: Option<u64> = text.trim_start().parse().ok();
+        match seconds.and_then(|at| (1..=24).find(|hours| self.seconds.contains(&(at - hours * 3600)))) {
+            Some(hours) if data.len() == 15 => format!("SECONDS in {hours} hours").into_bytes(),
+            _ => data.to_vec(),
+        }
     }
 
     fn attribute(&self, data: &[u8]) -> Vec<u8> {

@@ -79,14 +79,18 @@ impl Instance {
         instance
     }
 
+    /// The first session: a connection and its end. Later ones find every process at work.
     fn wait_until_listening(&mut self) {
-        wait::within(wait::PATIENCE, || {
+        let first = wait::within(wait::PATIENCE, || {
             if let Some(status) = self.master.try_wait().unwrap() {
                 panic!("our server ended at once, {status}: {}\n{}", self.stderr(), self.log.all());
             }
             std::net::TcpStream::connect(self.address).ok()
-        })
-        .unwrap_or_else(|| panic!("our server does not listen: {}\n{}", self.stderr(), self.log.all()));
+        });
+        assert!(first.is_some(), "our server does not listen: {}\n{}", self.stderr(), self.log.all());
+        drop(first);
+        self.log
+            .lines_until("the end of the first session", |line| line.text.starts_with("disconnect from "));
     }
 
     /// What it wrote to standard error.

@@ -64,6 +64,10 @@ impl Outcome {
             .map(|file| file.unwrap_or_else(|fault| panic!("{server}: {fault}")))
             .collect();
         let mask = Mask::new(id.as_deref(), session.port, began);
+        for line in lines.iter_mut().filter(|line| line.program == "trivial-rewrite") {
+            // Ours does that program's work in cleanup.
+            line.program = "cleanup".to_owned();
+        }
         lines.retain(is_compared);
         lines.sort_by(|a, b| b.program.cmp(&a.program));
         let log = lines.iter().map(|line| format!("{}: {}", line.program, mask.line(&line.text))).collect();
@@ -141,9 +145,14 @@ impl Outcome {
     }
 }
 
-/// Lines of other programs are Postfix's own affairs, and so is its complaint about the queue manager that we left out.
+/// What Postfix says about itself: the queue manager that we left out, and a second line of version 3.7 about a file
+/// that it has just called too large.
+const POSTFIX_ALONE: &[&str] = &["public/qmgr", "mail_stream_cleanup: close error"];
+
+/// Lines of other programs are Postfix's own affairs.
 fn is_compared(line: &Line) -> bool {
-    matches!(line.program.as_str(), "qmqpd" | "cleanup") && !line.text.contains("public/qmgr")
+    matches!(line.program.as_str(), "qmqpd" | "cleanup")
+        && !POSTFIX_ALONE.iter().any(|part| line.text.contains(part))
 }
 
 /// The queue ID of `ID: client=…`.
@@ -170,9 +179,7 @@ impl Pair {
     pub fn postfix(&mut self, case: &Case) -> Outcome {
         let server = self.postfix.get_or_insert_with(|| {
             let setup = postfix::Setup { main_cf: self.main_cf.clone(), ..Default::default() };
-            let mut server = postfix::Instance::start(&setup);
-            first_session(server.address, &mut server.log);
-            server
+            postfix::Instance::start(&setup)
         });
         Outcome::observe("Postfix", server.address, &server.queue, &mut server.log, case)
     }
@@ -181,18 +188,10 @@ impl Pair {
     pub fn ours(&mut self, case: &Case) -> Outcome {
         let server = self.ours.get_or_insert_with(|| {
             let setup = ours::Setup { main_cf: self.main_cf.clone(), ..Default::default() };
-            let mut server = ours::Instance::start(&setup);
-            first_session(server.address, &mut server.log);
-            server
+            ours::Instance::start(&setup)
         });
         Outcome::observe("ours", server.address, &server.queue, &mut server.log, case)
     }
-}
-
-/// Lets a server's processes start and log what they log as they start.
-fn first_session(address: SocketAddr, log: &mut Maillog) {
-    drop(client::connect(address));
-    log.lines_until("the end of a first session", |line| line.text.starts_with("disconnect from "));
 }
 
 /// Fails, with what differs, unless both outcomes are the same.

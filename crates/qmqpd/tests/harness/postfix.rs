@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::maillog::Maillog;
 use super::queue::{Queue, directory};
-use super::{BASE_MAIN_CF, ports, wait};
+use super::{BASE_MAIN_CF, ports, setting, wait};
 
 /// The services that QMQP mail passes. Without qmgr a message stays in `incoming`, where the tests look for it.
 const INJECTION: &str = "\
@@ -92,10 +92,14 @@ impl Instance {
             .spawn()
             .expect("Postfix's master");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let instance = Self { address, queue, log: Maillog::new(&log), config, master, dir };
+        let mut instance = Self { address, queue, log: Maillog::new(&log), config, master, dir };
         let listening =
             wait::within(wait::PATIENCE, || instance.log.all().contains("daemon started").then_some(()));
         assert!(listening.is_some(), "Postfix did not start: {}\n{main_cf}\n{master_cf}", instance.log.all());
+        drop(super::client::connect(address));
+        instance
+            .log
+            .lines_until("the end of the first session", |line| line.text.starts_with("disconnect from "));
         instance
     }
 
@@ -140,7 +144,10 @@ pub fn scratch(name: &str) -> TempDir {
 
 /// main.cf for a server that keeps everything below `dir`.
 pub fn main_cf(dir: &Path, queue: &Path, more: &[String]) -> String {
-    let mut text = BASE_MAIN_CF.join("\n");
+    // A setting that stands twice would be warned of by every process that starts.
+    let is_common =
+        |line: &&&str| setting(more, line.split_once('=').map_or(**line, |(name, _)| name.trim())).is_none();
+    let mut text = BASE_MAIN_CF.iter().filter(is_common).copied().collect::<Vec<_>>().join("\n");
     let (dir, queue) = (dir.display(), queue.display());
     write!(
         text,

@@ -101,8 +101,12 @@ impl QueueFile {
         if recipients != counted {
             return Err(format!("size record says {recipients} recipients, there are {counted}"));
         }
-        if content_length != data_size {
-            return Err(format!("content length {content_length} is not the data size {data_size}"));
+        // What stands elsewhere than in the content, behind a pointer, counts; pointers and padding do not.
+        let logical: u64 = self.content.iter().map(Record::encoded_length).sum();
+        if content_length != logical {
+            return Err(format!(
+                "content length {content_length}, but the records of the content take {logical}"
+            ));
         }
         Ok(())
     }
@@ -153,6 +157,12 @@ impl QueueFile {
 }
 
 impl Record {
+    fn encoded_length(&self) -> u64 {
+        let length = self.data.len();
+        let prefix = (1..5).find(|bytes| length >> (7 * bytes) == 0).unwrap();
+        (1 + prefix + length) as u64
+    }
+
     fn is_recipient(&self) -> bool {
         matches!(self.kind, b'O' | b'R' | b'D')
             || self.kind == b'A'

@@ -28,7 +28,21 @@ pub(crate) enum Kind {
     /// A name, a domain, an address or a network; case-folded.
     Literal(Literal),
     /// A table.
-    Table(Box<dyn Table>),
+    Table(Listed),
+}
+
+/// A table in a list.
+pub(crate) struct Listed {
+    /// `type:name` as it stands in the list.
+    pub(crate) item: String,
+    pub(crate) table: Box<dyn Table>,
+}
+
+impl Listed {
+    /// What Postfix calls it where it means the table and not its contents: with the flags that it opened it with.
+    pub(crate) fn registered_name(&self) -> String {
+        format!("{}(0,lock|utf8_request)", self.item)
+    }
 }
 
 /// What an item is, by its first bytes.
@@ -95,7 +109,7 @@ impl List {
         for pattern in &self.patterns {
             let hit = match &pattern.kind {
                 Kind::Literal(literal) => literal.text == text,
-                Kind::Table(table) => self.ask(table.as_ref(), &text, call)?,
+                Kind::Table(listed) => self.ask(listed.table.as_ref(), &text, call)?,
             };
             if hit {
                 return Ok(!pattern.negated);
@@ -191,8 +205,9 @@ impl Reader<'_> {
             return Err(OpenError::Table { reason });
         }
         self.notices.push(Notice::error(reason.clone()));
-        let table = Broken::boxed(format!("non-existent:{name}"), reason);
-        self.patterns.push(Pattern { negated: false, kind: Kind::Table(table) });
+        let item = format!("non-existent:{name}");
+        let table = Broken::boxed(item.clone(), reason);
+        self.patterns.push(Pattern { negated: false, kind: Kind::Table(Listed { item, table }) });
         Ok(())
     }
 
@@ -206,7 +221,7 @@ impl Reader<'_> {
                 "{parameter}: \"{item}\" is read as a lookup table; write the IPv6 address as {bracketed}"
             )));
         }
-        self.patterns.push(Pattern { negated, kind: Kind::Table(table) });
+        self.patterns.push(Pattern { negated, kind: Kind::Table(Listed { item: shown(item), table }) });
         Ok(())
     }
 }

@@ -11,9 +11,9 @@ use crate::address::Address;
 use crate::error::{LookupError, OpenError};
 use crate::fold::fold;
 use crate::host::{self, ParentStyle};
-use crate::list::{Kind, List, Pattern};
+use crate::list::{Kind, List, Listed, Pattern};
 use crate::options::Options;
-use crate::table::{Call, Table};
+use crate::table::Call;
 
 /// A client, as far as a match list wants to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,14 +124,15 @@ impl MatchList {
     /// Whether some table talks over a socket, so that an evaluation can take long.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.tables().any(Table::is_remote)
+        self.tables().any(|listed| listed.table.is_remote())
     }
 
-    /// Which table (as `type:name`) or included file is no longer what was opened, if its change is not seen anyway.
+    /// Which table or included file is no longer what was opened, if its change is not seen anyway. A table is called
+    /// what Postfix calls it when it logs `table … has changed`: `type:name(0,lock|utf8_request)`.
     #[must_use]
     pub fn changed(&self) -> Option<String> {
         let table =
-            self.tables().find(|table| table.changed().is_some()).map(|table| table.name().to_owned());
+            self.tables().find(|listed| listed.table.changed().is_some()).map(Listed::registered_name);
         table.or_else(|| {
             self.list.files.iter().find(|file| file.changed()).map(|file| file.path().display().to_string())
         })
@@ -143,9 +144,9 @@ impl MatchList {
         self.list.patterns.is_empty()
     }
 
-    fn tables(&self) -> impl Iterator<Item = &dyn Table> {
+    fn tables(&self) -> impl Iterator<Item = &Listed> {
         self.list.patterns.iter().filter_map(|pattern| match &pattern.kind {
-            Kind::Table(table) => Some(table.as_ref()),
+            Kind::Table(listed) => Some(listed),
             Kind::Literal(_) => None,
         })
     }
@@ -207,7 +208,7 @@ impl Question<'_, '_> {
     fn could_match_a_name(&self, pattern: &Pattern) -> bool {
         match &pattern.kind {
             Kind::Literal(literal) => host::could_match_a_name(&literal.text, self.list.style),
-            Kind::Table(table) => table.could_know_a_name(),
+            Kind::Table(listed) => listed.table.could_know_a_name(),
         }
     }
 
@@ -215,7 +216,7 @@ impl Question<'_, '_> {
         self.trace("match_hostname", pattern, true);
         match &pattern.kind {
             Kind::Literal(literal) => Ok(host::matches(&self.name, &literal.text, self.list.style)),
-            Kind::Table(table) => {
+            Kind::Table(Listed { table, .. }) => {
                 for key in host::keys(&self.name, table.is_fixed(), self.list.style) {
                     let found = self.list.list.ask(table.as_ref(), key, &mut self.call);
                     if self.verbosity >= 2 {
@@ -249,7 +250,9 @@ impl Question<'_, '_> {
                 self.call.notices.push(Notice::warning(error.to_string()));
                 error
             }),
-            Kind::Table(table) => self.list.list.ask(table.as_ref(), &self.address.text, &mut self.call),
+            Kind::Table(listed) => {
+                self.list.list.ask(listed.table.as_ref(), &self.address.text, &mut self.call)
+            }
         }
     }
 
@@ -261,7 +264,7 @@ impl Question<'_, '_> {
         let asked = String::from_utf8_lossy(if name { &self.name } else { &self.address.text });
         let shown = match &pattern.kind {
             Kind::Literal(literal) => String::from_utf8_lossy(&literal.text).into_owned(),
-            Kind::Table(table) => format!("{}(0,lock|utf8_request)", table.name()),
+            Kind::Table(listed) => listed.registered_name(),
         };
         let text = format!("{who}: {}: {asked} ~? {shown}", self.list.list.parameter);
         self.call.notices.push(Notice::info(text));

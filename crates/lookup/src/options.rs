@@ -24,8 +24,8 @@ pub struct Options {
     /// Time limit for one connect, write or read of a remote table (100 s in Postfix), and for the wait for the lock of
     /// an lmdb file.
     pub operation_timeout: Duration,
-    /// Time limit for a whole evaluation of a match list or one table lookup, all remote tables together; `None` for no
-    /// other limit than that of the single operations. Ours.
+    /// Time limit for a whole evaluation of a match list, all remote tables together; `None` for no other limit than
+    /// those of the single operations. Ours: a `tcp:` server that hangs costs a client of Postfix a quarter of an hour.
     pub lookup_deadline: Option<Duration>,
     /// How many idle connections one remote table keeps. Ours; a Postfix process keeps one.
     pub idle_connections_max: usize,
@@ -48,7 +48,7 @@ impl Default for Options {
             file_bytes_max: 64 << 20,
             nesting_max: 10,
             operation_timeout: Duration::from_secs(100),
-            lookup_deadline: None,
+            lookup_deadline: Some(Duration::from_secs(100)),
             idle_connections_max: 8,
             socketmap_max_reply_size: 100_000,
             socketmap_max_query_size: 10_000,

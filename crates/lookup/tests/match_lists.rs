@@ -220,7 +220,7 @@ fn a_change_of_an_included_file_or_a_table_is_seen() {
     assert_eq!(list.changed(), Some(patterns.display().to_string()));
     let list = open();
     std::fs::write(&table, "127.0.0.1 longer\n").unwrap();
-    assert_eq!(list.changed(), Some(format!("texthash:{}", table.display())));
+    assert_eq!(list.changed(), Some(format!("texthash:{}(0,lock|utf8_request)", table.display())));
 }
 
 /// Not Postfix's: it answers as if the client had no name.

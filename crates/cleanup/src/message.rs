@@ -24,8 +24,8 @@ const LAYOUT_BYTES: u64 =
 /// One message that is being received: content, then sender, then recipients, then [`Message::finish`].
 ///
 /// Memory: one line, one header, boundary strings, a hundred log lines, and the recipients that the duplicate filter
-/// remembers; nothing grows with the content. Once the message is refused ([`Message::refusal_so_far`]) nothing more is written, but
-/// input may still be given.
+/// remembers; nothing grows with the content. Input may still be given once it is known that the message will be refused
+/// ([`Message::refusal_so_far`]); what is written then need not be kept.
 #[derive(Debug)]
 pub struct Message {
     lines: Lines,
@@ -154,35 +154,28 @@ impl Message {
         }
         bytes = bytes.saturating_add(LAYOUT_BYTES);
 
-        let queue_id = &self.content.arrival.queue_id;
         let mut notices = std::mem::take(&mut self.envelope.notices);
         notices.append(std::mem::take(&mut self.content.notices));
-        let refusal = if self.exceeds_limit(bytes) {
-            notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
-            Some(Refusal::Size)
+        let queue_id = &self.content.arrival.queue_id;
+        let mut notices = notices.into_lines(queue_id);
+        let mut warn = |text: &str| notices.push(Notice::warning(format!("{queue_id}: {text}")));
+        let result = if self.exceeds_limit(bytes) {
+            warn("queue file size limit exceeded");
+            Err(Refusal::Size)
         } else if self.content.hops_exceeded {
-            notices.push(Notice::warning(format!("{queue_id}: message rejected: hopcount exceeded")));
-            Some(Refusal::Hops)
+            warn("message rejected: hopcount exceeded");
+            Err(Refusal::Hops)
+        } else if self.envelope.received_count == 0 {
+            Err(Refusal::NoRecipients)
         } else {
-            (self.envelope.received_count == 0).then_some(Refusal::NoRecipients)
+            let counts = Counts {
+                recipients: self.envelope.written_count,
+                qmgr_flags: 0,
+                send_options: self.send_options(),
+            };
+            Ok(Finished { envelope, received, from, extracted, counts })
         };
-        let result = refusal.map_or_else(
-            || {
-                Ok(Finished {
-                    envelope,
-                    received,
-                    from,
-                    extracted,
-                    counts: Counts {
-                        recipients: self.envelope.written_count,
-                        qmgr_flags: 0,
-                        send_options: self.send_options(),
-                    },
-                })
-            },
-            Err,
-        );
-        Outcome { notices: notices.into_lines(queue_id), result }
+        Outcome { notices, result }
     }
 
     fn exceeds_limit(&self, bytes: u64) -> bool {

@@ -215,6 +215,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
     let connections = connections.min(Semaphore::MAX_PERMITS);
     let threads = usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
+    remove_stale_drafts(&spool, &log)?;
     // Each session waits for one job at a time, so this many can never be too few.
     let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
     let wake = Wake::start(&format!("public/{}", settings.queue_service_name), settings.trigger_timeout);
@@ -242,6 +243,20 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         settings,
         log,
     })
+}
+
+/// Clears up after a process that was killed, beside the work: the queue may be long. Drafts of processes that live, and
+/// of other programs, stay.
+fn remove_stale_drafts(spool: &Spool<UnixDisk>, log: &Log) -> std::io::Result<()> {
+    let (spool, log, started) = (spool.clone(), log.clone(), now());
+    let thread = std::thread::Builder::new().name("stale drafts".to_owned());
+    thread.spawn(move || match spool.remove_stale(started) {
+        Ok(notices) => notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice)),
+        Err(error) => {
+            log.write(Program::Cleanup, Severity::Warning, &format!("look for stale drafts: {error}"))
+        }
+    })?;
+    Ok(())
 }
 
 /// Where to log before the configuration says where.

@@ -193,12 +193,15 @@ fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fatal(&log, &format!("start threads for the sessions: {error}")),
     };
-    let ending = runtime.block_on(async {
-        let service = Arc::new(assemble(prepared)?);
-        life::live(service, sockets).await
-    });
-    // A table server that does not answer must not keep a process that is about to end.
-    runtime.shutdown_background();
+    let service = match runtime.block_on(async { assemble(prepared) }) {
+        Ok(service) => Arc::new(service),
+        Err(error) => return fatal(&log, &format!("start threads for the disk: {error}")),
+    };
+    let ending = runtime.block_on(life::live(Arc::clone(&service), sockets));
+    // Ends the sessions that are left, which discards their queue files; but a table server that does not answer must
+    // not keep a process that is about to end.
+    runtime.shutdown_timeout(LAST_SESSIONS_TIME_MAX);
+    service.submit.shut_down();
     match ending {
         Ok(()) => {
             log.flush();
@@ -273,6 +276,8 @@ pub(super) fn fatal(log: &Log, text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How long the end of a process waits for sessions to let go.
+const LAST_SESSIONS_TIME_MAX: Duration = Duration::from_millis(500);
 const FATAL_PAUSE: Duration = Duration::from_secs(1);
 /// Threads that wait for remote tables.
 const REMOTE_LOOKUPS_MAX: usize = 64;

@@ -53,6 +53,13 @@ impl Submit {
             Self::Local(local) => Ok(Handoff::Local(Box::new(local.open(client, arrived).await?))),
         }
     }
+
+    /// Finishes what was begun on disk, discards included, and takes no more.
+    pub fn shut_down(&self) {
+        match self {
+            Self::Local(local) => local.committers.shut_down(),
+        }
+    }
 }
 
 impl Handoff {

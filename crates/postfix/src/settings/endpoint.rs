@@ -34,7 +34,7 @@ pub enum BadEndpoint {
     /// The port begins with a digit and is no number.
     #[error("garbage after numerical service")]
     Port,
-    /// The port number is 0 or above 65535. Postfix notices that only when it listens.
+    /// The port number is 0 or above 65535. Postfix 3.7 takes such a number without a word.
     #[error("port number out of range")]
     PortRange,
 }

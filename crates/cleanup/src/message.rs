@@ -699,6 +699,24 @@ mod tests {
         }
 
         #[test]
+        fn any_bytes_make_a_file_of_bounded_records(
+            content in prop::collection::vec(any::<u8>(), 0..400),
+            sender in "[^\\x00\r\n]{0,20}",
+            recipient in "[^\\x00\r\n]{0,20}",
+            line_length_limit in 40_usize..80,
+        ) {
+            prop_assume!(!sender.ends_with("-@[]"));
+            let options = Options { line_length_limit, ..options() };
+            let (file, _) = receive(begin(options), &[&content], &sender, &[&recipient]);
+            let records = shown(&file.unwrap());
+            let content = records.iter().skip_while(|record| *record != "M ").take_while(|record| *record != "X ");
+            for record in content {
+                let escapes = record.matches('\\').count();
+                prop_assert!(record.len() <= 2 + line_length_limit + 3 * escapes, "{}", record);
+            }
+        }
+
+        #[test]
         fn line_ends_do_not_matter(content in soup()) {
             let text = content.iter().filter(|&&byte| byte != b'\r').copied().collect::<Vec<u8>>();
             let text = String::from_utf8(text).unwrap() + "\n";

@@ -14,9 +14,8 @@ use crate::master;
 pub fn check(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit> {
     let config = config::load(source, overrides).map_err(|errors| Exit::config(&errors))?;
     let (mistakes, remarks): (Vec<&Remark>, Vec<&Remark>) =
-        config.remarks.iter().partition(|remark| is_ours(remark));
-    let mut errors: Vec<String> =
-        mistakes.iter().map(|remark| format!("{remark}; no such parameter")).collect();
+        config.remarks.iter().partition(|remark| remark.is_mistake);
+    let mut errors: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     let mut warnings: Vec<String> = remarks.iter().map(ToString::to_string).collect();
     warnings.extend(config.notices.iter().map(|notice| notice.text.clone()));
     errors.extend(lists(&config, &mut warnings));
@@ -50,7 +49,8 @@ fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
         ];
         for (parameter, patterns) in lists {
             for problem in lookup::check(parameter, patterns, &options) {
-                let text = format!("parameter {parameter}: {problem}");
+                let text =
+                    format!("{}: parameter {parameter}: {problem}", config.place_of(parameter, service));
                 match problem.severity {
                     Severity::Info => {}
                     Severity::Warning => warnings.push(text),
@@ -76,10 +76,4 @@ fn list_options(settings: &Settings) -> lookup::Options {
         daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
         ..lookup::Options::default()
     }
-}
-
-/// A name that begins with `qmqpd_` can only be meant for us, so that one nobody reads is a mistake. Others may
-/// belong to any program and are only remarked on.
-fn is_ours(remark: &Remark) -> bool {
-    remark.name.starts_with("qmqpd_")
 }

@@ -40,13 +40,14 @@ pub struct Config {
     pub notices: Vec<Notice>,
     /// What `qmqpd check` says besides: settings that nothing reads and the like.
     pub remarks: Vec<Remark>,
+    main_cf: Arc<MainCf>,
 }
 
 /// Something odd in the configuration that stops nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// The parameter.
-    pub name: String,
+    /// Whether it can only be a mistake.
+    pub is_mistake: bool,
     /// What is odd, with file and line.
     pub text: String,
 }
@@ -62,6 +63,17 @@ impl Config {
     #[must_use]
     pub fn queue_directory(&self) -> &Path {
         Path::new(&self.settings.queue_directory)
+    }
+
+    /// Where the value of a parameter comes from, as `service` sees it: file and line, or the command line.
+    #[must_use]
+    pub fn place_of(&self, parameter: &str, service: &Service) -> String {
+        let own = service.overrides().find(|given| given.name == parameter);
+        match (own, self.main_cf.get(parameter)) {
+            (Some(_), _) => service.origin.clone(),
+            (None, Some(entry)) => format!("{}, line {}", self.main_cf.path(), entry.line),
+            (None, None) => "default".to_owned(),
+        }
     }
 
     /// The variables that every service process gets besides those of import_environment.
@@ -87,13 +99,13 @@ pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<C
     let main_cf = read_main_cf(source)?;
     let facts = Facts::new(source, "master", "master");
     let loaded = facts.load(&main_cf, &all)?;
-    let found = service::find(source, &facts, &main_cf, &loaded, &all)?;
-    let mut errors =
-        account_errors(source, &loaded, found.services.iter().any(|service| service.unprivileged));
-    let log = standing::log_config(source.standing(), &loaded.settings, "qmqpd").unwrap_or_else(|error| {
-        errors.push(*error);
-        LogConfig::provisional(source.standing(), "qmqpd")
+    let mut errors = Vec::new();
+    let found = service::find(source, &facts, &main_cf, &loaded, &all).unwrap_or_else(|wrong| {
+        errors.extend(wrong);
+        service::Found::default()
     });
+    errors.extend(account_errors(source, &main_cf, &loaded, true));
+    let log = standing::log_config(source.standing(), &loaded.settings, "qmqpd");
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -107,6 +119,7 @@ pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<C
         log,
         notices,
         remarks,
+        main_cf: Arc::new(main_cf),
     })
 }
 
@@ -231,7 +244,12 @@ impl Facts {
 /// The checks of accounts that Postfix makes at its start. They matter where we switch users: an ordinary user
 /// stays who he is. Standing alone we need mail_owner only; the other two belong to programs that we do not run, and
 /// are looked at if somebody set them.
-fn account_errors(source: &ConfigSource, loaded: &Loaded, switches_user: bool) -> Vec<ConfigError> {
+fn account_errors(
+    source: &ConfigSource,
+    main_cf: &MainCf,
+    loaded: &Loaded,
+    switches_user: bool,
+) -> Vec<ConfigError> {
     let unconfigured = source.directory().is_none();
     if !Uid::effective().is_root() || !switches_user || unconfigured {
         return Vec::new();
@@ -240,7 +258,11 @@ fn account_errors(source: &ConfigSource, loaded: &Loaded, switches_user: bool) -
     let errors = check_accounts(&source.main_cf_path(), &loaded.settings, &account_facts(&loaded.settings));
     let matters =
         |error: &ConfigError| everything || error.name == "mail_owner" || loaded.is_set(&error.name);
-    errors.into_iter().filter(matters).collect()
+    let with_line = |mut error: ConfigError| {
+        error.line = error.line.or_else(|| main_cf.get(&error.name).map(|entry| entry.line));
+        error
+    };
+    errors.into_iter().filter(matters).map(with_line).collect()
 }
 
 fn account_facts(settings: &Settings) -> AccountFacts {
@@ -279,12 +301,15 @@ fn remarks(loaded: &Loaded, services: &[Service]) -> Vec<Remark> {
     let meant = |unknown: &postfix::settings::UnknownName| {
         unknown.suggestion.map_or_else(String::new, |name| format!("; did you mean {name}?"))
     };
-    let unused = loaded.unused_besides(&arguments).map(|unknown| Remark {
-        name: unknown.name.clone(),
-        text: format!("{}: unused parameter: {}{}", place(unknown), unknown.name, meant(unknown)),
+    let unused = loaded.unused_besides(&arguments).map(|unknown| {
+        // Other names may be meant for any program; these can only be meant for us.
+        let is_mistake = unknown.name.starts_with("qmqpd_");
+        let what = if is_mistake { "no such parameter" } else { "unused parameter" };
+        let text = format!("{}: {what}: {}{}", place(unknown), unknown.name, meant(unknown));
+        Remark { is_mistake, text }
     });
     let undefined = loaded.undefined.iter().map(|unknown| Remark {
-        name: unknown.name.clone(),
+        is_mistake: false,
         text: format!(
             "{}: undefined parameter: {} (it stands for nothing){}",
             place(unknown),

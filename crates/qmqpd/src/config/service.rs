@@ -16,7 +16,7 @@ use super::files::read_at_rest;
 use super::standing::{ConfigSource, log_config};
 use super::{Facts, account_errors, open_error, parse_overrides, read_main_cf};
 use crate::jail::{JailPlan, Owner};
-use crate::log::{LogConfig, Standing};
+use crate::log::{LogConfig, Place, Standing};
 
 /// The command of the services that are ours.
 const PROGRAM: &str = "qmqpd";
@@ -44,7 +44,18 @@ pub struct Service {
     pub settings: Arc<Settings>,
 }
 
+impl Service {
+    /// The `-o` of its arguments.
+    pub(super) fn overrides(&self) -> impl Iterator<Item = Override> {
+        let words = std::iter::once(PROGRAM).chain(self.arguments.iter().map(String::as_str));
+        let parsed = Arguments::parse(&words.collect::<Vec<_>>())
+            .map_or_else(|_| Vec::new(), |parsed| parsed.overrides);
+        parsed.into_iter().filter_map(|text| Override::parse(&text, "").ok())
+    }
+}
+
 /// What [`find`] found.
+#[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) services: Vec<Service>,
     pub(super) notices: Vec<Notice>,
@@ -308,37 +319,31 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
     let main_cf = read_main_cf(&source)?;
     let loaded =
         Facts::new(&source, &arguments.process_name, &arguments.service_name).load(&main_cf, &overrides)?;
-    let mut errors = account_errors(&source, &loaded, arguments.unprivileged);
+    let mut errors = account_errors(&source, &main_cf, &loaded, arguments.unprivileged);
     errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
-    let log = log_config(source.standing(), &loaded.settings, &arguments.process_name);
-    let owner = owner(&source, &loaded.settings, arguments.unprivileged);
-    match (log, owner) {
-        (Ok(mut log), Ok(owner)) if errors.is_empty() => {
-            if arguments.log_to_stderr && !log.places.contains(&crate::log::Place::Stderr) {
-                log.places.push(crate::log::Place::Stderr);
-            }
-            let jail = JailPlan {
-                queue_directory: loaded.settings.queue_directory.clone().into(),
-                chroot: arguments.chroot,
-                owner,
-            };
-            Ok(ServiceConfig {
-                source,
-                settings: Arc::new(loaded.settings),
-                log,
-                notices: loaded.notices,
-                jail,
-                legacy: loaded.legacy,
-            })
-        }
-        (log, owner) => {
-            errors.extend(log.err().map(|error| *error));
-            // mail_owner is among the account checks already.
-            let owner = owner.err().filter(|_| errors.is_empty());
-            errors.extend(owner.map(|error| *error));
-            Err(errors)
-        }
+    let owner = match owner(&source, &loaded.settings, arguments.unprivileged) {
+        Ok(owner) if errors.is_empty() => owner,
+        // mail_owner is among the account checks already.
+        Err(error) if errors.is_empty() => return Err(vec![*error]),
+        _ => return Err(errors),
+    };
+    let mut log = log_config(source.standing(), &loaded.settings, &arguments.process_name);
+    if arguments.log_to_stderr && !log.places.contains(&Place::Stderr) {
+        log.places.push(Place::Stderr);
     }
+    let jail = JailPlan {
+        queue_directory: loaded.settings.queue_directory.clone().into(),
+        chroot: arguments.chroot,
+        owner,
+    };
+    Ok(ServiceConfig {
+        source,
+        settings: Arc::new(loaded.settings),
+        log,
+        notices: loaded.notices,
+        jail,
+        legacy: loaded.legacy,
+    })
 }
 
 fn owner(

@@ -9,7 +9,7 @@ use postfix::settings::words::LogTarget;
 use postfix::settings::{ConfigError, Settings};
 
 use crate::jail::Owner;
-use crate::log::{LogConfig, LogError, Place, Standing};
+use crate::log::{LogConfig, Place, Standing};
 
 /// Set in the environment of a service process that `qmqpd serve` started; Postfix's master(8) does not set it.
 pub const STANDALONE_VARIABLE: &str = "QMQPD_STANDALONE";
@@ -146,60 +146,36 @@ fn unconfigured_owner(queue: &Path) -> Result<Owner, Box<ConfigError>> {
 }
 
 /// Where a process logs according to its settings.
-///
-/// # Errors
-/// maillog_file is none of the allowed places.
-pub(super) fn log_config(
-    standing: Standing,
-    settings: &Settings,
-    process_name: &str,
-) -> Result<LogConfig, Box<ConfigError>> {
-    Ok(LogConfig {
+pub(super) fn log_config(standing: Standing, settings: &Settings, process_name: &str) -> LogConfig {
+    LogConfig {
         syslog_name: settings.syslog_name.clone(),
         process_name: process_name.to_owned(),
         host_name: settings.myhostname.clone(),
         facility: settings.syslog_facility,
         utf8: settings.smtputf8_enable,
-        places: vec![place(standing, settings)?],
-    })
+        places: vec![place(standing, settings)],
+    }
 }
 
-fn place(standing: Standing, settings: &Settings) -> Result<Place, Box<ConfigError>> {
+fn place(standing: Standing, settings: &Settings) -> Place {
     const SYSLOG_SOCKET: &str = "/dev/log";
     let maillog_file = settings.maillog_file.as_str();
     if !maillog_file.is_empty() {
-        allowed(maillog_file, &settings.maillog_file_prefixes)?;
         if standing == Standing::UnderPostfix {
             let socket =
                 Path::new(&settings.queue_directory).join("public").join(&settings.postlog_service_name);
-            return Ok(Place::Postlog { path: socket });
+            return Place::Postlog { path: socket };
         }
         let mode = u32::from_str_radix(&settings.maillog_file_permissions, 8).unwrap_or(0o600);
-        return Ok(Place::File { path: maillog_file.into(), mode });
+        return Place::File { path: maillog_file.into(), mode };
     }
     let syslog = Place::Syslog { path: SYSLOG_SOCKET.into() };
     match settings.qmqpd_log {
-        LogTarget::Stderr => Ok(Place::Stderr),
+        LogTarget::Stderr => Place::Stderr,
         LogTarget::Syslog if standing == Standing::UnderPostfix || Path::new(SYSLOG_SOCKET).exists() => {
-            Ok(syslog)
+            syslog
         }
         // A container without a syslog daemon: whoever started us reads this.
-        LogTarget::Syslog => Ok(Place::Stderr),
+        LogTarget::Syslog => Place::Stderr,
     }
-}
-
-fn allowed(path: &str, prefixes: &str) -> Result<(), Box<ConfigError>> {
-    if postfix::text::split_list(prefixes).iter().any(|prefix| path.starts_with(prefix)) {
-        return Ok(());
-    }
-    let error = LogError::Prefix { path: path.to_owned(), prefixes: prefixes.to_owned() };
-    Err(Box::new(ConfigError {
-        file: String::new(),
-        line: None,
-        name: "maillog_file".to_owned(),
-        value: path.to_owned(),
-        what: error.to_string(),
-        remedy: String::new(),
-        warnings: Vec::new(),
-    }))
 }

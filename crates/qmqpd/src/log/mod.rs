@@ -51,17 +51,6 @@ pub enum LogError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// maillog_file is none of the places where the administrator allows it.
-    #[error(
-        "maillog_file value '{path}' does not match any prefix in maillog_file_prefixes ({prefixes}); \
-             choose a path below one of them, or add a prefix"
-    )]
-    Prefix {
-        /// The path as configured.
-        path: String,
-        /// The value of maillog_file_prefixes.
-        prefixes: String,
-    },
     /// The writer thread cannot be started.
     #[error("cannot start the thread that writes the log: {source}")]
     Thread {

@@ -23,7 +23,7 @@ use postfix::notice::Severity;
 use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;
 use crate::jail::{Owner, group_id, raise_limits};
-use crate::log::{Log, Program};
+use crate::log::{Log, Place, Program};
 use listen::Listener;
 use pid_file::PidFile;
 use queue_directory::Writer;
@@ -62,13 +62,15 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
 
     let writer = writer(&config).map_err(Exit::unavailable)?;
     let queue = prepare_queue(&config, &writer).map_err(Exit::unavailable)?;
+    let places = config.log.places.clone();
     let log = Log::open(&config.log).map_err(|error| Exit::unavailable(error.to_string()))?;
+    let refuse = |text: String| refuse(&log, &places, text);
     let run_directory = queue.join(&config.settings.process_id_directory);
-    let lock = PidFile::acquire(&run_directory).map_err(|error| refuse(&log, error.to_string()))?;
+    let lock = PidFile::acquire(&run_directory).map_err(|error| refuse(error.to_string()))?;
 
-    let signals = take_signals().map_err(|errno| refuse(&log, format!("cannot take signals: {errno}")))?;
+    let signals = take_signals().map_err(|errno| refuse(format!("cannot take signals: {errno}")))?;
     let keep_stdout = config.services.iter().any(|service| service.settings.maillog_file == "/dev/stdout");
-    let starter = start::Starter::new(keep_stdout).map_err(|error| refuse(&log, error.to_string()))?;
+    let starter = start::Starter::new(keep_stdout).map_err(|error| refuse(error.to_string()))?;
     let reload_source = source.clone();
     let reload_overrides = overrides.to_vec();
     let parts = Parts {
@@ -85,10 +87,10 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
         config,
     };
     let sockets = inherited.iter().filter_map(|socket| Listener::adopt(socket).ok().flatten()).collect();
-    let master = Master::new(parts, sockets).map_err(|error| refuse(&log, error.to_string()))?;
+    let master = Master::new(parts, sockets).map_err(|error| refuse(error.to_string()))?;
     drop(inherited);
     // The thread inherits the blocked signals; from here on a stuck log does not stop the master.
-    log.start_writer().map_err(|error| refuse(&log, error.to_string()))?;
+    log.start_writer().map_err(|error| refuse(error.to_string()))?;
     announce::first_lines(&log, master.config(), &master.listens(), &writer);
     if open_files < needed {
         let text = format!(
@@ -102,9 +104,11 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Logs why the master ends, for whoever only reads the log, and returns it for whoever reads the terminal.
-fn refuse(log: &Log, text: String) -> Exit {
-    log.write(Program::Master, Severity::Fatal, &text);
+/// Returns why the master ends, for whoever reads the terminal, and logs it for whoever only reads the log.
+fn refuse(log: &Log, places: &[Place], text: String) -> Exit {
+    if !places.contains(&Place::Stderr) {
+        log.write(Program::Master, Severity::Fatal, &text);
+    }
     Exit::unavailable(text)
 }
 

@@ -16,6 +16,10 @@ const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 /// A process that ends sooner than this without having served anybody counts as one that failed to start up.
 const QUICK: Duration = Duration::from_secs(1);
 
+/// A process that lives longer than this has not failed in a row with the ones before. One that cannot work, but tells
+/// its clients so for a while, is started again soon.
+const LONG: Duration = Duration::from_secs(10);
+
 /// One process of the service's present generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Child {
@@ -129,7 +133,11 @@ impl Roster {
         let index = self.children.iter().position(|child| child.process_id == process_id)?;
         let child = self.children.swap_remove(index);
         let mut notices: Vec<Notice> = outcome.notice(program, process_id).into_iter().collect();
-        let quick = now.saturating_duration_since(child.started) < QUICK;
+        let lived = now.saturating_duration_since(child.started);
+        let quick = lived < QUICK;
+        if lived > LONG {
+            self.failures_in_a_row = 0;
+        }
         let failed_to_start = !child.reported && outcome != Outcome::Exit(0);
         // Whatever the reason, a tight loop of short lives would eat the machine.
         if child.uses == 0 && (failed_to_start || quick) {
@@ -198,6 +206,10 @@ mod tests {
             now = until;
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        roster.started(9, 1, now);
+        roster.ended(9, Outcome::Exit(1), now + MINUTE, "q", MINUTE);
+        let Need::Wait(until) = roster.need(now + MINUTE, 100) else { panic!("not throttled") };
+        assert_eq!(until.duration_since(now + MINUTE).as_secs(), 1, "it told its clients for a minute");
     }
 
     #[test]

@@ -241,6 +241,7 @@ impl Master {
             self.manager.ping();
         }
         State::remove(&self.run_directory);
+        self.log.flush();
     }
 
     fn say(&self, severity: Severity, text: &str) {

@@ -30,6 +30,10 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited) -> io::Resul
         let listener = Listener::inherit(socket)?;
         accepting.spawn(accept::run(Arc::clone(&service), listener, service.give_way.subscribe()));
     }
+    if let Some(status) = &status {
+        // Postfix's master counts us so from birth and ignores it; ours takes it for the end of our start.
+        status.report(State::Available);
+    }
     tokio::select! {
         _ = terminate.recv() => {
             service.give_way("");

@@ -1,0 +1,465 @@
+//! `qmqpd serve` and the commands that steer it, as an operator uses them.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_qmqpd");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks until `found` finds something; a machine may be slow, a test must not be wrong for that.
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn netstring(content: &[u8]) -> Vec<u8> {
+    [format!("{}:", content.len()).as_bytes(), content, b","].concat()
+}
+
+fn request() -> Vec<u8> {
+    let parts: [&[u8]; 3] = [b"Subject: hello\n\nHello.\n", b"you@example.com", b"friend@example.com"];
+    netstring(&parts.map(netstring).concat())
+}
+
+/// Finishes a session: the first letter of the reply, `None` if there was no reply.
+fn finish(mut stream: TcpStream, rest: &[u8]) -> Option<char> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(rest).ok()?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).ok()?;
+    String::from_utf8(reply).unwrap().split_once(':')?.1.chars().next()
+}
+
+fn send(address: SocketAddr) -> Option<char> {
+    finish(TcpStream::connect(address).ok()?, &request())
+}
+
+/// A directory in which servers are started, with a configuration in `etc`.
+struct Site {
+    directory: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // The service's own user must be able to come here.
+        fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::create_dir(directory.path().join("etc")).unwrap();
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes main.cf: what every test needs, and `lines`.
+    fn configure(&self, lines: &str) {
+        let path = self.path("etc/main.cf");
+        let common = format!(
+            "queue_directory = {}\nmail_owner = nobody\ndefault_privs = daemon\nmyhostname = mx.example.test\n\
+             qmqpd_log = stderr\nqmqpd_authorized_clients = 127.0.0.1\n",
+            self.path("queue").display()
+        );
+        fs::write(&path, common + lines).unwrap();
+        // Older than a second: nobody waits whether somebody is still writing.
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
+        command.env_remove("CARGO_MANIFEST_DIR");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Starts a server and waits until every service says that it runs.
+    fn serve(&self, arguments: &[&str]) -> Server<'_> {
+        let log = self.path("log");
+        let stderr = fs::File::create(&log).unwrap();
+        let mut command = self.command(&[&["serve"], arguments].concat());
+        let master = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let server =
+            Server { site: self, master, arguments: arguments.iter().map(ToString::to_string).collect() };
+        server.wait_until_running();
+        server
+    }
+}
+
+struct Server<'s> {
+    site: &'s Site,
+    master: Child,
+    arguments: Vec<String>,
+}
+
+impl Server<'_> {
+    fn control(&self, command: &str) -> Output {
+        let arguments: Vec<&str> =
+            std::iter::once(command).chain(self.arguments.iter().map(String::as_str)).collect();
+        self.site.run(&arguments)
+    }
+
+    fn status(&self) -> String {
+        String::from_utf8(self.control("status").stdout).unwrap()
+    }
+
+    fn wait_until_running(&self) {
+        until("the service runs", || self.status().contains(": running\n").then_some(()));
+    }
+
+    fn service(&self) -> Pid {
+        let status = self.status();
+        let line = status.lines().find_map(|line| line.trim().strip_prefix("processes: ")).unwrap();
+        Pid::from_raw(line.parse().unwrap_or_else(|_| panic!("one process: {status}")))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.site.path("log")).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.master.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        until("the master ends", || self.master.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        if self.master.try_wait().unwrap().is_none() {
+            self.signal(Signal::SIGTERM);
+            let _ = self.master.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn messages(queue: &Path) -> usize {
+    fs::read_dir(queue.join("incoming")).unwrap().count()
+}
+
+#[test]
+fn without_a_configuration_it_serves_this_machine_and_says_how_to_try_it() {
+    let site = Site::new();
+    let address = free_address();
+    let listen = format!("qmqpd_listen={address}");
+    let mut server = site.serve(&["-o", &listen]);
+    assert_eq!(send(address), Some('K'));
+    let queue = site.path("qmqpd-spool");
+    assert_eq!(messages(&queue), 1);
+    let log = server.log();
+    for expected in [
+        "daemon started -- version ",
+        &format!("service qmqpd listens on {address}"),
+        &format!("mail is kept in {}", queue.display()),
+        "only clients on 127.0.0.1 and ::1 may send mail",
+        &format!("qmqp-send -s {address} -f you@example.com friend@example.com"),
+        "qmqpctl queue list",
+    ] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+    let status = server.status();
+    assert!(status.contains(&format!("listens on: {address}")), "{status}");
+    let stopped = server.control("stop");
+    assert!(stopped.status.success() && text(&stopped.stdout).starts_with("stopped: process "));
+    assert_eq!(server.wait(), Some(0));
+    let nobody = server.control("status");
+    assert_eq!(nobody.status.code(), Some(69));
+    assert!(text(&nobody.stderr).contains("no `qmqpd serve` runs on the queue"));
+}
+
+#[test]
+fn services_never_run_as_root() {
+    let site = Site::new();
+    let address = free_address();
+    site.configure(&format!("qmqpd_listen = {address}\n"));
+    let server = site.serve(&["-c", "etc"]);
+    let proc_status = fs::read_to_string(format!("/proc/{}/status", server.service())).unwrap();
+    let field = |name: &str| {
+        let line = proc_status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(field("Uid:").iter().all(|id| *id != "0"), "{proc_status}");
+    assert_eq!(field("NoNewPrivs:"), ["1"]);
+    assert_eq!(field("CapEff:"), ["0000000000000000"]);
+    if Uid::effective().is_root() {
+        let root = fs::read_link(format!("/proc/{}/root", server.service())).unwrap();
+        assert_eq!(root, site.path("queue"), "chroot");
+    } else {
+        assert!(server.log().contains("not started as root"), "{}", server.log());
+    }
+    assert_eq!(send(address), Some('K'));
+}
+
+#[test]
+fn a_privileged_mail_owner_is_refused_where_it_would_be_used() {
+    let site = Site::new();
+    let listen = format!("qmqpd_listen={}", free_address());
+    site.configure("");
+    let arguments = ["-c", "etc", "-o", &listen, "-o", "mail_owner=root"];
+    if Uid::effective().is_root() {
+        let refused = site.run(&[&["serve"][..], &arguments].concat());
+        assert_eq!(refused.status.code(), Some(78));
+        assert!(text(&refused.stderr).contains("user root has privileged user ID"));
+    } else {
+        let server = site.serve(&arguments);
+        assert!(server.log().contains("mail_owner is not used"));
+    }
+}
+
+#[test]
+fn bad_configurations_are_refused_with_file_line_and_remedy() {
+    let site = Site::new();
+    site.configure("qmqpd_timeout = 5x\nsoft_bounce = maybe\n");
+    for command in ["serve", "check"] {
+        let refused = site.run(&[command, "-c", "etc"]);
+        assert_eq!(refused.status.code(), Some(78), "{command}");
+        let said = text(&refused.stderr);
+        assert_eq!(said.lines().count(), 2, "all errors: {said}");
+        let file = site.path("etc/main.cf");
+        assert!(said.contains(&format!("{}, line 7: ", file.display())), "{said}");
+        assert!(said.contains("bad time value or unit: 5x; write a time"), "{said}");
+        assert!(
+            said.contains("line 8: bad boolean configuration: soft_bounce = maybe; write yes or no"),
+            "{said}"
+        );
+    }
+    assert!(!site.path("queue").exists(), "nothing is made for a configuration that is refused");
+}
+
+#[test]
+fn check_knows_tables_misspelt_names_and_foreign_ones() {
+    let site = Site::new();
+    site.configure("debug_peer_list = hash:/etc/x\nqmqpd_timeuot = 5s\nsomething_else = 1\n");
+    let checked = site.run(&["check", "-c", "etc"]);
+    assert_eq!(checked.status.code(), Some(78));
+    let said = text(&checked.stderr);
+    assert!(
+        said.contains("line 7: parameter debug_peer_list: \"hash:/etc/x\": unsupported dictionary type"),
+        "{said}"
+    );
+    assert!(said.contains("line 8: no such parameter: qmqpd_timeuot; did you mean qmqpd_timeout?"), "{said}");
+    assert!(
+        said.contains("warning: ") && said.contains("line 9: unused parameter: something_else"),
+        "{said}"
+    );
+    site.configure("something_else = 1\n");
+    assert_eq!(site.run(&["check", "-c", "etc"]).status.code(), Some(0), "others may read that name");
+}
+
+#[test]
+fn a_taken_address_and_a_taken_queue_are_named() {
+    let site = Site::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    site.configure(&format!("qmqpd_listen = {address}\n"));
+    let refused = site.run(&["serve", "-c", "etc"]);
+    assert_eq!(refused.status.code(), Some(69));
+    let said = text(&refused.stderr);
+    assert!(said.contains(&format!("cannot listen on {address} (qmqpd_listen in ")), "{said}");
+    assert!(said.contains("line 7): Address already in use") && said.contains("another program"), "{said}");
+
+    site.configure(&format!("qmqpd_listen = {}\n", free_address()));
+    let server = site.serve(&["-c", "etc"]);
+    let refused = site.run(&["serve", "-c", "etc", "-o", &format!("qmqpd_listen={}", free_address())]);
+    assert_eq!(refused.status.code(), Some(69));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains(&format!("another `qmqpd serve` (process {}) holds ", server.master.id())),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_killed_service_process_is_replaced() {
+    let site = Site::new();
+    let address = free_address();
+    site.configure(&format!("qmqpd_listen = {address}\n"));
+    let server = site.serve(&["-c", "etc"]);
+    let first = server.service();
+    kill(first, Signal::SIGKILL).unwrap();
+    // The socket never closes: a client that comes now waits for the next process.
+    assert_eq!(send(address), Some('K'));
+    assert_ne!(server.service(), first);
+    let warning = format!("warning: process {PROGRAM} pid {first} killed by signal 9");
+    assert!(server.log().contains(&warning), "{}", server.log());
+}
+
+#[test]
+fn a_reload_serves_the_new_configuration_and_cuts_nobody() {
+    let site = Site::new();
+    let (old, new) = (free_address(), free_address());
+    site.configure(&format!("qmqpd_listen = {old}\n"));
+    let server = site.serve(&["-c", "etc"]);
+    let first = server.service();
+    let mut session = TcpStream::connect(old).unwrap();
+    let request = request();
+    session.write_all(&request[..5]).unwrap();
+    until("the session begins", || server.log().contains("connect from").then_some(()));
+
+    site.configure(&format!("qmqpd_listen = {old}\nqmqpd_timeout = never\n"));
+    let refused = server.control("reload");
+    assert_eq!(refused.status.code(), Some(78));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("line 8: ") && said.contains("the configuration that was in force stays in force"),
+        "{said}"
+    );
+    assert_eq!(server.service(), first, "nothing changed");
+    assert!(server.log().contains("reload refused"), "{}", server.log());
+
+    site.configure(&format!("qmqpd_listen = {new}\n"));
+    let accepted = server.control("reload");
+    assert!(accepted.status.success(), "{}", text(&accepted.stderr));
+    assert_eq!(send(new), Some('K'));
+    until("nobody listens on the old address", || TcpStream::connect(old).is_err().then_some(()));
+    assert!(
+        server.status().contains(&format!("finishing their sessions: processes {first}")),
+        "{}",
+        server.status()
+    );
+    assert_eq!(finish(session, &request[5..]), Some('K'), "a session that began before the reload");
+    until("the old process ends", || (!server.status().contains("finishing")).then_some(()));
+    server.wait_until_running();
+    assert_ne!(server.service(), first);
+}
+
+#[test]
+fn a_wildcard_gives_way_to_one_address_of_the_same_port() {
+    let site = Site::new();
+    let port = free_address().port();
+    site.configure(&format!("qmqpd_listen = 0.0.0.0:{port}\n"));
+    let server = site.serve(&["-c", "etc"]);
+    site.configure(&format!("qmqpd_listen = 127.0.0.1:{port}\n"));
+    let accepted = server.control("reload");
+    assert!(accepted.status.success(), "{}", text(&accepted.stderr));
+    assert_eq!(send(SocketAddr::from(([127, 0, 0, 1], port))), Some('K'));
+    assert!(server.status().contains(&format!("listens on: 127.0.0.1:{port}\n")));
+}
+
+#[test]
+fn a_drain_lets_sessions_finish_and_a_stop_does_not_wait_for_them() {
+    for drain in [true, false] {
+        let site = Site::new();
+        let address = free_address();
+        site.configure(&format!("qmqpd_listen = {address}\n"));
+        let mut server = site.serve(&["-c", "etc"]);
+        let mut session = TcpStream::connect(address).unwrap();
+        let request = request();
+        session.write_all(&request[..5]).unwrap();
+        until("the session begins", || server.log().contains("connect from").then_some(()));
+        server.signal(if drain { Signal::SIGQUIT } else { Signal::SIGTERM });
+        if drain {
+            until("nobody is let in", || TcpStream::connect(address).is_err().then_some(()));
+            assert!(server.master.try_wait().unwrap().is_none());
+            assert_eq!(finish(session, &request[5..]), Some('K'));
+        } else {
+            assert_eq!(finish(session, &[]), None);
+        }
+        assert_eq!(server.wait(), Some(0));
+    }
+}
+
+#[test]
+fn services_come_from_master_cf_with_their_own_settings() {
+    let site = Site::new();
+    let (first, second) = (free_address(), free_address());
+    site.configure("");
+    let lines = format!(
+        "smtp inet n - n - - smtpd\n{first} inet n - n - - qmqpd\n{second} inet n - n - 1 qmqpd\n  -o soft_bounce=yes\n  -o qmqpd_authorized_clients=192.0.2.1\n"
+    );
+    fs::write(site.path("etc/master.cf"), lines).unwrap();
+    let server = site.serve(&["-c", "etc"]);
+    until("both run", || (server.status().matches(": running\n").count() == 2).then_some(()));
+    assert_eq!(send(first), Some('K'));
+    assert_eq!(send(second), Some('Z'), "refused, and soft_bounce turns D into Z");
+}
+
+#[test]
+fn the_service_manager_hears_of_every_step() {
+    let site = Site::new();
+    site.configure(&format!("qmqpd_listen = {}\n", free_address()));
+    let socket = UnixDatagram::bind(site.path("notify")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = |wanted: &str| {
+        let mut heard = Vec::new();
+        loop {
+            let mut buffer = [0; 4096];
+            let length =
+                socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}, {heard:?}"));
+            let message = text(&buffer[..length]);
+            if message.lines().any(|line| line == wanted) {
+                return message;
+            }
+            heard.push(message);
+        }
+    };
+    let mut command = site.command(&["serve", "-c", "etc"]);
+    command.env("NOTIFY_SOCKET", site.path("notify")).env("WATCHDOG_USEC", "200000");
+    let mut master = command.stderr(fs::File::create(site.path("log")).unwrap()).spawn().unwrap();
+    let pid = Pid::from_raw(master.id().try_into().unwrap());
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    kill(pid, Signal::SIGHUP).unwrap();
+    assert!(hear("RELOADING=1").contains("MONOTONIC_USEC="));
+    hear("READY=1");
+    kill(pid, Signal::SIGTERM).unwrap();
+    hear("STOPPING=1");
+    assert!(master.wait().unwrap().success());
+}
+
+#[test]
+fn a_socket_of_the_service_manager_is_used() {
+    let site = Site::new();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    site.configure(&format!("qmqpd_listen = {address}\n"));
+    let mut actions = nix::spawn::PosixSpawnFileActions::init().unwrap();
+    actions.add_dup2(socket.as_raw_fd(), 3).unwrap();
+    let script = format!(
+        "cd {} && LISTEN_PID=$$ LISTEN_FDS=1 exec {PROGRAM} serve -c etc 2>log",
+        site.directory.path().display()
+    );
+    let words = ["sh", "-c", &script].map(|word| CString::new(word).unwrap());
+    let attributes = nix::spawn::PosixSpawnAttr::init().unwrap();
+    let pid = nix::spawn::posix_spawn("/bin/sh", &actions, &attributes, &words, &[] as &[CString]).unwrap();
+    // The address stays taken by our own copy: only the inherited socket can serve it.
+    let reply = send(address);
+    kill(pid, Signal::SIGTERM).unwrap();
+    nix::sys::wait::waitpid(pid, None).unwrap();
+    assert_eq!(reply, Some('K'), "{}", fs::read_to_string(site.path("log")).unwrap());
+}

@@ -10,7 +10,7 @@ use super::harness::peers::{self, Peer};
 use super::harness::postfix::{write_config, write_old};
 use super::policy::reasoned;
 
-/// Files by name, and their text. Those that end in `.map` are also built as `lmdb:` and `cdb:`.
+/// Files by name, and their text. Those that end in `.map` are also built as `lmdb:`, `cdb:` and `hash:`.
 const FILES: &[(&str, &str)] = &[
     ("list", "# who may send\n10.0.0.1\n127.0.0.1, 10.0.0.2\n"),
     ("list-dos", "10.0.0.1\r\n127.0.0.1\r\n"),
@@ -40,6 +40,9 @@ const FILES: &[(&str, &str)] = &[
     ("pcre", "/^\\d+\\.\\d+\\.\\d+\\.1$/ yes\n"),
     ("pcre-lookahead", "/^(?!10)127/ yes\n"),
     ("pcre-flags", "/^local host$/x yes\n"),
+    // Nine nested repetitions: `localhost` costs more backtracking than either server allows.
+    ("pcre-endless", "/^((((((((([a-z]+)+)+)+)+)+)+)+)+)+[0-9]$/ yes\n"),
+    ("list-continued", "10.0.0.1 #own\n  127.0.0.1\n"),
     ("pcre-broken", "/(/ yes\n/a/q yes\n"),
 ];
 
@@ -118,7 +121,40 @@ pub fn cases() -> Vec<Case> {
             Case::new(format!("tables::broken_{list}"), vec![]).reply("ZError: server configuration error");
         cases.push(with_list(reasoned(case), list));
     }
+    cases.extend(differences(&whole).into_iter().map(|(case, list)| with_list(case, list)));
     cases
+}
+
+/// Lists that we read otherwise, on purpose.
+fn differences(whole: &[u8]) -> Vec<(Case, &'static str)> {
+    const REFUSED: &str = "DError: localhost[127.0.0.1] is not authorized to use this service";
+    const UNUSABLE: &str = "ZError: server configuration error";
+    vec![
+        (
+            Case::bytes("tables::hash", whole.to_vec()).differs(
+                "tables-that-need-another-program-are-not-read",
+                |postfix| postfix.assert_queued(),
+                |ours| ours.assert_refused(UNUSABLE),
+            ),
+            "hash:/DIR/clients.map",
+        ),
+        (
+            Case::bytes("tables::continued_line", whole.to_vec()).differs(
+                "pattern-files-have-the-lines-of-maincf",
+                |postfix| postfix.assert_queued(),
+                |ours| ours.assert_refused(REFUSED),
+            ),
+            "/DIR/list-continued",
+        ),
+        (
+            Case::new("tables::endless_expression", vec![]).differs(
+                "an-expression-that-gives-up-is-an-error",
+                |postfix| postfix.assert_refused(REFUSED),
+                |ours| ours.assert_refused(UNUSABLE),
+            ),
+            "pcre:/DIR/pcre-endless",
+        ),
+    ]
 }
 
 /// Writes the files, and builds the databases with Postfix's own postmap.
@@ -129,7 +165,7 @@ fn build() -> PathBuf {
     for (name, text) in FILES {
         let path = dir.join(name);
         write_old(&path, text);
-        for kind in ["lmdb", "cdb"].iter().filter(|_| name.ends_with(".map")) {
+        for kind in ["lmdb", "cdb", "hash"].iter().filter(|_| name.ends_with(".map")) {
             let postmap = peers::file("/usr/sbin/postmap").unwrap();
             let status = Command::new(postmap)
                 .arg("-c")

@@ -7,24 +7,33 @@
 //! ```
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postfix::child::State;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Service;
+use crate::inherited;
+
 use super::accept::{self, Listener};
 use super::start::Inherited;
 use super::status::StatusChannel;
+use super::worker::Ties;
 
 /// Lives until there is nothing left to do.
-pub(super) async fn live(service: Arc<Service>, sockets: Inherited) -> io::Result<()> {
+pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option<Ties>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let status = sockets.status.map(|socket| StatusChannel::new(socket, sockets.generation)).transpose()?;
+    let process_id = ties.as_ref().map_or_else(std::process::id, |ties| ties.known_process_id);
+    let status = sockets.status.map(|socket| StatusChannel::new(socket, process_id, sockets.generation));
+    let status = status.transpose()?;
+    let known_process = ties.as_ref().map(|ties| ties.known_process.try_clone().and_then(inherited::watch));
+    let known_process = known_process.transpose()?;
     let mut accepting = JoinSet::new();
     for socket in sockets.listeners {
         let listener = Listener::inherit(socket)?;
@@ -41,12 +50,14 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited) -> io::Resul
             let _ = timeout(LAST_REPLIES_TIME_MAX, service.commits.finished()).await;
             return Ok(());
         }
-        () = reason_to_give_way(&service, status.as_ref()) => {}
+        () = reason_to_give_way(&service, status.as_ref(), known_process.as_ref()) => {}
     }
     while accepting.join_next().await.is_some() {}
-    if let Some(status) = &status {
+    match (ties, &status) {
+        (Some(ties), _) => ties.give_way(),
         // Whoever counts us as waiting for clients would start no successor.
-        status.report(State::Taken);
+        (None, Some(status)) => status.report(State::Taken),
+        (None, None) => {}
     }
     tokio::select! {
         _ = terminate.recv() => {
@@ -58,15 +69,27 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited) -> io::Resul
 }
 
 /// Waits until a successor should take over, and tells the accepting tasks.
-async fn reason_to_give_way(service: &Service, status: Option<&StatusChannel>) {
+async fn reason_to_give_way(
+    service: &Service,
+    status: Option<&StatusChannel>,
+    known_process: Option<&AsyncFd<OwnedFd>>,
+) {
     let master_is_gone = async {
         match status {
             Some(status) => status.closed().await,
             None => std::future::pending().await,
         }
     };
+    let known_process_is_gone = async {
+        match known_process {
+            // Nobody writes into this pipe: what can be read is its end.
+            Some(pipe) => drop(pipe.readable().await),
+            None => std::future::pending().await,
+        }
+    };
     let mut give_way = service.give_way.subscribe();
     tokio::select! {
+        () = known_process_is_gone => service.give_way(""),
         () = master_is_gone => service.give_way(""),
         () = worn_out(service, status), if service.is_under_postfix => service.give_way(""),
         _ = give_way.wait_for(|is_over| *is_over) => {}

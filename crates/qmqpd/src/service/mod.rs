@@ -7,6 +7,8 @@ mod life;
 mod refuse;
 mod start;
 mod status;
+mod watchdog;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

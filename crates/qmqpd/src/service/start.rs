@@ -20,7 +20,8 @@ use spool::committer::Committers;
 use spool::{Spool, UnixDisk};
 use tokio::sync::{Semaphore, watch};
 
-use super::{MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse};
+use super::worker::{self, Role};
+use super::{MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse, watchdog};
 use crate::access::Access;
 use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
@@ -134,7 +135,6 @@ fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Fa
         Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
     )
     .map_err(|error| failure(error.to_string()))?;
-    log.start_writer().map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
         options: cleanup_options(settings, config.legacy.append_dot_mydomain),
         settings: Arc::clone(settings),
@@ -183,6 +183,18 @@ fn open_access(
 
 fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
     let log = prepared.log.clone();
+    let ties = match &sockets.status {
+        Some(status) if prepared.is_under_postfix => match worker::split(status) {
+            Ok(Role::Worker(ties)) => Some(ties),
+            Ok(Role::Known(status)) => return status,
+            Err(error) => return fatal(&log, &format!("fork: {error}")),
+        },
+        _ => None,
+    };
+    // From here on there are threads.
+    if let Err(error) = log.start_writer() {
+        return fatal(&log, &error.to_string());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_io()
         .enable_time()
@@ -195,9 +207,9 @@ fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
     };
     let service = match runtime.block_on(async { assemble(prepared) }) {
         Ok(service) => Arc::new(service),
-        Err(error) => return fatal(&log, &format!("start threads for the disk: {error}")),
+        Err(error) => return fatal(&log, &format!("start threads: {error}")),
     };
-    let ending = runtime.block_on(life::live(Arc::clone(&service), sockets));
+    let ending = runtime.block_on(life::live(Arc::clone(&service), sockets, ties));
     // Ends the sessions that are left, which discards their queue files; but a table server that does not answer must
     // not keep a process that is about to end.
     runtime.shutdown_timeout(LAST_SESSIONS_TIME_MAX);
@@ -219,6 +231,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
     let threads = usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
     remove_stale_drafts(&spool, &log)?;
+    watchdog::start(settings.daemon_timeout, &log)?;
     // Each session waits for one job at a time, so this many can never be too few.
     let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
     let wake = Wake::start(&format!("public/{}", settings.queue_service_name), settings.trigger_timeout);

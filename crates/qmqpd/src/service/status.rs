@@ -16,9 +16,10 @@ pub(crate) struct StatusChannel {
 }
 
 impl StatusChannel {
-    pub(crate) fn new(socket: OwnedFd, generation: u32) -> io::Result<Self> {
+    /// `process_id` is the one that the master knows.
+    pub(crate) fn new(socket: OwnedFd, process_id: u32, generation: u32) -> io::Result<Self> {
         let socket = crate::inherited::watch(socket)?;
-        Ok(Self { socket, process_id: std::process::id(), generation })
+        Ok(Self { socket, process_id, generation })
     }
 
     /// Says that we are busy or idle. An error means that the master does not listen any more; [`Self::closed`] tells.

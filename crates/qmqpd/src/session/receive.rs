@@ -35,6 +35,8 @@ impl<'s> Session<'s> {
                 Ok(_) => {}
                 Err(broken) => return ending_of(&broken, &machine),
             }
+            // A client that sends as fast as we read must not keep its thread from the other sessions.
+            tokio::task::consume_budget().await;
             let mut input = buffer.as_slice();
             loop {
                 match machine.next(&mut input) {

@@ -1,0 +1,114 @@
+//! Two processes in place of one, under Postfix's master(8).
+//!
+//! That master starts a successor only when the process that it knows has ended, and a process with many clients cannot
+//! end at once without cutting them off. So the process that the master knows does no work: it forks a worker, waits,
+//! and ends as soon as a successor is wanted, while the worker serves its last clients to their end.
+//!
+//! ```text
+//! master ── status channel ──┬── known process   ends: channel closed, worker gives way, worker ends, SIGTERM
+//!                            └── worker          gives way: channel closed, known process gone, table changed
+//! ```
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2};
+
+/// Who we are after [`split`].
+#[derive(Debug)]
+pub(super) enum Role {
+    /// The one that serves.
+    Worker(Ties),
+    /// The one that the master knows; it has nothing left to do, and this is its exit status.
+    Known(ExitCode),
+}
+
+/// What ties a worker to the process that the master knows. Dropping it sets that process free: the master will see it
+/// end, and start a successor.
+#[derive(Debug)]
+pub(super) struct Ties {
+    /// The process ID that the master knows, for status messages.
+    pub(super) known_process_id: u32,
+    /// Closed when the known process ends.
+    pub(super) known_process: OwnedFd,
+    /// Closed, by whatever end of ours, it tells the known process that we give way.
+    pub(super) giving_way: OwnedFd,
+}
+
+/// Forks. Call it while there is one thread, when all is opened and no privilege is left. `status` is the channel to the
+/// master.
+pub(super) fn split(status: &OwnedFd) -> io::Result<Role> {
+    let (known_process, _kept_by_known) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (worker, giving_way) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // Blocked from before the fork, so that no SIGTERM falls between it and the descriptor that receives it.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))?;
+    let known_process_id = std::process::id();
+    // SAFETY: the process has one thread, by the contract of this function: no lock can be held by a thread that the
+    // child does not have.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+            Ok(Role::Worker(Ties { known_process_id, known_process, giving_way }))
+        }
+        ForkResult::Parent { child } => {
+            drop((known_process, giving_way));
+            wait(status, &worker, child, &signals).map(Role::Known)
+        }
+    }
+}
+
+/// The life of the known process.
+fn wait(status: &OwnedFd, worker: &OwnedFd, child: Pid, signals: &SigSet) -> io::Result<ExitCode> {
+    let signals = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC)?;
+    loop {
+        let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut watched = [watch(status.as_fd()), watch(worker.as_fd()), watch(signals.as_fd())];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let [master_closed, worker_closed, terminated] = watched.map(|each| each.any().unwrap_or(true));
+        if terminated {
+            // Its exit status is ours: the master waits until both are gone.
+            let _ = kill(child, Signal::SIGTERM);
+            return Ok(exit_code_of(child));
+        }
+        if worker_closed {
+            return Ok(if gave_way(worker) { ExitCode::SUCCESS } else { exit_code_of(child) });
+        }
+        if master_closed {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// Whether the worker said so before it closed its end, or just died.
+fn gave_way(worker: &OwnedFd) -> bool {
+    let mut word = [0];
+    matches!(nix::unistd::read(worker, &mut word), Ok(1))
+}
+
+fn exit_code_of(child: Pid) -> ExitCode {
+    match waitpid(child, None) {
+        Ok(WaitStatus::Exited(_, 0)) => ExitCode::SUCCESS,
+        Ok(_) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+impl Ties {
+    /// Says that a successor may be started, and lets the known process end.
+    pub(super) fn give_way(self) {
+        // If nobody reads it, the known process has ended already.
+        let _ = nix::unistd::write(&self.giving_way, b"g");
+    }
+}

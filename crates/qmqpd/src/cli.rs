@@ -1,8 +1,8 @@
 //! The command line: an operator's commands, or the arguments with which a master(8) starts a daemon.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -69,9 +69,18 @@ fn is_daemon(first: Option<&OsString>) -> bool {
     bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(|letter| DAEMON_LETTERS.contains(letter))
 }
 
+/// Makes ps(1) and top(1) show the command name: our own master starts us as /proc/self/exe, which they would call `exe`.
+fn name_process(program: Option<&OsString>) {
+    let name = program.and_then(|program| Path::new(program).file_name());
+    if let Some(name) = name.and_then(|name| CString::new(name.as_bytes()).ok()) {
+        let _cosmetic = nix::sys::prctl::set_name(&name);
+    }
+}
+
 /// Runs what the command line asks for.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if is_daemon(arguments.get(1)) {
+        name_process(arguments.first());
         return crate::service::run(arguments);
     }
     let cli = match Cli::try_parse_from(arguments) {

@@ -8,6 +8,7 @@ mod queue_directory;
 mod roster;
 mod start;
 pub(crate) mod state;
+mod status_channel;
 mod supervise;
 mod systemd;
 

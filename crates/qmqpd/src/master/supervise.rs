@@ -1,9 +1,7 @@
 //! The loop of the master: signals, status messages, ended processes, timers. It never reads a byte from a peer.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,13 +11,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use postfix::child::{STATUS_MESSAGE_BYTES, State as ChildState, parse_status_message};
+use postfix::child::State as ChildState;
 use postfix::notice::{Notice, Severity};
 
-use super::listen::{ListenError, Listener, Wish, lift, rebind};
+use super::listen::{ListenError, Listener, Wish, rebind};
 use super::roster::{Need, Outcome, Roster};
 use super::start::{Command, Starter, environment};
 use super::state::{ServiceState, State};
+use super::status_channel::StatusChannel;
 use super::systemd::ServiceManager;
 use crate::config::{Config, Service};
 use crate::log::{Log, Program};
@@ -29,39 +28,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the service manager waits for services that do not say they are ready.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The status channel of a service: all its processes of one generation share the far end.
-#[derive(Debug)]
-struct StatusChannel {
-    near: UnixStream,
-    far: OwnedFd,
-    /// A message that came in pieces.
-    partial: Vec<u8>,
-}
-
-impl StatusChannel {
-    fn new() -> std::io::Result<Self> {
-        let (near, far) = UnixStream::pair()?;
-        let near = UnixStream::from(lift(&near)?);
-        near.set_nonblocking(true)?;
-        Ok(Self { near, far: lift(&far)?, partial: Vec::new() })
-    }
-
-    /// The messages that have arrived: process ID, generation, state.
-    fn read(&mut self) -> Vec<(u32, u32, Option<ChildState>)> {
-        let mut buffer = [0; STATUS_MESSAGE_BYTES * 64];
-        let mut messages = Vec::new();
-        while let Ok(length) = self.near.read(&mut buffer) {
-            let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
-            self.partial.extend_from_slice(bytes);
-        }
-        while let Some((message, rest)) = self.partial.split_first_chunk() {
-            messages.push(parse_status_message(message));
-            self.partial = rest.to_vec();
-        }
-        messages
-    }
-}
 
 /// One service with its sockets and processes.
 #[derive(Debug)]
@@ -286,7 +252,7 @@ impl Master {
             &self.config.service_environment(),
             generation,
         );
-        match self.starter.start(&argv, &variables, &lane.status.far, &lane.listeners) {
+        match self.starter.start(&argv, &variables, lane.status.far_end(), &lane.listeners) {
             Ok(process_id) => lane.roster.started(process_id.as_raw(), generation, now),
             Err(error) => {
                 lane.roster.not_started(now, lane.throttle_max());
@@ -313,7 +279,7 @@ impl Master {
         let mut due: Vec<Instant> = self.manager.next_ping().into_iter().collect();
         let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         for lane in &self.lanes {
-            watched.push(PollFd::new(lane.status.near.as_fd(), PollFlags::POLLIN));
+            watched.push(PollFd::new(lane.status.near_end(), PollFlags::POLLIN));
             match lane.roster.need(now, lane.process_limit()) {
                 Need::Wait(until) => due.push(until),
                 Need::Process => due.push(now),

@@ -196,8 +196,9 @@ parameters! {
     /// Show the client's port in log lines and replies: `name[address]:port`.
     qmqpd_client_port_logging: boolean = "no"; Effective;
 
-    /// Where `qmqpd serve` listens when master.cf names no qmqpd service: `address:port`, `[ipv6]:port`, or a port
-    /// alone for the addresses of inet_interfaces.
+    /// Where `qmqpd serve` listens: `address:port`, `[ipv6]:port`, or a port alone for the addresses of
+    /// inet_interfaces. When it is set, the qmqpd lines of master.cf are left to others; when it is not, its default counts
+    /// only if there are none.
     qmqpd_listen: list = "127.0.0.1:6628"; Effective;
     /// Who turns the message into a queue file: `local` is our own cleanup.
     qmqpd_submit: keyword(Submit) = "local"; Effective;

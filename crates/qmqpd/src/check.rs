@@ -18,6 +18,8 @@ pub fn check(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit
     let mut errors: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     let mut warnings: Vec<String> = remarks.iter().map(ToString::to_string).collect();
     warnings.extend(config.notices.iter().map(|notice| notice.text.clone()));
+    // Relative names of tables start at the queue directory. It need not exist yet.
+    let _may_not_exist = std::env::set_current_dir(config.queue_directory());
     errors.extend(lists(&config, &mut warnings));
     if let Err(error) = master::check_queue(&config) {
         errors.push(error);
@@ -35,11 +37,15 @@ pub fn check(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit
     Err(Exit { status: Exit::CONFIG, lines: errors })
 }
 
+/// What would make match lists of this configuration fail, for a server that has something better to fall back on.
+/// Relative names of tables start at the working directory, which must be the queue directory.
+pub(crate) fn broken_lists(config: &Config) -> Vec<String> {
+    lists(config, &mut Vec::new())
+}
+
 /// The match lists of every service, opened as its processes would open them.
 fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
     let mut errors = Vec::new();
-    // Relative names of tables start at the queue directory. It need not exist yet.
-    let _may_not_exist = std::env::set_current_dir(config.queue_directory());
     for service in &config.services {
         let settings = &service.settings;
         let options = list_options(settings);

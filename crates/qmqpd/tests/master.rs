@@ -342,6 +342,12 @@ fn a_reload_serves_the_new_configuration_and_cuts_nobody() {
     assert_eq!(server.service(), first, "nothing changed");
     assert!(server.log().contains("reload refused"), "{}", server.log());
 
+    site.configure(&format!("qmqpd_listen = {old}\nqmqpd_authorized_clients = hash:/etc/x\n"));
+    let refused = server.control("reload");
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(text(&refused.stderr).contains("unsupported dictionary type: hash"), "{}", text(&refused.stderr));
+    assert_eq!(server.service(), first, "a broken table changes nothing either");
+
     site.configure(&format!("qmqpd_listen = {new}\n"));
     let accepted = server.control("reload");
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));

@@ -105,6 +105,18 @@ pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<C
         service::Found::default()
     });
     errors.extend(account_errors(source, &main_cf, &loaded, true));
+    if Path::new(&loaded.settings.queue_directory).is_relative() {
+        let name = "queue_directory";
+        errors.push(ConfigError {
+            file: source.main_cf_path(),
+            line: main_cf.get(name).map(|entry| entry.line),
+            name: name.to_owned(),
+            value: loaded.settings.queue_directory.clone(),
+            what: format!("parameter {name}: not an absolute path: {}", loaded.settings.queue_directory),
+            remedy: "write a path that begins with /".to_owned(),
+            warnings: Vec::new(),
+        });
+    }
     let log = standing::log_config(source.standing(), &loaded.settings, "qmqpd");
     if !errors.is_empty() {
         return Err(errors);

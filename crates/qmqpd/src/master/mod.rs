@@ -78,8 +78,10 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
         log: log.clone(),
         run_directory,
         reload: Box::new(move || {
-            config::load(&reload_source, &reload_overrides)
-                .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+            let config = config::load(&reload_source, &reload_overrides)
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            let broken = crate::check::broken_lists(&config);
+            if broken.is_empty() { Ok(config) } else { Err(broken) }
         }),
         starter,
         signals,

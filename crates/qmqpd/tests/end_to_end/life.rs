@@ -97,7 +97,7 @@ fn reload_changes_settings() {
 fn bad_reload() {
     let mut server = Instance::start(&Setup::default());
     let services = server.services();
-    edit(&server, |text| text + "qmqpd_timeout = soon\n");
+    edit(&server, |text| text + "qmqpd_timeout = 5 soon\n");
     server.log.skip();
     server.signal(Signal::SIGHUP);
     let told = wait::within(wait::PATIENCE, || {
@@ -109,7 +109,7 @@ fn bad_reload() {
     assert!(send(&server).starts_with('K'));
     assert_eq!(server.services(), services, "the old service did not go on");
     // Repaired, a reload works again.
-    edit(&server, |text| text.replace("qmqpd_timeout = soon", "qmqpd_timeout = 20s"));
+    edit(&server, |text| text.replace("qmqpd_timeout = 5 soon", "qmqpd_timeout = 20s"));
     server.signal(Signal::SIGHUP);
     wait::until("another process has taken over", || (server.services() != services).then_some(()));
     assert!(send(&server).starts_with('K'));
@@ -118,7 +118,7 @@ fn bad_reload() {
 /// File, line, name, value; exit status 78 and nothing that listens.
 fn bad_start() {
     let place = postfix::scratch("bad");
-    let text = format!("queue_directory = {}/queue\n\nqmqpd_timeout = soon\n", place.path().display());
+    let text = format!("queue_directory = {}/queue\n\nqmqpd_timeout = 5 soon\n", place.path().display());
     let config = postfix::write_config(place.path(), &text, "");
     fs::remove_file(config.join("master.cf")).unwrap();
     for command in ["serve", "check"] {
@@ -127,7 +127,7 @@ fn bad_start() {
         let said =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(78), "{command}: {said}");
-        for part in ["main.cf", "3", "qmqpd_timeout", "soon"] {
+        for part in ["main.cf", "3", "qmqpd_timeout", "5 soon"] {
             assert!(said.contains(part), "{command}: no {part:?} in {said}");
         }
     }

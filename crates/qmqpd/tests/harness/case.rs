@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::client::{self, Step, netstring};
 use super::pair::Outcome;
+use super::postfix::Version;
 
 /// What both servers must do. The suite is of use only where it is known to reach what a case is named after, so every
 /// case says which end it expects.
@@ -28,6 +29,8 @@ pub struct Difference {
     pub postfix: fn(&Outcome),
     /// What ours does instead.
     pub ours: fn(&Outcome),
+    /// The first version of Postfix that does as we do; `None` while there is none.
+    pub gone_in: Option<Version>,
 }
 
 /// One case.
@@ -136,7 +139,13 @@ impl Case {
 
     /// The servers differ on purpose. A reply or silence that the case asks for is still asked of both.
     pub fn differs(mut self, anchor: &'static str, postfix: fn(&Outcome), ours: fn(&Outcome)) -> Self {
-        self.difference = Some(Difference { anchor, postfix, ours });
+        self.difference = Some(Difference { anchor, postfix, ours, gone_in: None });
+        self
+    }
+
+    /// From this version on, Postfix does as we do.
+    pub fn until(mut self, version: Version) -> Self {
+        self.difference.as_mut().expect("a difference that can be gone").gone_in = Some(version);
         self
     }
 }

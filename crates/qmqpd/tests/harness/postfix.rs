@@ -14,6 +14,9 @@ use super::maillog::Maillog;
 use super::queue::{Queue, directory};
 use super::{BASE_MAIN_CF, ports, setting, wait};
 
+/// A version of Postfix: the first two numbers.
+pub type Version = (u32, u32);
+
 /// The services that QMQP mail passes. Without qmgr a message stays in `incoming`, where the tests look for it.
 const INJECTION: &str = "\
 postlog   unix-dgram n - n - 1 postlogd
@@ -106,6 +109,14 @@ impl Instance {
     /// The directory with everything of this instance.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Its version, from `daemon started -- version 3.7.11, …` in its log.
+    pub fn version(&self) -> Version {
+        let log = self.log.all();
+        let text = log.split("daemon started -- version ").nth(1).expect("the line of a start");
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
     /// Stops it and waits until it is gone.

@@ -151,6 +151,7 @@ impl QueueFile {
         lines.push("M".to_owned());
         lines.extend(self.content.iter().map(|record| mask.record(record)));
         lines.push("X".to_owned());
+        extracted.retain(|record| !record.is_message_id());
         lines.extend(extracted.iter().map(|record| mask.record(record)));
         lines
     }
@@ -161,6 +162,12 @@ impl Record {
         let length = self.data.len();
         let prefix = (1..5).find(|bytes| length >> (7 * bytes) == 0).unwrap();
         (1 + prefix + length) as u64
+    }
+
+    /// From 3.10 on, Postfix also notes the Message-ID here, for the bounces that it may have to write. We write what
+    /// every version reads.
+    pub fn is_message_id(&self) -> bool {
+        self.kind == b'A' && self.data.starts_with(b"message_id=")
     }
 
     fn is_recipient(&self) -> bool {

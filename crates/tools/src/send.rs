@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(short = 'f', long = "sender", value_name = "SENDER", allow_hyphen_values = true)]
     sender: OsString,
 
-    /// Server: HOST, HOST:PORT, [IPV6]:PORT or unix:PATH; the port is 628 unless given. May be repeated: the next one is
+    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the port is 628 unless given. May be repeated: the next one is
     /// tried when it is certain that this one has not taken the message
     #[arg(short = 's', long = "server", value_name = "SERVER", default_value = DEFAULT_SERVER)]
     servers: Vec<Server>,

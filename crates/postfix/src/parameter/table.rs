@@ -1,5 +1,5 @@
 //! Every parameter that this server knows the meaning of, one row each; and the fields of
-//! [`Settings`](crate::settings::Settings), made from the same rows.
+//! [`Settings`], made from the same rows.
 //!
 //! Names, defaults and bounds are those of Postfix 3.7 as Debian builds it (`postconf -d`); a row that came later says
 //! so. Text behind `///` is the manual's text. Sources: `postconf -d`, the behaviour of Postfix 3.7, the tables of 3.12.

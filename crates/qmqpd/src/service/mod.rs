@@ -1,6 +1,6 @@
 //! The service process: what master(8) starts, Postfix's or ours.
 //!
-//! [`start`] opens everything that needs privileges, gives them up, and only then lets the first client in.
+//! `start` opens everything that needs privileges, gives them up, and only then lets the first client in.
 
 mod accept;
 mod life;

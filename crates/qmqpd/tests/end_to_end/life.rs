@@ -258,13 +258,13 @@ fn ordinary_user() {
         .unwrap();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 6628));
     let listening = wait::within(wait::PATIENCE, || TcpStream::connect(address).ok());
-    let said = fs::read_to_string(&stderr).unwrap();
-    assert!(listening.is_some(), "{said}");
+    assert!(listening.is_some(), "{}", fs::read_to_string(&stderr).unwrap());
     drop(listening);
     let reply = client::run(address, &[Step::Send(request(CONTENT, b"a@sender.example", &[b"b@x.example"]))]);
     let files = queue::files_below(&place.path().join("qmqpd-spool/incoming"));
     kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
     let status = wait::until("it ends", || child.try_wait().unwrap());
+    let said = fs::read_to_string(&stderr).unwrap();
     assert!(client::text(&reply.received).contains(":KOk: queued as "), "{said}");
     assert_eq!(files.len(), 1);
     assert!(status.success(), "{status}; {said}");

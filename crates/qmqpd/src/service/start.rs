@@ -266,10 +266,15 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
 fn remove_stale_drafts(spool: &Spool<UnixDisk>, log: &Log) -> std::io::Result<()> {
     let (spool, log, started) = (spool.clone(), log.clone(), now());
     let thread = std::thread::Builder::new().name("stale drafts".to_owned());
-    thread.spawn(move || match spool.remove_stale(started) {
-        Ok(notices) => notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice)),
-        Err(error) => {
-            log.write(Program::Cleanup, Severity::Warning, &format!("look for stale drafts: {error}"))
+    thread.spawn(move || {
+        // A draft of a process that lives has no lock for its first microseconds, and the file system's clock lags by a
+        // tick: by now those from before our start have theirs.
+        sleep(STALE_DRAFTS_DELAY);
+        match spool.remove_stale(started) {
+            Ok(notices) => notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice)),
+            Err(error) => {
+                log.write(Program::Cleanup, Severity::Warning, &format!("look for stale drafts: {error}"));
+            }
         }
     })?;
     Ok(())
@@ -291,6 +296,8 @@ pub(super) fn fatal(log: &Log, text: &str) -> ExitCode {
 
 /// How long the end of a process waits for sessions to let go.
 const LAST_SESSIONS_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long after its start a process looks for the drafts of dead ones.
+const STALE_DRAFTS_DELAY: Duration = Duration::from_secs(1);
 const FATAL_PAUSE: Duration = Duration::from_secs(1);
 /// Threads that wait for remote tables.
 const REMOTE_LOOKUPS_MAX: usize = 64;

@@ -200,17 +200,6 @@ pub mod status {
     pub const DEFER: u32 = 256;
 }
 
-/// What the client is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// `K`: on disk.
-    Queued,
-    /// `Z` with this text.
-    Temporary(String),
-    /// `D` with this text.
-    Permanent(String),
-}
-
 impl Judgement {
     /// A connection that was lost, or a status that is no status.
     #[must_use]
@@ -225,37 +214,6 @@ impl Judgement {
         let status =
             number.parse().map_err(|_| DialogueError::Status(number.escape_default().to_string()))?;
         Ok(Self { status, reason: String::from_utf8_lossy(reason).into_owned() })
-    }
-
-    /// What qmqpd(8) answers. Where several things are wrong, the gravest is told.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        let has = |bit| self.status & bit != 0;
-        let with_reason = || format!("Error: {}", self.reason);
-        if self.status == 0 {
-            Outcome::Queued
-        } else if has(status::DEFER) {
-            Outcome::Temporary(with_reason())
-        } else if has(status::BAD) {
-            self.internal_error()
-        } else if has(status::SIZE) {
-            Outcome::Permanent("Error: message too large".to_owned())
-        } else if has(status::HOPS) {
-            Outcome::Permanent("Error: too many hops".to_owned())
-        } else if has(status::CONTENT) {
-            let temporary = self.reason.starts_with('4');
-            if temporary { Outcome::Temporary(with_reason()) } else { Outcome::Permanent(with_reason()) }
-        } else if has(status::WRITE) {
-            Outcome::Temporary("Error: queue file write error".to_owned())
-        } else if has(status::RECIPIENTS) {
-            Outcome::Permanent("Error: no recipients specified".to_owned())
-        } else {
-            self.internal_error()
-        }
-    }
-
-    fn internal_error(&self) -> Outcome {
-        Outcome::Temporary(format!("Error: internal error {}", self.status))
     }
 }
 

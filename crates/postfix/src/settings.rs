@@ -26,6 +26,7 @@ use crate::compatibility::Level;
 use crate::main_cf::{MainCf, Override};
 use crate::notice::Notice;
 use crate::own_networks::InterfaceAddress;
+use words::Submit;
 
 /// What the host knows about itself, and what the process was called. The caller finds it out; nothing here does.
 pub struct HostFacts<'a> {
@@ -43,6 +44,8 @@ pub struct HostFacts<'a> {
     pub process_id: u32,
     /// The service's name, as `$service_name`.
     pub service_name: String,
+    /// Whether Postfix's master(8) started this process: its cleanup(8) is there then.
+    pub is_under_postfix: bool,
 }
 
 /// Something wrong in the configuration.
@@ -197,7 +200,10 @@ pub fn load(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) -> R
     match settings {
         Some(settings) if errors.is_empty() => Ok(Loaded {
             legacy: legacy_defaults(&settings, &namespace),
-            refused_by_local_cleanup: loader::refused_by_local_cleanup(&namespace),
+            refused_by_local_cleanup: match settings.qmqpd_submit {
+                Submit::Local => loader::refused_by_local_cleanup(&namespace),
+                Submit::Postfix => Vec::new(),
+            },
             unused: namespace.unused(),
             undefined: namespace.undefined(),
             set: namespace.set_names(),

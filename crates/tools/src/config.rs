@@ -119,6 +119,7 @@ fn host_facts(config_directory: String) -> HostFacts<'static> {
         process_name: "qmqpd".to_owned(),
         process_id: std::process::id(),
         service_name: "qmqpd".to_owned(),
+        is_under_postfix: false,
     }
 }
 

@@ -119,33 +119,8 @@ fn judgements_are_read() {
     let ok = [0x73, 0x74, 0x61, 0x74, 0x75, 0x73, 0, 0x30, 0, 0x72, 0x65, 0x61, 0x73, 0x6f, 0x6e, 0, 0, 0];
     assert_eq!(read(&ok).unwrap(), Judgement { status: 0, reason: String::new() });
     let rejected = read(b"status\x008\0reason\x005.7.1 no thanks\0\0").unwrap();
-    assert_eq!(rejected.outcome(), Outcome::Permanent("Error: 5.7.1 no thanks".to_owned()));
+    assert_eq!(rejected, Judgement { status: status::CONTENT, reason: "5.7.1 no thanks".to_owned() });
     let error = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
     assert_eq!(error(b"status\0x\0reason\0\0\0"), "cleanup service: status \"x\" is not a number");
     assert_eq!(error(b"status\x000\0\0"), "cleanup service: missing attribute reason in input");
-}
-
-#[test]
-fn the_gravest_problem_is_told() {
-    let told = |status, reason: &str| Judgement { status, reason: reason.to_owned() }.outcome();
-    let temporary = |text: &str| Outcome::Temporary(text.to_owned());
-    let permanent = |text: &str| Outcome::Permanent(text.to_owned());
-    assert_eq!(told(0, ""), Outcome::Queued);
-    assert_eq!(told(1, ""), temporary("Error: internal error 1"));
-    assert_eq!(told(2, ""), temporary("Error: queue file write error"));
-    assert_eq!(Judgement::lost().outcome(), temporary("Error: queue file write error"));
-    assert_eq!(told(4, ""), permanent("Error: message too large"));
-    assert_eq!(told(8, "4.7.1 later"), temporary("Error: 4.7.1 later"));
-    assert_eq!(told(8, "5.7.1 never"), permanent("Error: 5.7.1 never"));
-    assert_eq!(told(16, ""), permanent("Error: too many hops"));
-    assert_eq!(told(64, ""), permanent("Error: no recipients specified"));
-    assert_eq!(told(128, ""), temporary("Error: internal error 128"));
-    assert_eq!(told(512, ""), temporary("Error: internal error 512"));
-    // Several at once, in the order of qmqpd(8).
-    assert_eq!(told(256 | 1 | 4, "4.3.0 wait"), temporary("Error: 4.3.0 wait"));
-    assert_eq!(told(1 | 4, ""), temporary("Error: internal error 5"));
-    assert_eq!(told(4 | 16 | 8, "5"), permanent("Error: message too large"));
-    assert_eq!(told(16 | 8, "4"), permanent("Error: too many hops"));
-    assert_eq!(told(8 | 2, "4"), temporary("Error: 4"));
-    assert_eq!(told(2 | 64, ""), temporary("Error: queue file write error"));
 }

@@ -24,8 +24,6 @@ const AUTODETECT_CLASSES: &[&str] =
     &["sendmail", "smtpd", "qmqpd", "forward", "bounce", "notify", "verify", "all"];
 const PROTOCOLS: &[&str] = &["ipv4", "ipv6", "all"];
 
-const BY_CLEANUP: Reach =
-    OtherPrograms("used when Postfix's cleanup(8) takes the mail; our own is not a separate process");
 const INTERNAL: Reach = OtherPrograms("the internal sockets of Postfix");
 const INSTANCES: Reach = OtherPrograms("postmulti(1)");
 const DIRECTORIES: Reach = OtherPrograms("where Postfix keeps its own programs and data");
@@ -200,8 +198,10 @@ parameters! {
     /// inet_interfaces. When it is set, the qmqpd lines of master.cf are left to others; when it is not, its default counts
     /// only if there are none.
     qmqpd_listen: list = "127.0.0.1:6628"; Effective;
-    /// Who turns the message into a queue file: `local` is our own cleanup.
-    qmqpd_submit: keyword(Submit) = "local"; Effective;
+    /// Who turns the message into a queue file. `postfix` is Postfix's cleanup(8), through its socket in the queue
+    /// directory. `local` is our own cleanup, straight into the incoming queue; the parameters that it does not implement
+    /// must then have their defaults.
+    qmqpd_submit: keyword(Submit) computed "`postfix` in a process that Postfix's master(8) started, `local` in one of `qmqpd serve`"; Effective;
     /// How a message is made durable before K is sent: `file` writes the queue file and waits until it is on disk.
     qmqpd_commit: keyword(Commit) = "file"; Effective;
     /// How many threads wait for the disk at the same time.
@@ -254,7 +254,7 @@ parameters! {
     /// Use the IDNA2003 mapping of domain names.
     enable_idna2003_compatibility: boolean = "no"; NoEffectOnQmqp("no domain name is converted for QMQP mail");
     /// The service that takes mail into the queue.
-    cleanup_service_name: text(POSITIVE) = "cleanup"; BY_CLEANUP;
+    cleanup_service_name: text(POSITIVE) = "cleanup"; Effective;
     /// Pause before a message is taken while the queue manager falls behind.
     in_flow_delay: time((Bounds::at_most(10))) = "1s"; OtherPrograms("Postfix's cleanup(8); our own never waits for the queue manager");
     /// Free space that the queue's file system must have.
@@ -354,7 +354,7 @@ parameters! {
     /// Convert a message to 7-bit form on its way in. Since Postfix 3.9.
     force_mime_input_conversion: boolean = "no"; NotYet("MIME conversion");
     /// What happens when the message header does not end in an empty line. Since Postfix 3.11.
-    non_empty_end_of_header_action: keyword(EndOfHeader) = "fix_quietly"; Effective;
+    non_empty_end_of_header_action: keyword(EndOfHeader) = "fix_quietly"; NotYet("marking or refusing such a message");
 
     /// Which release's defaults apply; below 1, 2, 3.6 and 3.11 some keep their older values.
     compatibility_level: level = "0"; Effective;
@@ -431,7 +431,7 @@ parameters! {
     /// How long a service process waits for a client before it ends.
     max_idle: time(POSITIVE) = "100s"; Effective;
     /// How long an exchange over an internal socket may take.
-    ipc_timeout: time(POSITIVE) = "3600s"; INTERNAL;
+    ipc_timeout: time(POSITIVE) = "3600s"; Effective;
     /// How long an internal connection may be unused.
     ipc_idle: time(POSITIVE) = "5s"; INTERNAL;
     /// How long an internal connection is used.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::words::NetworksStyle;
+use super::words::{NetworksStyle, Submit};
 use super::{ConfigError, HostFacts, UnknownName};
 use crate::expand::{ExpandError, Found, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
@@ -58,6 +58,8 @@ impl<'a> Namespace<'a> {
             own_networks: None,
         };
         // The order decides what a circle of these four sees; it is Postfix's.
+        let submit = if host.is_under_postfix { Submit::Postfix } else { Submit::Local };
+        namespace.computed.insert("qmqpd_submit", submit.as_str().to_owned());
         namespace.computed.insert("config_directory", host.config_directory.clone());
         let name = namespace.default_myhostname(host);
         namespace.computed.insert("myhostname", name);

@@ -16,6 +16,7 @@ fn facts() -> HostFacts<'static> {
         process_name: "qmqpd".to_owned(),
         process_id: 42,
         service_name: "628".to_owned(),
+        is_under_postfix: false,
     }
 }
 
@@ -136,7 +137,7 @@ fn host_names_depend_on_each_other_as_in_postfix() {
 fn all_errors_are_found_at_once() {
     let error = load_text(
         "oops\nqmqpd_timeout = 5 m\nsoft_bounce = maybe\nline_length_limit = 511\nmail_name = ${x\n\
-         receive_override_options = no_milters, no_checks\nmail_owner =\nqmqpd_submit = postfix\n",
+         receive_override_options = no_milters, no_checks\nmail_owner =\nqmqpd_commit = journal\n",
     )
     .unwrap_err();
     let whats: Vec<_> = error.errors.iter().map(|error| error.what.as_str()).collect();
@@ -145,7 +146,7 @@ fn all_errors_are_found_at_once() {
         [
             "/p/main.cf, line 1: missing '=' after attribute name: \"oops\"",
             "parameter qmqpd_timeout: bad time value or unit: 5 m",
-            "qmqpd_submit = postfix: handing mail to Postfix's cleanup(8) is not implemented yet",
+            "qmqpd_commit = journal: committing through a journal is not implemented yet",
             "unknown receive_override_options value \"no_checks\" in \"no_milters, no_checks\"",
             "invalid line_length_limit parameter value 511 < 512",
             "bad boolean configuration: soft_bounce = maybe",
@@ -281,6 +282,22 @@ fn what_our_cleanup_lacks_is_named() {
         "/p/main.cf, line 1: header_checks = regexp:/etc/x: our own cleanup does not implement content inspection yet; \
          remove header_checks, or leave this mail to a Postfix that implements it"
     );
+}
+
+#[test]
+fn the_cleanup_of_postfix_lacks_nothing() {
+    const SETTINGS: &str = "header_checks = regexp:/etc/x\nnon_empty_end_of_header_action = reject\n";
+    let master = HostFacts { is_under_postfix: true, ..facts() };
+    let load = |text: &str, host: &HostFacts<'_>| {
+        let loaded = load(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], host).unwrap();
+        let refused: Vec<_> = loaded.refused_by_local_cleanup.into_iter().map(|error| error.name).collect();
+        (loaded.settings.qmqpd_submit, refused)
+    };
+    let refused = ["header_checks", "non_empty_end_of_header_action"].map(str::to_owned).to_vec();
+    assert_eq!(load(SETTINGS, &master), (Submit::Postfix, vec![]));
+    assert_eq!(load(SETTINGS, &facts()), (Submit::Local, refused.clone()));
+    assert_eq!(load(&format!("{SETTINGS}qmqpd_submit = local\n"), &master), (Submit::Local, refused));
+    assert_eq!(load(&format!("{SETTINGS}qmqpd_submit = postfix\n"), &facts()), (Submit::Postfix, vec![]));
 }
 
 #[test]

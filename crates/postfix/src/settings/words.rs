@@ -5,11 +5,10 @@ use crate::value::keyword_enum;
 keyword_enum! {
     /// Values of `qmqpd_submit`: who makes the queue file.
     Submit {
+        /// Postfix's cleanup(8), over its socket in the queue directory.
+        Postfix = "postfix",
         /// Our own cleanup, straight into the incoming queue.
         Local = "local",
-    }
-    not yet {
-        "postfix" = "handing mail to Postfix's cleanup(8) is not implemented yet",
     }
 }
 
@@ -61,10 +60,10 @@ keyword_enum! {
     EndOfHeader {
         /// Insert the missing empty line without a word.
         FixQuietly = "fix_quietly",
-    }
-    not yet {
-        "add_header" = "marking the message with a MIME-Error header is not implemented yet",
-        "reject" = "refusing such a message is not implemented yet",
+        /// Insert it, and mark the message with a MIME-Error header.
+        AddHeader = "add_header",
+        /// Refuse the message.
+        Reject = "reject",
     }
 }
 

@@ -218,6 +218,7 @@ struct Facts {
     config_directory: String,
     process_name: String,
     service_name: String,
+    is_under_postfix: bool,
 }
 
 impl Facts {
@@ -228,6 +229,7 @@ impl Facts {
             config_directory: source.mail_config(),
             process_name: process_name.to_owned(),
             service_name: service_name.to_owned(),
+            is_under_postfix: is_under_postfix(source),
         }
     }
 
@@ -245,6 +247,7 @@ impl Facts {
             process_name: self.process_name.clone(),
             process_id: std::process::id(),
             service_name: self.service_name.clone(),
+            is_under_postfix: self.is_under_postfix,
         }
     }
 

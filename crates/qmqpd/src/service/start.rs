@@ -15,9 +15,10 @@ use postfix::child::{
 };
 use postfix::notice::{Notice, Severity};
 use postfix::settings::Settings;
+use postfix::settings::words::Submit as SubmitTo;
 use postfix::text::split_list;
 use spool::committer::Committers;
-use spool::{Spool, UnixDisk};
+use spool::{Spool, SpoolError, UnixDisk};
 use tokio::sync::{Semaphore, watch};
 
 use super::worker::{self, Role};
@@ -27,7 +28,7 @@ use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
 use crate::log::{Log, LogConfig, Program};
 use crate::peer::{self, PeerNames};
-use crate::submit::{Local, Submit, Wake, cleanup_options, front_bytes};
+use crate::submit::{Local, Postfix, Submit, Wake, cleanup_options, front_bytes};
 use crate::{inherited, jail};
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
@@ -90,7 +91,8 @@ struct Prepared {
     log: Log,
     names: PeerNames,
     access: Access,
-    spool: Spool<UnixDisk>,
+    /// For our own cleanup.
+    spool: Option<Spool<UnixDisk>>,
     options: cleanup::Options,
     dates: DateFormat,
     is_under_postfix: bool,
@@ -119,22 +121,16 @@ fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Fa
     })
     .map_err(|error| failure(error.to_string()))?;
     notices.iter().for_each(say);
-    let disk = UnixDisk::open(std::path::Path::new("."))
-        .map_err(|error| failure(format!("open {}: {error}", config.jail.queue_directory.display())))?;
+    let disk =
+        match settings.qmqpd_submit {
+            SubmitTo::Postfix => None,
+            SubmitTo::Local => Some(UnixDisk::open(std::path::Path::new(".")).map_err(|error| {
+                failure(format!("open {}: {error}", config.jail.queue_directory.display()))
+            })?),
+        };
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let lines = log.clone();
-    let spool = Spool::open(
-        disk,
-        &spool::Options {
-            hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
-            hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
-            long_queue_ids: settings.enable_long_queue_ids,
-            create_missing: false,
-            commit_way: spool::CommitWay::File,
-        },
-        Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
-    )
-    .map_err(|error| failure(error.to_string()))?;
+    let spool = disk.map(|disk| open_spool(disk, settings, &log)).transpose();
+    let spool = spool.map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
         options: cleanup_options(settings, config.legacy.append_dot_mydomain),
         settings: Arc::clone(settings),
@@ -147,10 +143,30 @@ fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Fa
     })
 }
 
-/// Each session has a socket and at most one queue file open.
+fn open_spool(disk: UnixDisk, settings: &Settings, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
+    let lines = log.clone();
+    Spool::open(
+        disk,
+        &spool::Options {
+            hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
+            hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
+            long_queue_ids: settings.enable_long_queue_ids,
+            create_missing: false,
+            commit_way: spool::CommitWay::File,
+        },
+        Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
+    )
+}
+
+/// Each session has a socket, and a queue file open; or, instead of a queue file, a socket to cleanup(8), one temporary
+/// file for content and one for recipients.
 fn descriptors_wanted(settings: &Settings) -> u64 {
     let sessions = u64::try_from(settings.qmqpd_connection_limit).unwrap_or(0);
-    sessions.saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
+    let descriptors_per_session = match settings.qmqpd_submit {
+        SubmitTo::Postfix => 4,
+        SubmitTo::Local => 2,
+    };
+    sessions.saturating_mul(descriptors_per_session).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
 }
 
 fn open_access(
@@ -198,7 +214,7 @@ fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(REMOTE_LOOKUPS_MAX)
+        .max_blocking_threads(REMOTE_LOOKUPS_MAX.saturating_add(threads_for_files(&prepared.settings)))
         .thread_name("session")
         .build();
     let runtime = match runtime {
@@ -223,30 +239,40 @@ fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
     }
 }
 
+fn threads_for_files(settings: &Settings) -> usize {
+    usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1)
+}
+
 /// Puts the service together; needs the runtime.
 fn assemble(prepared: Prepared) -> std::io::Result<Service> {
     let Prepared { settings, log, names, access, spool, options, dates, is_under_postfix } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
     let connections = connections.min(Semaphore::MAX_PERMITS);
-    let threads = usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1);
+    let threads = threads_for_files(&settings);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
-    remove_stale_drafts(&spool, &log)?;
     watchdog::start(settings.daemon_timeout, &log)?;
-    // Each session waits for one job at a time, so this many can never be too few.
-    let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
-    let wake = Wake::start(&format!("public/{}", settings.queue_service_name), settings.trigger_timeout);
-    let local = Local {
-        committers: Arc::new(committers),
-        options: Arc::new(options),
-        front_bytes: front_bytes(&settings),
-        dates,
-        log: log.clone(),
-        wake,
+    let options = Arc::new(options);
+    let submit = match spool {
+        None => Submit::Postfix(Arc::new(Postfix::new(&settings, options, dates, threads, log.clone()))),
+        Some(spool) => {
+            remove_stale_drafts(&spool, &log)?;
+            // Each session waits for one job at a time, so this many can never be too few.
+            let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
+            let queue_manager = format!("public/{}", settings.queue_service_name);
+            Submit::Local(Local {
+                committers: Arc::new(committers),
+                options,
+                front_bytes: front_bytes(&settings),
+                dates,
+                log: log.clone(),
+                wake: Wake::start(&queue_manager, settings.trigger_timeout),
+            })
+        }
     };
     Ok(Service {
         names,
         access,
-        submit: Submit::Local(local),
+        submit,
         connections: Arc::new(Semaphore::new(connections)),
         connections_max: connections,
         waiting_room: Arc::new(Semaphore::new(WAITING_ROOM_CONNECTIONS_MAX)),

@@ -78,13 +78,23 @@ impl<'s> Session<'s> {
         let memory = timeout(self.patience.operation, self.service.memory.acquire()).await;
         let Ok(Ok(memory)) = memory else { return Err(Ending::OutOfMemoryBudget) };
         let handoff = self.service.submit.open(self.client, self.arrived).await.map_err(Ending::Refused)?;
-        self.log.begin_message(handoff.queue_id());
+        if let Some(queue_id) = handoff.queue_id() {
+            self.log.begin_message(queue_id);
+        }
         Ok(Letter { handoff, _memory: memory })
     }
 
     async fn commit(&self, letter: Option<Letter<'_>>) -> Ending {
         // The machine ends only what it has begun.
-        let Some(Letter { handoff, _memory }) = letter else { return Ending::ConfigurationError };
+        let Some(Letter { mut handoff, _memory }) = letter else { return Ending::ConfigurationError };
+        if handoff.queue_id().is_none() {
+            if let Err(refusal) = handoff.assign_queue_id().await {
+                return Ending::Refused(refusal);
+            }
+            if let Some(queue_id) = handoff.queue_id() {
+                self.log.begin_message(queue_id);
+            }
+        }
         let _under_way = self.service.commits.begin();
         match handoff.commit().await {
             Ok(receipt) => Ending::Queued(receipt),

@@ -2,15 +2,21 @@
 //! order of the wire. `K` can only be made from a [`Receipt`], and only [`Handoff::commit`] makes one.
 
 mod cleanup_options;
+mod cleanup_service;
 mod draft;
 mod local;
+mod overflow;
+mod postfix;
 mod wake;
 
+use std::sync::Arc;
+
+pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
 pub use cleanup_options::{cleanup_options, front_bytes};
 pub use local::{Handoff as LocalHandoff, Local};
 pub use wake::Wake;
 
-use postfix::queue_id::QueueId;
+use ::postfix::queue_id::QueueId;
 use spool::Timestamp;
 
 use crate::session::Client;
@@ -18,6 +24,8 @@ use crate::session::Client;
 /// Where accepted messages go.
 #[derive(Debug)]
 pub enum Submit {
+    /// Postfix's cleanup(8), over its socket in the queue directory.
+    Postfix(Arc<Postfix>),
     /// Our own cleanup, straight into the incoming queue.
     Local(Local),
 }
@@ -42,14 +50,17 @@ pub enum Refusal {
 /// One message on its way to a back end. Dropping it before `commit` discards the message.
 #[derive(Debug)]
 pub enum Handoff {
+    /// See [`Submit::Postfix`].
+    Postfix(Box<PostfixHandoff>),
     /// See [`Submit::Local`].
     Local(Box<LocalHandoff>),
 }
 
 impl Submit {
-    /// Begins a message: from here on it has a queue ID. `arrived` is when the client connected.
+    /// Begins a message. `arrived` is when the client connected.
     pub async fn open(&self, client: &Client, arrived: Timestamp) -> Result<Handoff, Refusal> {
         match self {
+            Self::Postfix(postfix) => Ok(Handoff::Postfix(Box::new(postfix.open(client, arrived)))),
             Self::Local(local) => Ok(Handoff::Local(Box::new(local.open(client, arrived).await?))),
         }
     }
@@ -57,23 +68,28 @@ impl Submit {
     /// Finishes what was begun on disk, discards included, and takes no more.
     pub fn shut_down(&self) {
         match self {
+            // cleanup(8) removes what it was not told to keep.
+            Self::Postfix(_) => {}
             Self::Local(local) => local.committers.shut_down(),
         }
     }
 }
 
 impl Handoff {
-    /// The name of the queue file, and of the message in every log line.
+    /// The name of the queue file, and of the message in every log line, once there is one: our own cleanup gives it at
+    /// once, Postfix's in [`Self::assign_queue_id`].
     #[must_use]
-    pub fn queue_id(&self) -> &QueueId {
+    pub fn queue_id(&self) -> Option<&QueueId> {
         match self {
-            Self::Local(handoff) => handoff.queue_id(),
+            Self::Postfix(handoff) => handoff.queue_id(),
+            Self::Local(handoff) => Some(handoff.queue_id()),
         }
     }
 
     /// A piece of the content. What goes wrong is remembered until [`Self::commit`].
     pub async fn body(&mut self, piece: &[u8]) {
         match self {
+            Self::Postfix(handoff) => handoff.body(piece).await,
             Self::Local(handoff) => handoff.body(piece).await,
         }
     }
@@ -81,6 +97,7 @@ impl Handoff {
     /// The content is complete.
     pub fn end_of_body(&mut self) {
         match self {
+            Self::Postfix(handoff) => handoff.end_of_body(),
             Self::Local(handoff) => handoff.end_of_body(),
         }
     }
@@ -88,6 +105,7 @@ impl Handoff {
     /// The envelope sender.
     pub fn sender(&mut self, address: &[u8]) {
         match self {
+            Self::Postfix(handoff) => handoff.sender(address),
             Self::Local(handoff) => handoff.sender(address),
         }
     }
@@ -95,13 +113,23 @@ impl Handoff {
     /// One envelope recipient.
     pub async fn recipient(&mut self, address: &[u8]) {
         match self {
+            Self::Postfix(handoff) => handoff.recipient(address).await,
             Self::Local(handoff) => handoff.recipient(address).await,
+        }
+    }
+
+    /// The message is complete: gives it a queue ID if it has none yet, or says why it is refused.
+    pub async fn assign_queue_id(&mut self) -> Result<(), Refusal> {
+        match self {
+            Self::Postfix(handoff) => handoff.assign_queue_id().await,
+            Self::Local(_) => Ok(()),
         }
     }
 
     /// Makes the message durable, or says why not.
     pub async fn commit(self) -> Result<Receipt, Refusal> {
         match self {
+            Self::Postfix(handoff) => handoff.commit().await,
             Self::Local(handoff) => handoff.commit().await,
         }
     }

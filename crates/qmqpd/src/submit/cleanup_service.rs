@@ -1,0 +1,220 @@
+//! The socket of Postfix's cleanup(8): connect, hear the queue ID, send records, hear the judgement.
+
+use std::io;
+use std::time::Duration;
+
+use postfix::attr::{AttributeList, DecodeError, Decoder};
+use postfix::cleanup_dialogue::{Announcement, DialogueError, Judgement, LIST_BYTES_MAX};
+use postfix::notice::Severity;
+use postfix::queue_id::QueueId;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::log::{Log, Program};
+
+/// How to reach cleanup(8).
+#[derive(Debug)]
+pub(super) struct CleanupService {
+    socket: String,
+    /// For each read and write, as everywhere inside Postfix.
+    ipc_timeout: Duration,
+    /// One permit per dialogue: each keeps a process of cleanup(8) busy.
+    dialogues: Arc<Semaphore>,
+    log: Log,
+}
+
+/// Why a dialogue came to nothing. The texts are Postfix's where Postfix has some.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nobody listens on the socket. Each attempt is in the log.
+    #[error("connect to subsystem {socket}: {words}; is cleanup_service_name right, and does Postfix run?")]
+    Connect {
+        /// Relative to the queue directory.
+        socket: String,
+        /// What the system said.
+        words: String,
+    },
+    /// cleanup(8) went away.
+    #[error("premature end-of-input on {socket} socket while reading input attribute name")]
+    Ended {
+        /// Relative to the queue directory.
+        socket: String,
+    },
+    /// cleanup(8) took longer than ipc_timeout.
+    #[error("timeout on {socket} socket while {step}")]
+    Timeout {
+        /// Relative to the queue directory.
+        socket: String,
+        /// What was being done.
+        step: &'static str,
+    },
+    /// A read or write failed.
+    #[error("{step} on {socket} socket: {words}")]
+    Broken {
+        /// Relative to the queue directory.
+        socket: String,
+        /// What was being done.
+        step: &'static str,
+        /// What the system said.
+        words: String,
+    },
+    /// It speaks something else.
+    #[error(transparent)]
+    Dialogue(#[from] DialogueError),
+    /// It does not even speak that.
+    #[error("cleanup service: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+const READING: &str = "reading input attribute name";
+const WRITING: &str = "writing message records";
+
+impl CleanupService {
+    /// `socket` is relative to the queue directory; at most so many dialogues take place at a time.
+    pub(super) fn new(socket: String, ipc_timeout: Duration, dialogues: usize, log: Log) -> Self {
+        let dialogues = Arc::new(Semaphore::new(dialogues.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { socket, ipc_timeout, dialogues, log }
+    }
+
+    /// Waits for its turn, connects, and waits for the queue ID.
+    pub(super) async fn begin(&self) -> Result<Dialogue, Failure> {
+        let place = Arc::clone(&self.dialogues).acquire_owned().await;
+        let place = place.map_err(|closed| self.unreachable(closed.to_string()))?;
+        let stream = self.connect().await?;
+        let mut channel = Channel {
+            stream,
+            decoder: Decoder::new(LIST_BYTES_MAX),
+            unread: Vec::new(),
+            socket: self.socket.clone(),
+            ipc_timeout: self.ipc_timeout,
+        };
+        let mut announced = Announcement::decode(&channel.list().await?)?;
+        if announced == Announcement::Protocol {
+            announced = Announcement::decode(&channel.list().await?)?;
+        }
+        match announced {
+            Announcement::QueueId(queue_id) => Ok(Dialogue { channel, queue_id, _place: place }),
+            Announcement::Protocol => {
+                Err(DialogueError::Protocol("cleanup_protocol, twice".to_owned()).into())
+            }
+        }
+    }
+
+    /// Postfix tries eleven times, ten seconds apart; a client that waits so long for a service that is not there gains
+    /// nothing.
+    async fn connect(&self) -> Result<UnixStream, Failure> {
+        let mut attempt = 1;
+        loop {
+            let words = match self.connect_past_backlog().await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => words(&error),
+            };
+            let text = format!("connect #{attempt} to subsystem {}: {words}", self.socket);
+            self.log.write(Program::Qmqpd, Severity::Warning, &text);
+            if attempt >= CONNECT_ATTEMPTS_MAX {
+                return Err(self.unreachable(words));
+            }
+            attempt = attempt.saturating_add(1);
+            sleep(CONNECT_PAUSE).await;
+        }
+    }
+
+    /// A blocking connect waits while the backlog of the socket is full; one that does not block is told to come again.
+    async fn connect_past_backlog(&self) -> io::Result<UnixStream> {
+        let until = Instant::now() + self.ipc_timeout;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                    sleep(BACKLOG_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn unreachable(&self, words: String) -> Failure {
+        Failure::Connect { socket: self.socket.clone(), words }
+    }
+}
+
+/// One message on its way into a queue file of cleanup(8). Dropping it makes cleanup(8) remove the file.
+#[derive(Debug)]
+pub(super) struct Dialogue {
+    channel: Channel,
+    queue_id: QueueId,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Dialogue {
+    pub(super) const fn queue_id(&self) -> &QueueId {
+        &self.queue_id
+    }
+
+    /// Sends bytes of the request; waits when cleanup(8) is slower.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Channel { stream, socket, ipc_timeout, .. } = &mut self.channel;
+        match timeout(*ipc_timeout, stream.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                Err(Failure::Broken { socket: socket.clone(), step: WRITING, words: words(&error) })
+            }
+            Err(_) => Err(Failure::Timeout { socket: socket.clone(), step: WRITING }),
+        }
+    }
+
+    /// Waits for the judgement on a request that is complete.
+    pub(super) async fn end(mut self) -> Result<Judgement, Failure> {
+        Ok(Judgement::decode(&self.channel.list().await?)?)
+    }
+}
+
+/// Attribute lists from a socket.
+#[derive(Debug)]
+struct Channel {
+    stream: UnixStream,
+    decoder: Decoder,
+    /// What came with the list before.
+    unread: Vec<u8>,
+    socket: String,
+    ipc_timeout: Duration,
+}
+
+impl Channel {
+    async fn list(&mut self) -> Result<AttributeList, Failure> {
+        loop {
+            let mut input = self.unread.as_slice();
+            let list = self.decoder.decode(&mut input)?;
+            self.unread = input.to_vec();
+            if let Some(list) = list {
+                return Ok(list);
+            }
+            let socket = || self.socket.clone();
+            match timeout(self.ipc_timeout, self.stream.read_buf(&mut self.unread)).await {
+                Ok(Ok(0)) => return Err(Failure::Ended { socket: socket() }),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(Failure::Ended { socket: socket() });
+                }
+                Ok(Err(error)) => {
+                    return Err(Failure::Broken { socket: socket(), step: READING, words: words(&error) });
+                }
+                Err(_) => return Err(Failure::Timeout { socket: socket(), step: READING }),
+            }
+        }
+    }
+}
+
+/// What the system says, without its number, as Postfix logs it.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+const CONNECT_ATTEMPTS_MAX: u32 = 3;
+const CONNECT_PAUSE: Duration = Duration::from_secs(1);
+const BACKLOG_PAUSE: Duration = Duration::from_millis(10);

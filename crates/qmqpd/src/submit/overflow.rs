@@ -1,0 +1,220 @@
+//! Bytes that wait for their turn: in memory as long as they are few, then in a file without a name.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+/// Bytes of one buffer that are kept in memory; as many are read from a file at a time.
+pub(super) const BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
+
+/// Where files without a name are made, and how many threads may be busy with them.
+#[derive(Debug)]
+pub(super) struct TemporaryFiles {
+    directory: PathBuf,
+    threads: Semaphore,
+}
+
+impl TemporaryFiles {
+    /// Files on the file system of this directory, which must be writable.
+    pub(super) fn new(directory: &str, threads: usize) -> Self {
+        Self {
+            directory: directory.into(),
+            threads: Semaphore::new(threads.clamp(1, Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Runs what waits for the disk where no session has to wait with it.
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let _thread = self.threads.acquire().await.map_err(io::Error::other)?;
+        spawn_blocking(job).await.map_err(io::Error::other)?
+    }
+}
+
+/// Bytes that are written once, from the front to the back, and then read once.
+#[derive(Debug, Default)]
+pub(super) struct Overflow {
+    /// What stands behind the bytes in the file.
+    memory: Vec<u8>,
+    file: Option<Arc<File>>,
+    /// How many bytes are in the file.
+    file_bytes: u64,
+}
+
+impl Overflow {
+    /// To append to; call [`Self::settle`] now and then.
+    pub(super) const fn end(&mut self) -> &mut Vec<u8> {
+        &mut self.memory
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Moves what is too much for the memory into the file.
+    pub(super) async fn settle(&mut self, files: &TemporaryFiles) -> io::Result<()> {
+        if self.memory.len() < BYTES_IN_MEMORY_MAX {
+            return Ok(());
+        }
+        let directory = files.directory.clone();
+        let (file, offset) = (self.file.clone(), self.file_bytes);
+        let bytes = std::mem::take(&mut self.memory);
+        let (file, mut bytes) = files
+            .run(move || {
+                let file = match file {
+                    Some(file) => file,
+                    None => Arc::new(nameless_file(&directory)?),
+                };
+                file.write_all_at(&bytes, offset)?;
+                Ok((file, bytes))
+            })
+            .await?;
+        self.file = Some(file);
+        self.file_bytes = self.file_bytes.saturating_add(bytes.len() as u64);
+        bytes.clear();
+        self.memory = bytes;
+        Ok(())
+    }
+
+    /// Reads from the front.
+    pub(super) const fn into_reader(self) -> Reader {
+        Reader { rest: self, offset: 0 }
+    }
+}
+
+/// Gives back what an [`Overflow`] took.
+#[derive(Debug)]
+pub(super) struct Reader {
+    rest: Overflow,
+    /// How far the file has been read.
+    offset: u64,
+}
+
+impl Reader {
+    /// The next bytes; `None` behind the last.
+    pub(super) async fn next(&mut self, files: &TemporaryFiles) -> io::Result<Option<Vec<u8>>> {
+        if let Some(file) = &self.rest.file {
+            let left = self.rest.file_bytes.saturating_sub(self.offset);
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(BYTES_IN_MEMORY_MAX);
+            if wanted > 0 {
+                let (file, offset) = (Arc::clone(file), self.offset);
+                let piece = files
+                    .run(move || {
+                        let mut piece = vec![0; wanted];
+                        file.read_exact_at(&mut piece, offset)?;
+                        Ok(piece)
+                    })
+                    .await?;
+                self.offset = self.offset.saturating_add(wanted as u64);
+                return Ok(Some(piece));
+            }
+            self.rest.file = None;
+        }
+        let memory = std::mem::take(&mut self.rest.memory);
+        Ok(Some(memory).filter(|memory| !memory.is_empty()))
+    }
+}
+
+/// A file that is gone when it is closed, whatever happens to this process.
+fn nameless_file(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let nameless = options.clone().custom_flags(libc::O_TMPFILE).open(directory);
+    match nameless {
+        // File systems that cannot do it, and kernels that do not know it.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
+        {
+            unlinked_file(directory, &options)
+        }
+        other => other,
+    }
+}
+
+/// A file that loses its name at once. With a dot in its name it is no queue file to anybody.
+fn unlinked_file(directory: &Path, options: &OpenOptions) -> io::Result<File> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let path = directory.join(format!("qmqpd.{}.{count}", std::process::id()));
+    let open = || options.clone().create_new(true).open(&path);
+    let file = open().or_else(|error| match error.kind() {
+        // Left behind by a process of the same number that was killed in between.
+        io::ErrorKind::AlreadyExists => std::fs::remove_file(&path).and_then(|()| open()),
+        _ => Err(error),
+    })?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read_back(bytes: Overflow, files: &TemporaryFiles) -> Vec<u8> {
+        let mut reader = bytes.into_reader();
+        let mut all = Vec::new();
+        while let Some(piece) = reader.next(files).await.unwrap() {
+            assert!(!piece.is_empty() && piece.len() <= BYTES_IN_MEMORY_MAX * 2);
+            all.extend(piece);
+        }
+        all
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = TemporaryFiles::new(directory.path().to_str().unwrap(), 2);
+        let expected: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        for bytes in [0, 1, BYTES_IN_MEMORY_MAX - 1, BYTES_IN_MEMORY_MAX, 300_001, expected.len()] {
+            let expected = &expected[..bytes];
+            let found = run(async {
+                let mut overflow = Overflow::default();
+                for piece in expected.chunks(10_007) {
+                    overflow.end().extend_from_slice(piece);
+                    overflow.settle(&files).await.unwrap();
+                    assert!(overflow.memory.len() < BYTES_IN_MEMORY_MAX);
+                }
+                assert_eq!(overflow.file.is_some(), bytes >= BYTES_IN_MEMORY_MAX);
+                read_back(overflow, &files).await
+            });
+            assert!(found == expected, "{bytes} bytes");
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no name is left");
+    }
+
+    #[test]
+    fn a_file_without_o_tmpfile_has_no_name_either() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        let file = unlinked_file(directory.path(), &options).unwrap();
+        file.write_all_at(b"x", 7).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 8);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error() {
+        let files = TemporaryFiles::new("/nonexistent/incoming", 1);
+        let mut overflow = Overflow::default();
+        overflow.end().resize(BYTES_IN_MEMORY_MAX, b'x');
+        assert_eq!(run(overflow.settle(&files)).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,383 @@
+//! Postfix's cleanup(8), over its socket.
+//!
+//! The client sends content, sender, recipients; cleanup(8) wants to hear of sender and recipients first, and each
+//! connection to it keeps one of its processes busy. So a message is kept here until the client has sent all of it (see
+//! [`super::overflow`]), and only then handed over. What cleanup(8) is told is what qmqpd(8) tells it, record by record.
+
+use std::sync::Arc;
+
+use cleanup::incoming::{Lines, is_storable, received, verp_sender};
+use cleanup::{AddressKind, Arrival, Options, Origin};
+use postfix::cleanup_dialogue::{
+    Client as SentClient, Flags, Judgement, encode_arrival, encode_content_begin, encode_end,
+    encode_recipient, encode_sender, status,
+};
+use postfix::notice::Severity;
+use postfix::queue_id::QueueId;
+use postfix::record::{RecordType, encode};
+use postfix::settings::Settings;
+use spool::Timestamp;
+
+use super::cleanup_service::{CleanupService, Dialogue, Failure, words};
+use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
+use super::{Receipt, Refusal};
+use crate::date::DateFormat;
+use crate::log::{Log, Program};
+use crate::session::Client;
+
+/// The way of [`super::Submit::Postfix`].
+#[derive(Debug)]
+pub struct Postfix {
+    service: CleanupService,
+    flags: Flags,
+    options: Arc<Options>,
+    dates: DateFormat,
+    files: TemporaryFiles,
+    log: Log,
+}
+
+/// A directory of the queue in which mail_owner may make files.
+const TEMPORARY_DIRECTORY: &str = "incoming";
+
+impl Postfix {
+    /// Paths are relative to the queue directory, which is the working directory. At most so many threads work on
+    /// temporary files at a time.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        options: Arc<Options>,
+        dates: DateFormat,
+        threads: usize,
+        log: Log,
+    ) -> Self {
+        let overrides = &settings.receive_override_options;
+        let flags = Flags::of_qmqpd(
+            overrides.contains("no_address_mappings"),
+            overrides.contains("no_header_body_checks"),
+            overrides.contains("no_milters"),
+            options.smtputf8_autodetect,
+        );
+        let socket = format!("public/{}", settings.cleanup_service_name);
+        // So many qmqpd(8) processes there could be in Postfix, and each would keep one cleanup(8) busy.
+        let dialogues = usize::try_from(settings.default_process_limit).unwrap_or(usize::MAX);
+        Self {
+            service: CleanupService::new(socket, settings.ipc_timeout, dialogues, log.clone()),
+            flags,
+            options,
+            dates,
+            files: TemporaryFiles::new(TEMPORARY_DIRECTORY, threads),
+            log,
+        }
+    }
+
+    /// Begins a message. `arrived` is when the client connected.
+    pub(super) fn open(self: &Arc<Self>, client: &Client, arrived: Timestamp) -> Handoff {
+        let arrived_pair = (arrived.seconds, arrived.microseconds);
+        Handoff {
+            arrival: Arrival {
+                queue_id: String::new(),
+                created: arrived_pair,
+                arrived: arrived_pair,
+                date: self.dates.rfc5322(arrived.seconds),
+            },
+            origin: Origin {
+                client_name: client.name.clone(),
+                client_address: client.address.clone(),
+                client_port: client.port.clone(),
+                address_family: client.family,
+                log_origin: client.shown.clone(),
+            },
+            lines: Lines::new(&self.options),
+            content: Overflow::default(),
+            sender: Vec::new(),
+            verp_delimiters: None,
+            recipients: Overflow::default(),
+            recipients_count: 0,
+            first_recipient: Vec::new(),
+            refusal: None,
+            dialogue: None,
+            way: Arc::clone(self),
+        }
+    }
+
+    fn log_failure(&self, queue_id: Option<&QueueId>, failure: &Failure) {
+        let text = match queue_id {
+            Some(queue_id) => format!("{queue_id}: {failure}"),
+            None => failure.to_string(),
+        };
+        self.log.write(Program::Qmqpd, Severity::Warning, &text);
+    }
+}
+
+/// One message that waits until it can be handed over.
+#[derive(Debug)]
+pub struct Handoff {
+    way: Arc<Postfix>,
+    arrival: Arrival,
+    origin: Origin,
+    lines: Lines,
+    /// Records of the content, without our own Received: header.
+    content: Overflow,
+    sender: Vec<u8>,
+    verp_delimiters: Option<[u8; 2]>,
+    /// Records of the recipients.
+    recipients: Overflow,
+    recipients_count: u64,
+    first_recipient: Vec<u8>,
+    /// What we found out by ourselves; nothing is kept of the message then.
+    refusal: Option<Refusal>,
+    dialogue: Option<Dialogue>,
+}
+
+impl Handoff {
+    pub(super) fn queue_id(&self) -> Option<&QueueId> {
+        self.dialogue.as_ref().map(Dialogue::queue_id)
+    }
+
+    pub(super) async fn body(&mut self, piece: &[u8]) {
+        if self.refusal.is_some() {
+            return;
+        }
+        let records = self.content.end();
+        self.lines.push(piece, &mut |kind, data| encode(records, kind, data));
+        self.settle().await;
+    }
+
+    pub(super) fn end_of_body(&mut self) {
+        let records = self.content.end();
+        self.lines.finish(&mut |kind, data| encode(records, kind, data));
+    }
+
+    pub(super) fn sender(&mut self, address: &[u8]) {
+        if !is_storable(address) {
+            return self.refuse(cleanup::Refusal::Address { kind: AddressKind::Sender }.into());
+        }
+        match verp_sender(address, &self.way.options.verp_delimiter_filter) {
+            Ok((sender, delimiters)) => {
+                self.sender = sender;
+                self.verp_delimiters = delimiters;
+            }
+            Err(refusal) => self.refuse(refusal.into()),
+        }
+    }
+
+    pub(super) async fn recipient(&mut self, address: &[u8]) {
+        if !is_storable(address) {
+            self.refuse(cleanup::Refusal::Address { kind: AddressKind::Recipient }.into());
+        }
+        if self.refusal.is_some() {
+            return;
+        }
+        if self.recipients_count == 0 {
+            self.first_recipient = address.to_vec();
+        }
+        self.recipients_count = self.recipients_count.saturating_add(1);
+        encode_recipient(self.recipients.end(), address);
+        self.settle().await;
+    }
+
+    /// Now that the client has sent all of it, the message is worth a process of cleanup(8).
+    pub(super) async fn assign_queue_id(&mut self) -> Result<(), Refusal> {
+        if let Some(refusal) = self.refusal.take() {
+            return Err(refusal);
+        }
+        match self.way.service.begin().await {
+            Ok(dialogue) => {
+                self.arrival.queue_id = dialogue.queue_id().to_string();
+                self.dialogue = Some(dialogue);
+                Ok(())
+            }
+            Err(failure) => {
+                if !matches!(failure, Failure::Connect { .. }) {
+                    self.way.log_failure(None, &failure);
+                }
+                Err(Refusal::Storage)
+            }
+        }
+    }
+
+    pub(super) async fn commit(mut self) -> Result<Receipt, Refusal> {
+        if self.dialogue.is_none() {
+            self.assign_queue_id().await?;
+        }
+        let Some(dialogue) = self.dialogue.take() else { return Err(Refusal::Storage) };
+        let queue_id = *dialogue.queue_id();
+        let way = Arc::clone(&self.way);
+        match self.hand_over(dialogue).await {
+            Ok(judgement) => match refusal_of(judgement) {
+                None => Ok(Receipt { queue_id }),
+                Some(refusal) => Err(refusal.into()),
+            },
+            Err(Stopped::Service(failure)) => {
+                way.log_failure(Some(&queue_id), &failure);
+                Err(refusal_of(Judgement::lost()).map_or(Refusal::Storage, Refusal::Message))
+            }
+            Err(Stopped::File(error)) => {
+                let text = format!("{queue_id}: {}", file_failure(&way, &error));
+                way.log.write(Program::Qmqpd, Severity::Warning, &text);
+                Err(Refusal::Storage)
+            }
+        }
+    }
+
+    /// Tells cleanup(8) everything, in its order.
+    async fn hand_over(self, dialogue: Dialogue) -> Result<Judgement, Stopped> {
+        let Self { way, arrival, origin, .. } = self;
+        let mut outgoing = Outgoing { dialogue, buffer: Vec::new() };
+        let out = &mut outgoing.buffer;
+        way.flags.encode(out);
+        encode_arrival(out, arrival.arrived.0, arrival.arrived.1, &way.options.content_filter);
+        let client = SentClient {
+            name: &origin.client_name,
+            address: &origin.client_address,
+            port: &origin.client_port,
+            address_type: origin.address_family,
+            log_origin: &origin.log_origin,
+        };
+        let verp_delimiters = self.verp_delimiters.as_ref().map(<[u8; 2]>::as_slice);
+        encode_sender(out, &self.sender, verp_delimiters, &client);
+        outgoing.send_all(self.recipients.into_reader(), &way.files).await?;
+        let only_recipient = (self.recipients_count == 1).then_some(self.first_recipient.as_slice());
+        encode_content_begin(&mut outgoing.buffer);
+        for line in received(&way.options, &arrival, &origin, only_recipient) {
+            encode(&mut outgoing.buffer, RecordType::NORMAL, &line);
+        }
+        outgoing.send_all(self.content.into_reader(), &way.files).await?;
+        encode_end(&mut outgoing.buffer);
+        outgoing.flush().await?;
+        Ok(outgoing.dialogue.end().await?)
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+        self.content.clear();
+        self.recipients.clear();
+    }
+
+    /// Keeps the memory of this message bounded.
+    async fn settle(&mut self) {
+        let content = self.content.settle(&self.way.files).await;
+        let settled = match content {
+            Ok(()) => self.recipients.settle(&self.way.files).await,
+            failed => failed,
+        };
+        if let Err(error) = settled {
+            self.way.log.write(Program::Qmqpd, Severity::Warning, &file_failure(&self.way, &error));
+            self.refuse(Refusal::Storage);
+        }
+    }
+}
+
+fn file_failure(way: &Postfix, error: &std::io::Error) -> String {
+    format!("temporary file in {}: {}", way.files.directory().display(), words(error))
+}
+
+/// Why a message could not be handed over.
+#[derive(Debug)]
+enum Stopped {
+    Service(Failure),
+    File(std::io::Error),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Service(failure)
+    }
+}
+
+impl From<std::io::Error> for Stopped {
+    fn from(error: std::io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+/// Joins small pieces, so that an ordinary message is one write.
+struct Outgoing {
+    dialogue: Dialogue,
+    buffer: Vec<u8>,
+}
+
+impl Outgoing {
+    async fn send_all(&mut self, mut pieces: Reader, files: &TemporaryFiles) -> Result<(), Stopped> {
+        while let Some(piece) = pieces.next(files).await? {
+            if self.buffer.len().saturating_add(piece.len()) > BYTES_IN_MEMORY_MAX {
+                self.flush().await?;
+            }
+            if piece.len() >= BYTES_IN_MEMORY_MAX {
+                self.dialogue.send(&piece).await?;
+            } else {
+                self.buffer.extend_from_slice(&piece);
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        self.dialogue.send(&self.buffer).await?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// The refusal that a judgement of cleanup(8) is; `None` if the message is on disk. Where several things are wrong,
+/// qmqpd(8) tells the gravest, in this order (process and status codes of Postfix 3.7).
+fn refusal_of(judgement: Judgement) -> Option<cleanup::Refusal> {
+    use cleanup::Refusal as R;
+    let Judgement { status: bits, reason } = judgement;
+    let has = |bit| bits & bit != 0;
+    Some(match bits {
+        0 => return None,
+        _ if has(status::DEFER) => R::Defer { text: reason },
+        _ if has(status::BAD) => R::Bad { status: bits },
+        _ if has(status::SIZE) => R::Size,
+        _ if has(status::HOPS) => R::Hops,
+        _ if has(status::CONTENT) => R::Content { text: reason },
+        _ if has(status::WRITE) => R::Write,
+        _ if has(status::RECIPIENTS) => R::NoRecipients,
+        status => R::Bad { status },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Ending, decide};
+
+    /// What the client reads: the letter of the reply and its text.
+    fn told(bits: u32, reason: &str, soft_bounce: bool) -> String {
+        let judgement = Judgement { status: bits, reason: reason.to_owned() };
+        let Some(refusal) = refusal_of(judgement) else { return "K".to_owned() };
+        let verdict = decide(&Ending::Refused(refusal.into()), "c", soft_bounce);
+        let (letter, text) = verdict.reply.unwrap();
+        format!("{}{text}", char::from(qmqp::reply::encode(letter, "")[2]))
+    }
+
+    #[test]
+    fn the_gravest_problem_is_told() {
+        let hard = |bits, reason: &str| told(bits, reason, false);
+        assert_eq!(hard(0, ""), "K");
+        assert_eq!(hard(1, ""), "ZError: internal error 1");
+        assert_eq!(hard(2, ""), "ZError: queue file write error");
+        assert_eq!(hard(4, ""), "DError: message too large");
+        assert_eq!(hard(8, "4.7.1 later"), "ZError: 4.7.1 later");
+        assert_eq!(hard(8, "5.7.1 never"), "DError: 5.7.1 never");
+        assert_eq!(hard(16, ""), "DError: too many hops");
+        assert_eq!(hard(64, ""), "DError: no recipients specified");
+        assert_eq!(hard(128, ""), "ZError: internal error 128");
+        assert_eq!(hard(512, ""), "ZError: internal error 512");
+        // Several at once, in the order of qmqpd(8).
+        assert_eq!(hard(256 | 1 | 4, "4.3.0 wait"), "ZError: 4.3.0 wait");
+        assert_eq!(hard(1 | 4, ""), "ZError: internal error 5");
+        assert_eq!(hard(4 | 16 | 8, "5"), "DError: message too large");
+        assert_eq!(hard(16 | 8, "4"), "DError: too many hops");
+        assert_eq!(hard(8 | 2, "4"), "ZError: 4");
+        assert_eq!(hard(2 | 64, ""), "ZError: queue file write error");
+    }
+
+    #[test]
+    fn soft_bounce_makes_every_refusal_temporary() {
+        for bits in [4, 8, 16, 64] {
+            assert!(told(bits, "5.7.1 never", true).starts_with("ZError: "));
+        }
+    }
+}

@@ -185,7 +185,7 @@ fn parse_overrides(texts: &[String], origin: &str) -> Result<Vec<Override>, Vec<
 
 /// main.cf of the source; nothing, if there is none.
 fn read_main_cf(source: &ConfigSource) -> Result<MainCf, Vec<ConfigError>> {
-    let ConfigSource::Directory(directory) = source else { return Ok(MainCf::parse("", b"")) };
+    let Some(directory) = source.directory() else { return Ok(MainCf::parse("", b"")) };
     let path = directory.join("main.cf");
     let shown = path.display().to_string();
     match files::read_at_rest(&path) {

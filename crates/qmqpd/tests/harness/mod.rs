@@ -10,6 +10,7 @@
 
 pub mod case;
 pub mod client;
+pub mod drop_in;
 pub mod isolation;
 pub mod maillog;
 pub mod mask;

@@ -47,6 +47,10 @@ pub struct Setup {
     pub delivers: bool,
     /// A queue directory to use; otherwise one of its own.
     pub queue: Option<PathBuf>,
+    /// Whether its qmqpd is ours; see [`super::drop_in`].
+    pub replaces_qmqpd: bool,
+    /// The columns of qmqpd in master.cf from private to maxproc, where they are not `n - n - -`.
+    pub columns: Option<&'static str>,
 }
 
 /// A running Postfix; it stops when dropped.
@@ -81,8 +85,14 @@ impl Instance {
         if setup.delivers {
             master_cf.push_str(DELIVERY);
         }
+        let columns = setup.columns.unwrap_or("n - n - -");
         for host in hosts() {
-            writeln!(master_cf, "{host}:{port} inet n - n - - qmqpd").unwrap();
+            writeln!(master_cf, "{host}:{port} inet {columns} qmqpd").unwrap();
+        }
+        if setup.replaces_qmqpd {
+            let programs = dir.path().join("programs");
+            super::drop_in::fill(&programs);
+            writeln!(main_cf, "daemon_directory = {}", programs.display()).unwrap();
         }
         master_cf.push_str(&setup.master_cf);
         let config = write_config(dir.path(), &main_cf, &master_cf);

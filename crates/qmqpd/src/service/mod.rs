@@ -7,6 +7,7 @@ mod life;
 mod refuse;
 mod start;
 mod status;
+mod stdin;
 mod watchdog;
 mod worker;
 

@@ -22,7 +22,9 @@ use spool::{Spool, SpoolError, UnixDisk};
 use tokio::sync::{Semaphore, watch};
 
 use super::worker::{self, Role};
-use super::{MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse, watchdog};
+use super::{
+    MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse, stdin, watchdog,
+};
 use crate::access::Access;
 use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
@@ -43,7 +45,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let sockets = Inherited::take(&arguments);
     match config::for_service(&arguments) {
         Ok(config) => match prepare(&config, &arguments) {
-            Ok(prepared) => serve(prepared, sockets),
+            Ok(prepared) if arguments.stdin_session => serve(prepared, Work::Stdin),
+            Ok(prepared) => serve(prepared, Work::Clients(sockets)),
             Err(Failure { log, text }) => refuse::run(&log, &[text], sockets),
         },
         Err(errors) => {
@@ -197,14 +200,24 @@ fn open_access(
     })
 }
 
-fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
+/// What a process is for.
+enum Work {
+    /// Whoever connects.
+    Clients(Inherited),
+    /// Whoever is at standard input.
+    Stdin,
+}
+
+fn serve(prepared: Prepared, work: Work) -> ExitCode {
     let log = prepared.log.clone();
-    let ties = match &sockets.status {
-        Some(status) if prepared.is_under_postfix => match worker::split(status) {
-            Ok(Role::Worker(ties)) => Some(ties),
-            Ok(Role::Known(status)) => return status,
-            Err(error) => return fatal(&log, &format!("fork: {error}")),
-        },
+    let ties = match &work {
+        Work::Clients(Inherited { status: Some(status), .. }) if prepared.is_under_postfix => {
+            match worker::split(status) {
+                Ok(Role::Worker(ties)) => Some(ties),
+                Ok(Role::Known(status)) => return status,
+                Err(error) => return fatal(&log, &format!("fork: {error}")),
+            }
+        }
         _ => None,
     };
     // From here on there are threads.
@@ -225,7 +238,12 @@ fn serve(prepared: Prepared, sockets: Inherited) -> ExitCode {
         Ok(service) => Arc::new(service),
         Err(error) => return fatal(&log, &format!("start threads: {error}")),
     };
-    let ending = runtime.block_on(life::live(Arc::clone(&service), sockets, ties));
+    let ending = runtime.block_on(async {
+        match work {
+            Work::Clients(sockets) => life::live(Arc::clone(&service), sockets, ties).await,
+            Work::Stdin => stdin::serve(Arc::clone(&service)).await,
+        }
+    });
     // Ends the sessions that are left, which discards their queue files; but a table server that does not answer must
     // not keep a process that is about to end.
     runtime.shutdown_timeout(LAST_SESSIONS_TIME_MAX);

@@ -1,0 +1,70 @@
+//! `-S`: one session on standard input and output, without a master, as the `-S` of Postfix's daemons.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Service;
+use crate::session::{self, Connection, PeerAddress};
+
+/// Serves whoever is at the other end of standard input; needs the runtime.
+pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    if is_inet_socket(&input) {
+        let stream = std::net::TcpStream::from(input);
+        stream.set_nonblocking(true)?;
+        // A peer that has gone already has no address.
+        let peer = stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of);
+        session::serve(service, Connection::Inet(TcpStream::from_std(stream)?), peer).await;
+        return Ok(());
+    }
+    let (ours, theirs) = UnixStream::pair()?;
+    let pumps = Pumps::start(theirs.into_std()?, input)?;
+    session::serve(service, Connection::Unix(ours), PeerAddress::Local).await;
+    pumps.finish();
+    Ok(())
+}
+
+fn is_inet_socket(descriptor: &OwnedFd) -> bool {
+    use std::os::fd::AsRawFd;
+    let address = getsockname::<SockaddrStorage>(descriptor.as_raw_fd());
+    matches!(
+        address.ok().and_then(|address| address.family()),
+        Some(AddressFamily::Inet | AddressFamily::Inet6)
+    )
+}
+
+/// Threads between a session and descriptors that may be anything: a pipe, a file, a terminal.
+struct Pumps {
+    output: JoinHandle<()>,
+}
+
+impl Pumps {
+    fn start(session: std::os::unix::net::UnixStream, input: OwnedFd) -> io::Result<Self> {
+        session.set_nonblocking(false)?;
+        let mut writer = session.try_clone()?;
+        let mut input = std::fs::File::from(input);
+        // Not waited for: it may sit in a read when the session is over.
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            // Whatever ends the copy, the session sees the end of its input.
+            let _ = io::copy(&mut input, &mut writer);
+            let _ = writer.shutdown(Shutdown::Write);
+        })?;
+        let mut reader = session;
+        let output = std::thread::Builder::new().name("stdout".to_owned()).spawn(move || {
+            // If nobody reads the reply, nobody is left to be told.
+            let _ = io::copy(&mut reader, &mut io::stdout().lock());
+        })?;
+        Ok(Self { output })
+    }
+
+    /// Returns when the reply is written.
+    fn finish(self) {
+        let _ = self.output.join();
+    }
+}

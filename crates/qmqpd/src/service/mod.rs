@@ -4,6 +4,7 @@
 
 mod accept;
 mod life;
+mod prepare;
 mod refuse;
 mod start;
 mod status;
@@ -61,6 +62,9 @@ pub struct Service {
 /// The most that one message being received takes: a read buffer, records waiting for the disk, one header, and the
 /// duplicate filter. Most take a tenth of it.
 pub const MESSAGE_MEMORY_BYTES: u64 = 256 * 1024;
+
+/// Threads that wait for remote tables, and so look-ups in them at a time.
+const REMOTE_LOOKUPS_MAX: usize = 64;
 
 /// Clients that hear `too many connections` at a time; beyond that they are closed without a word.
 const WAITING_ROOM_CONNECTIONS_MAX: usize = 256;

@@ -9,29 +9,25 @@ use std::sync::atomic::AtomicU64;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lookup::MatchList;
 use postfix::child::{
     Arguments, FIRST_LISTEN_DESCRIPTOR, GENERATION_VARIABLE, STATUS_DESCRIPTOR, parse_generation,
 };
-use postfix::notice::{Notice, Severity};
+use postfix::notice::Severity;
 use postfix::settings::Settings;
-use postfix::settings::words::Submit as SubmitTo;
-use postfix::text::split_list;
 use spool::committer::Committers;
-use spool::{Spool, SpoolError, UnixDisk};
+use spool::{Spool, UnixDisk};
 use tokio::sync::{Semaphore, watch};
 
+use super::prepare::{Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
-    MESSAGE_MEMORY_BYTES, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse, stdin, watchdog,
+    MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse,
+    stdin, watchdog,
 };
-use crate::access::Access;
-use crate::config::{self, ServiceConfig};
-use crate::date::DateFormat;
+use crate::config;
+use crate::inherited;
 use crate::log::{Log, LogConfig, Program};
-use crate::peer::{self, PeerNames};
-use crate::submit::{Local, Postfix, Submit, Wake, cleanup_options, front_bytes};
-use crate::{inherited, jail};
+use crate::submit::{Local, Postfix, Submit, Wake, front_bytes};
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
 #[must_use]
@@ -79,125 +75,6 @@ impl Inherited {
             _flow: (inherited::take(FLOW_READ_DESCRIPTOR), inherited::take(FLOW_WRITE_DESCRIPTOR)),
         }
     }
-}
-
-/// Why a service cannot do its work, and where that is to be logged.
-#[derive(Debug)]
-struct Failure {
-    log: Log,
-    text: String,
-}
-
-/// All that was opened with privileges, now in the jail.
-struct Prepared {
-    settings: Arc<Settings>,
-    log: Log,
-    names: PeerNames,
-    access: Access,
-    /// For our own cleanup.
-    spool: Option<Spool<UnixDisk>>,
-    options: cleanup::Options,
-    dates: DateFormat,
-    is_under_postfix: bool,
-}
-
-fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Failure> {
-    let log = Log::open(&config.log).map_err(|error| Failure {
-        log: provisional_log(&arguments.process_name),
-        text: error.to_string(),
-    })?;
-    let say = |notice: &Notice| log.notice(Program::Qmqpd, notice);
-    config.notices.iter().for_each(say);
-    let failure = |text: String| Failure { log: log.clone(), text };
-    let settings = &config.settings;
-    jail::raise_limits(descriptors_wanted(settings));
-    let dates = DateFormat::local();
-    // Relative names of tables start in the queue directory, as with Postfix.
-    std::env::set_current_dir(&config.jail.queue_directory)
-        .map_err(|error| failure(format!("chdir {}: {error}", config.jail.queue_directory.display())))?;
-    let access =
-        open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
-    let (names, notices) = PeerNames::open(peer::Options {
-        deadline: settings.qmqpd_dns_timeout,
-        ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),
-        ..peer::Options::default()
-    })
-    .map_err(|error| failure(error.to_string()))?;
-    notices.iter().for_each(say);
-    let disk =
-        match settings.qmqpd_submit {
-            SubmitTo::Postfix => None,
-            SubmitTo::Local => Some(UnixDisk::open(std::path::Path::new(".")).map_err(|error| {
-                failure(format!("open {}: {error}", config.jail.queue_directory.display()))
-            })?),
-        };
-    jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let spool = disk.map(|disk| open_spool(disk, settings, &log)).transpose();
-    let spool = spool.map_err(|error| failure(error.to_string()))?;
-    Ok(Prepared {
-        options: cleanup_options(settings, config.legacy.append_dot_mydomain),
-        settings: Arc::clone(settings),
-        log,
-        names,
-        access,
-        spool,
-        dates,
-        is_under_postfix: config::is_under_postfix(&config.source),
-    })
-}
-
-fn open_spool(disk: UnixDisk, settings: &Settings, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
-    let lines = log.clone();
-    Spool::open(
-        disk,
-        &spool::Options {
-            hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
-            hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
-            long_queue_ids: settings.enable_long_queue_ids,
-            create_missing: false,
-            commit_way: spool::CommitWay::File,
-        },
-        Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
-    )
-}
-
-/// Each session has a socket, and a queue file open; or, instead of a queue file, a socket to cleanup(8), one temporary
-/// file for content and one for recipients.
-fn descriptors_wanted(settings: &Settings) -> u64 {
-    let sessions = u64::try_from(settings.qmqpd_connection_limit).unwrap_or(0);
-    let descriptors_per_session = match settings.qmqpd_submit {
-        SubmitTo::Postfix => 4,
-        SubmitTo::Local => 2,
-    };
-    sessions.saturating_mul(descriptors_per_session).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
-}
-
-fn open_access(
-    settings: &Settings,
-    verbosity: u32,
-    say: &dyn Fn(&Notice),
-) -> Result<Access, lookup::OpenError> {
-    let options = lookup::Options {
-        smtputf8_enable: settings.smtputf8_enable,
-        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
-        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
-        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
-        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
-        ..lookup::Options::default()
-    };
-    let open = |parameter: &'static str, patterns: &str| {
-        let mut notices = Vec::new();
-        let list = MatchList::open(parameter, patterns, &options, &mut notices);
-        notices.iter().for_each(say);
-        list.map(Arc::new)
-    };
-    Ok(Access {
-        authorized_clients: open("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients)?,
-        debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
-        debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),
-        verbosity,
-        remote_lookups: Semaphore::new(REMOTE_LOOKUPS_MAX),
-    })
 }
 
 /// What a process is for.
@@ -325,7 +202,7 @@ fn remove_stale_drafts(spool: &Spool<UnixDisk>, log: &Log) -> std::io::Result<()
 }
 
 /// Where to log before the configuration says where.
-fn provisional_log(process_name: &str) -> Log {
+pub(super) fn provisional_log(process_name: &str) -> Log {
     let standing = config::ConfigSource::from_environment().standing();
     Log::open_what_opens(&LogConfig::provisional(standing, process_name))
 }
@@ -343,7 +220,3 @@ const LAST_SESSIONS_TIME_MAX: Duration = Duration::from_millis(500);
 /// How long after its start a process looks for the drafts of dead ones.
 const STALE_DRAFTS_DELAY: Duration = Duration::from_secs(1);
 const FATAL_PAUSE: Duration = Duration::from_secs(1);
-/// Threads that wait for remote tables.
-const REMOTE_LOOKUPS_MAX: usize = 64;
-/// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.
-const DESCRIPTORS_BESIDE_SESSIONS: u64 = 1024;

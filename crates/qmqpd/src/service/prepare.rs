@@ -1,0 +1,144 @@
+//! What a service process opens while it has the privileges to, and the jail behind that.
+
+use std::sync::Arc;
+
+use lookup::MatchList;
+use postfix::child::Arguments;
+use postfix::notice::Notice;
+use postfix::settings::Settings;
+use postfix::settings::words::Submit as SubmitTo;
+use postfix::text::split_list;
+use spool::{Spool, SpoolError, UnixDisk};
+use tokio::sync::Semaphore;
+
+use super::REMOTE_LOOKUPS_MAX;
+use super::start::provisional_log;
+use crate::access::Access;
+use crate::config::{self, ServiceConfig};
+use crate::date::DateFormat;
+use crate::jail;
+use crate::log::{Log, Program};
+use crate::peer::{self, PeerNames};
+use crate::submit::cleanup_options;
+
+/// Why a service cannot do its work, and where that is to be logged.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) log: Log,
+    pub(super) text: String,
+}
+
+/// All that was opened with privileges, now in the jail.
+pub(super) struct Prepared {
+    pub(super) settings: Arc<Settings>,
+    pub(super) log: Log,
+    pub(super) names: PeerNames,
+    pub(super) access: Access,
+    /// For our own cleanup.
+    pub(super) spool: Option<Spool<UnixDisk>>,
+    pub(super) options: cleanup::Options,
+    pub(super) dates: DateFormat,
+    pub(super) is_under_postfix: bool,
+}
+
+pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Failure> {
+    let log = Log::open(&config.log).map_err(|error| Failure {
+        log: provisional_log(&arguments.process_name),
+        text: error.to_string(),
+    })?;
+    let say = |notice: &Notice| log.notice(Program::Qmqpd, notice);
+    config.notices.iter().for_each(say);
+    let failure = |text: String| Failure { log: log.clone(), text };
+    let settings = &config.settings;
+    jail::raise_limits(descriptors_wanted(settings));
+    let dates = DateFormat::local();
+    // Relative names of tables start in the queue directory, as with Postfix.
+    std::env::set_current_dir(&config.jail.queue_directory)
+        .map_err(|error| failure(format!("chdir {}: {error}", config.jail.queue_directory.display())))?;
+    let access =
+        open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
+    let (names, notices) = PeerNames::open(peer::Options {
+        deadline: settings.qmqpd_dns_timeout,
+        ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),
+        ..peer::Options::default()
+    })
+    .map_err(|error| failure(error.to_string()))?;
+    notices.iter().for_each(say);
+    let disk =
+        match settings.qmqpd_submit {
+            SubmitTo::Postfix => None,
+            SubmitTo::Local => Some(UnixDisk::open(std::path::Path::new(".")).map_err(|error| {
+                failure(format!("open {}: {error}", config.jail.queue_directory.display()))
+            })?),
+        };
+    jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
+    let spool = disk.map(|disk| open_spool(disk, settings, &log)).transpose();
+    let spool = spool.map_err(|error| failure(error.to_string()))?;
+    Ok(Prepared {
+        options: cleanup_options(settings, config.legacy.append_dot_mydomain),
+        settings: Arc::clone(settings),
+        log,
+        names,
+        access,
+        spool,
+        dates,
+        is_under_postfix: config::is_under_postfix(&config.source),
+    })
+}
+
+fn open_spool(disk: UnixDisk, settings: &Settings, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
+    let lines = log.clone();
+    Spool::open(
+        disk,
+        &spool::Options {
+            hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
+            hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
+            long_queue_ids: settings.enable_long_queue_ids,
+            create_missing: false,
+            commit_way: spool::CommitWay::File,
+        },
+        Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
+    )
+}
+
+/// Each session has a socket, and a queue file open; or, instead of a queue file, a socket to cleanup(8), one temporary
+/// file for content and one for recipients.
+fn descriptors_wanted(settings: &Settings) -> u64 {
+    let sessions = u64::try_from(settings.qmqpd_connection_limit).unwrap_or(0);
+    let descriptors_per_session = match settings.qmqpd_submit {
+        SubmitTo::Postfix => 4,
+        SubmitTo::Local => 2,
+    };
+    sessions.saturating_mul(descriptors_per_session).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
+}
+
+fn open_access(
+    settings: &Settings,
+    verbosity: u32,
+    say: &dyn Fn(&Notice),
+) -> Result<Access, lookup::OpenError> {
+    let options = lookup::Options {
+        smtputf8_enable: settings.smtputf8_enable,
+        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
+        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
+        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
+        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
+        ..lookup::Options::default()
+    };
+    let open = |parameter: &'static str, patterns: &str| {
+        let mut notices = Vec::new();
+        let list = MatchList::open(parameter, patterns, &options, &mut notices);
+        notices.iter().for_each(say);
+        list.map(Arc::new)
+    };
+    Ok(Access {
+        authorized_clients: open("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients)?,
+        debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
+        debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),
+        verbosity,
+        remote_lookups: Semaphore::new(REMOTE_LOOKUPS_MAX),
+    })
+}
+
+/// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.
+const DESCRIPTORS_BESIDE_SESSIONS: u64 = 1024;

@@ -6,9 +6,9 @@ use lookup::{ClientName, Match, MatchList};
 use postfix::notice::Notice;
 use tokio::sync::Semaphore;
 
+use crate::client::Client;
 use crate::log::lines::SessionLog;
 use crate::log::{Log, Program};
-use crate::session::Client;
 
 /// `qmqpd_authorized_clients` and `debug_peer_list`, opened before the jail.
 #[derive(Debug)]

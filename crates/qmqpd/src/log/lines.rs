@@ -7,7 +7,7 @@ use postfix::queue_id::QueueId;
 use qmqp::server::Event;
 
 use super::{Log, Program};
-use crate::session::{Broken, Client};
+use crate::client::Client;
 use crate::verdict::Verdict;
 
 /// The lines of one session.
@@ -50,12 +50,9 @@ impl<'s> SessionLog<'s> {
         }
     }
 
-    /// The client did not take our reply.
-    pub fn reply_lost(&self, broken: &Broken) {
-        let problem = match broken {
-            Broken::Lost => "lost connection",
-            Broken::Timeout | Broken::Deadline => "read/write timeout",
-        };
+    /// The client did not take our reply: in time, or at all.
+    pub fn reply_lost(&self, took_too_long: bool) {
+        let problem = if took_too_long { "read/write timeout" } else { "lost connection" };
         let step = match self.queue_id.get() {
             Some(_) => "sending completion status",
             None => "initializing client connection",

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Service;
+use crate::client::PeerAddress;
 use crate::log::Program;
-use crate::session::{self, Connection, PeerAddress};
+use crate::session::{self, Connection};
 use crate::verdict::Ending;
 
 /// A socket on which clients arrive.

@@ -10,7 +10,8 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Service;
-use crate::session::{self, Connection, PeerAddress};
+use crate::client::PeerAddress;
+use crate::session::{self, Connection};
 
 /// Serves whoever is at the other end of standard input; needs the runtime.
 pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {

@@ -6,18 +6,17 @@
 //!                 └───────────┴───────────┴─ Ending ┘   verdict::decide makes the reply out of it
 //! ```
 
-mod client;
 mod connection;
 mod receive;
 
 use std::sync::Arc;
 
-pub use client::{Client, PeerAddress};
 pub use connection::{Broken, Connection, Patience};
 
 use tokio::time::{Instant, sleep};
 
 use crate::access::Authorization;
+use crate::client::{Client, PeerAddress};
 use crate::log::Program;
 use crate::log::lines::SessionLog;
 use crate::peer::Name;
@@ -111,7 +110,7 @@ impl Session<'_> {
         // The deadline bounds what a client may take for its message; a client that waits for our answer has it.
         let patience = Patience { deadline: None, ..self.patience };
         if let Err(broken) = self.connection.write_all(&reply, &patience).await {
-            self.log.reply_lost(&broken);
+            self.log.reply_lost(matches!(broken, Broken::Timeout | Broken::Deadline));
             return;
         }
         if verdict.is_delayed() || self.connection.has_unread_bytes() {

@@ -16,9 +16,9 @@ use spool::{Timestamp, UnixDisk};
 use super::draft::{Failure, QueueFile};
 use super::wake::Wake;
 use super::{Receipt, Refusal};
+use crate::client::Client;
 use crate::date::DateFormat;
 use crate::log::{Log, Program};
-use crate::session::Client;
 
 /// Records of one message that are kept in memory; more go to the disk as they come.
 const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;

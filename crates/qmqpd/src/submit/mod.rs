@@ -19,7 +19,7 @@ pub use wake::Wake;
 use ::postfix::queue_id::QueueId;
 use spool::Timestamp;
 
-use crate::session::Client;
+use crate::client::Client;
 
 /// Where accepted messages go.
 #[derive(Debug)]

@@ -21,9 +21,9 @@ use spool::Timestamp;
 use super::cleanup_service::{CleanupService, Dialogue, Failure, words};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
 use super::{Receipt, Refusal};
+use crate::client::Client;
 use crate::date::DateFormat;
 use crate::log::{Log, Program};
-use crate::session::Client;
 
 /// The way of [`super::Submit::Postfix`].
 #[derive(Debug)]

@@ -58,7 +58,7 @@ impl fmt::Display for Problem {
 #[must_use]
 pub fn check(parameter: &'static str, patterns: &str, options: &Options) -> Vec<Problem> {
     // A table that cannot be opened is to be described, not to end the check.
-    let options = Options { daemon_table_open_error_is_fatal: false, ..options.clone() };
+    let options = Options { daemon_table_open_error_is_fatal: false, asks_at_open: false, ..options.clone() };
     let mut problems = Vec::new();
     let style = parent_style(parameter, &options, &mut Vec::new()).unwrap_or_else(|error| {
         problems.push(Problem {

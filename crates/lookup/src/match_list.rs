@@ -159,7 +159,9 @@ pub(crate) fn parent_style(
     notices: &mut Vec<Notice>,
 ) -> Result<ParentStyle, OpenError> {
     let text = &options.parent_domain_matches_subdomains;
-    let parents = List::open("parent_domain_matches_subdomains", text, options, notices)?;
+    // Used once, so no connection to a remote table is kept.
+    let options = Options { idle_connections_max: 0, ..options.clone() };
+    let parents = List::open("parent_domain_matches_subdomains", text, &options, notices)?;
     let deadline = options.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit));
     let named =
         parents.matches_text(parameter, &mut Call { notices, deadline }).map_err(OpenError::ParentDomains)?;
@@ -217,7 +219,12 @@ impl Question<'_, '_> {
         match &pattern.kind {
             Kind::Literal(literal) => Ok(host::matches(&self.name, &literal.text, self.list.style)),
             Kind::Table(Listed { table, .. }) => {
-                for key in host::keys(&self.name, table.is_fixed(), self.list.style) {
+                let keys = host::keys(&self.name, true, self.list.style);
+                for (parents, key) in keys.into_iter().enumerate() {
+                    // Asked only now: a remote table may not have known before the first lookup.
+                    if parents > 0 && !table.is_fixed() {
+                        break;
+                    }
                     let found = self.list.list.ask(table.as_ref(), key, &mut self.call);
                     if self.verbosity >= 2 {
                         let found = if matches!(found, Ok(true)) { "found" } else { "notfound" };

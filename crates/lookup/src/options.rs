@@ -29,6 +29,16 @@ pub struct Options {
     pub lookup_deadline: Option<Duration>,
     /// How many idle connections one remote table keeps. Ours; a Postfix process keeps one.
     pub idle_connections_max: usize,
+    /// proxymap_service_name: the socket of proxymap(8) for `proxy:` tables, in `private` below the current directory.
+    pub proxymap_service_name: String,
+    /// ipc_idle: how long a connection to proxymap(8) is kept without a question on it.
+    pub ipc_idle: Duration,
+    /// ipc_ttl: how long a connection to proxymap(8) is kept at all.
+    pub ipc_ttl: Duration,
+    /// Whether opening a `proxy:` table asks proxymap(8) for it, and says what is wrong. [`check`](crate::check) does not.
+    pub asks_at_open: bool,
+    /// Whether a Postfix is known to own the current directory, so that `proxy:` tables need no remark.
+    pub is_beside_postfix: bool,
     /// socketmap_max_reply_size: longest reply of a socketmap server, in bytes.
     pub socketmap_max_reply_size: usize,
     /// socketmap_max_query_size: longest query to a socketmap server, in bytes; a longer one is "not found". 0 for no limit.
@@ -50,6 +60,11 @@ impl Default for Options {
             operation_timeout: Duration::from_secs(100),
             lookup_deadline: Some(Duration::from_secs(100)),
             idle_connections_max: 8,
+            proxymap_service_name: "proxymap".to_owned(),
+            ipc_idle: Duration::from_secs(5),
+            ipc_ttl: Duration::from_secs(1000),
+            asks_at_open: true,
+            is_beside_postfix: false,
             socketmap_max_reply_size: 100_000,
             socketmap_max_query_size: 10_000,
         }

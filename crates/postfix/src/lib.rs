@@ -11,6 +11,7 @@ pub mod master_cf;
 pub mod notice;
 pub mod own_networks;
 pub mod parameter;
+pub mod proxymap_dialogue;
 pub mod queue_file;
 pub mod queue_id;
 pub mod record;

@@ -1,11 +1,11 @@
 //! `qmqpd check`: what is wrong with the configuration, all of it, and what to write instead.
 
 use postfix::notice::Severity;
-use postfix::settings::Settings;
 
 use crate::config::{self, Config, ConfigSource, Remark};
 use crate::exit::Exit;
 use crate::master;
+use crate::service::list_options;
 
 /// Checks, and returns what to print if all is well. What stops nothing goes to standard error as a warning.
 ///
@@ -48,7 +48,10 @@ fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
     let mut errors = Vec::new();
     for service in &config.services {
         let settings = &service.settings;
-        let options = list_options(settings);
+        let options = lookup::Options {
+            is_beside_postfix: config::is_under_postfix(&config.source),
+            ..list_options(settings)
+        };
         let lists = [
             ("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients),
             ("debug_peer_list", &settings.debug_peer_list),
@@ -72,14 +75,4 @@ fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
         }
     }
     errors
-}
-
-/// The options with which a service opens its match lists.
-fn list_options(settings: &Settings) -> lookup::Options {
-    lookup::Options {
-        smtputf8_enable: settings.smtputf8_enable,
-        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
-        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
-        ..lookup::Options::default()
-    }
 }

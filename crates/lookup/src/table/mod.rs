@@ -11,6 +11,7 @@ mod constant;
 mod expression;
 mod indexed;
 mod lmdb;
+mod proxy;
 mod remote;
 mod replacement;
 mod rules;
@@ -51,7 +52,8 @@ pub trait Table: Send + Sync {
     /// The table cannot answer. Why has been added to the notices, except for `fail:`, which has no reason.
     fn lookup(&self, key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError>;
 
-    /// Whether keys are fixed strings, so that asking for parent domains makes sense.
+    /// Whether keys are fixed strings, so that asking for parent domains makes sense. A remote table may know only after
+    /// a lookup; until then it says no.
     fn is_fixed(&self) -> bool;
 
     /// Whether lookups go through a socket and may take long.
@@ -159,6 +161,7 @@ impl Opener<'_> {
             b"lmdb" => lmdb::open(name, options, self.notices),
             b"socketmap" => socketmap::open(name, options),
             b"tcp" => tcp::open(name, options),
+            b"proxy" => proxy::open(name, options, self.notices),
             b"unionmap" => combined::open(How::Union, name, self)?,
             b"pipemap" => combined::open(How::Pipe, name, self)?,
             b"debug" => combined::open_debug(name, self)?,
@@ -192,9 +195,6 @@ pub(crate) fn way_out(type_name: &str, name: &str) -> Option<String> {
              it to a file and run \"postmap lmdb:FILE\""
             ))
         }
-        "proxy" => Some(format!(
-            "proxymap(8) is not asked yet; write {name} without proxy: if its type is supported"
-        )),
         "randmap" => Some("a random answer decides nothing about a client; write static:VALUE".to_owned()),
         "unix" | "internal" => Some("write the entries into a texthash: file".to_owned()),
         _ => None,
@@ -338,10 +338,9 @@ mod tests {
 
     #[test]
     fn types_that_postfix_has_and_we_have_not_come_with_a_way_out() {
-        for type_name in [
-            "hash", "btree", "dbm", "sdbm", "ldap", "mysql", "pgsql", "sqlite", "mongodb", "memcache", "nis",
-            "proxy",
-        ] {
+        for type_name in
+            ["hash", "btree", "dbm", "sdbm", "ldap", "mysql", "pgsql", "sqlite", "mongodb", "memcache", "nis"]
+        {
             let mut notices = Vec::new();
             let table = open(type_name, "/etc/postfix/t", &Options::default(), &mut notices);
             let mut call = Call { notices: &mut Vec::new(), deadline: None };

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -59,10 +59,18 @@ impl Endpoint {
 /// A server, and the connections to it that nobody uses at the moment.
 pub(super) struct Server {
     endpoint: Endpoint,
-    idle: Mutex<Vec<Connection>>,
+    idle: Arc<Mutex<Idle>>,
     operation_timeout: Duration,
     connections_max: usize,
     lifetime: Lifetime,
+}
+
+/// The connections that nobody uses at the moment.
+#[derive(Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    /// Whether a thread waits to close them when their time is over.
+    is_watched: bool,
 }
 
 /// How long a connection is kept.
@@ -85,7 +93,7 @@ impl Server {
     pub(super) fn new(endpoint: Endpoint, lifetime: Lifetime, options: &Options) -> Self {
         Self {
             endpoint,
-            idle: Mutex::new(Vec::new()),
+            idle: Arc::default(),
             operation_timeout: options.operation_timeout,
             connections_max: options.idle_connections_max,
             lifetime,
@@ -95,22 +103,27 @@ impl Server {
     /// An idle connection, or `None`.
     pub(super) fn idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(connection) = idle.pop() {
-            let fresh = connection.used.elapsed() < self.lifetime.idle_max
-                && connection.opened.elapsed() < self.lifetime.age_max;
-            if fresh && connection.is_quiet() {
+        while let Some(connection) = idle.connections.pop() {
+            if !connection.time_left(self.lifetime).is_zero() && connection.is_quiet() {
                 return Some(connection);
             }
         }
         None
     }
 
-    /// Keeps a connection for the next question, if there is room.
+    /// Keeps a connection for the next question, if there is room, until its time is over.
     pub(super) fn keep(&self, mut connection: Connection) {
         connection.used = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.connections_max {
-            idle.push(connection);
+        if idle.connections.len() >= self.connections_max {
+            return;
+        }
+        idle.connections.push(connection);
+        if !idle.is_watched {
+            let (weak, lifetime) = (Arc::downgrade(&self.idle), self.lifetime);
+            let thread = std::thread::Builder::new().name("idle tables".to_owned());
+            // Without a thread they are closed when the next one is wanted.
+            idle.is_watched = thread.spawn(move || close_in_time(&weak, lifetime)).is_ok();
         }
     }
 
@@ -176,7 +189,29 @@ impl Server {
     }
 }
 
+/// Closes idle connections when their time is over, so that a server with few clients can end or be replaced. Ends when
+/// there are none, or the table is gone.
+fn close_in_time(idle: &Weak<Mutex<Idle>>, lifetime: Lifetime) {
+    let close_old = || {
+        let idle = idle.upgrade()?;
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.connections.retain(|connection| !connection.time_left(lifetime).is_zero());
+        let next = idle.connections.iter().map(|connection| connection.time_left(lifetime)).min();
+        idle.is_watched = next.is_some();
+        next
+    };
+    while let Some(left) = close_old() {
+        std::thread::sleep(left);
+    }
+}
+
 impl Connection {
+    /// How long it may still be kept.
+    fn time_left(&self, lifetime: Lifetime) -> Duration {
+        let idle = lifetime.idle_max.saturating_sub(self.used.elapsed());
+        idle.min(lifetime.age_max.saturating_sub(self.opened.elapsed()))
+    }
+
     /// Whether the server has neither hung up nor sent anything unasked.
     fn is_quiet(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
@@ -249,5 +284,23 @@ mod tests {
         let error = server.receive(&connection, &mut [0; 8], deadline).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(server.connect(deadline).is_err(), "the deadline is over");
+    }
+
+    #[test]
+    fn an_idle_connection_is_closed_in_time() {
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let lifetime = Lifetime { idle_max: Duration::from_millis(50), age_max: Duration::from_secs(100) };
+        let server = Server::new(Endpoint::Unix(path), lifetime, &Options::default());
+        // Twice: the thread that closed the first has ended.
+        for _ in 0..2 {
+            server.keep(server.connect(None).unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            assert!(server.idle().is_none());
+        }
     }
 }

@@ -24,7 +24,6 @@ const AUTODETECT_CLASSES: &[&str] =
     &["sendmail", "smtpd", "qmqpd", "forward", "bounce", "notify", "verify", "all"];
 const PROTOCOLS: &[&str] = &["ipv4", "ipv6", "all"];
 
-const INTERNAL: Reach = OtherPrograms("the internal sockets of Postfix");
 const INSTANCES: Reach = OtherPrograms("postmulti(1)");
 const DIRECTORIES: Reach = OtherPrograms("where Postfix keeps its own programs and data");
 const NO_BDB: Reach = NoEffectOnQmqp("this server does not read Berkeley DB tables");
@@ -433,9 +432,9 @@ parameters! {
     /// How long an exchange over an internal socket may take.
     ipc_timeout: time(POSITIVE) = "3600s"; Effective;
     /// How long an internal connection may be unused.
-    ipc_idle: time(POSITIVE) = "5s"; INTERNAL;
+    ipc_idle: time(POSITIVE) = "5s"; Effective;
     /// How long an internal connection is used.
-    ipc_ttl: time(POSITIVE) = "1000s"; INTERNAL;
+    ipc_ttl: time(POSITIVE) = "1000s"; Effective;
     /// How long waking another service may take.
     trigger_timeout: time(POSITIVE) = "10s"; Effective;
     /// The queue manager's service, which is woken for new mail.
@@ -466,6 +465,8 @@ parameters! {
     daemon_table_open_error_is_fatal: boolean = "no"; Effective;
     /// The tables that proxymap(8) opens.
     proxy_read_maps: list = "$local_recipient_maps $mydestination $virtual_alias_maps $virtual_alias_domains $virtual_mailbox_maps $virtual_mailbox_domains $relay_recipient_maps $relay_domains $canonical_maps $sender_canonical_maps $recipient_canonical_maps $relocated_maps $transport_maps $mynetworks $smtpd_sender_login_maps $sender_bcc_maps $recipient_bcc_maps $smtp_generic_maps $lmtp_generic_maps $alias_maps $smtpd_client_restrictions $smtpd_helo_restrictions $smtpd_sender_restrictions $smtpd_relay_restrictions $smtpd_recipient_restrictions $address_verify_sender_dependent_default_transport_maps $address_verify_sender_dependent_relayhost_maps $address_verify_transport_maps $fallback_transport_maps $lmtp_discard_lhlo_keyword_address_maps $lmtp_pix_workaround_maps $lmtp_sasl_password_maps $lmtp_tls_policy_maps $mailbox_command_maps $mailbox_transport_maps $postscreen_discard_ehlo_keyword_address_maps $rbl_reply_maps $sender_dependent_default_transport_maps $sender_dependent_relayhost_maps $smtp_discard_ehlo_keyword_address_maps $smtp_pix_workaround_maps $smtp_sasl_password_maps $smtp_tls_policy_maps $smtpd_discard_ehlo_keyword_address_maps $smtpd_milter_maps $virtual_gid_maps $virtual_uid_maps $local_login_sender_maps $postscreen_reject_footer_maps $smtpd_reject_footer_maps $tls_server_sni_maps $tlsproxy_client_policy_maps $default_delivery_status_filter $lmtp_delivery_status_filter $lmtp_dns_reply_filter $lmtp_reply_filter $local_delivery_status_filter $pipe_delivery_status_filter $postscreen_command_filter $smtp_delivery_status_filter $smtp_dns_reply_filter $smtp_reply_filter $smtpd_command_filter $smtpd_dns_reply_filter $virtual_delivery_status_filter $body_checks $header_checks $lmtp_body_checks $lmtp_header_checks $lmtp_mime_header_checks $lmtp_nested_header_checks $milter_header_checks $mime_header_checks $nested_header_checks $smtp_body_checks $smtp_header_checks $smtp_mime_header_checks $smtp_nested_header_checks"; OtherPrograms("proxymap(8)");
+    /// The service that is asked about `proxy:` tables.
+    proxymap_service_name: text(POSITIVE) = "proxymap"; Effective;
     /// Port numbers of services, so that no look-up is needed.
     known_tcp_ports: list = "lmtp=24, smtp=25, smtps=submissions=465, submission=587"; OtherPrograms("SMTP and LMTP");
     /// Use long queue IDs, which never repeat, instead of short ones.

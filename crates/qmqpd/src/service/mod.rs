@@ -25,6 +25,7 @@ use crate::log::{Log, Program};
 use crate::peer::PeerNames;
 use crate::submit::Submit;
 
+pub(crate) use prepare::list_options;
 pub use start::run;
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.

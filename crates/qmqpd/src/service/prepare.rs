@@ -112,19 +112,27 @@ fn descriptors_wanted(settings: &Settings) -> u64 {
     sessions.saturating_mul(descriptors_per_session).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
 }
 
+/// The options with which a service opens its match lists.
+pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
+    lookup::Options {
+        smtputf8_enable: settings.smtputf8_enable,
+        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
+        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
+        proxymap_service_name: settings.proxymap_service_name.clone(),
+        ipc_idle: settings.ipc_idle,
+        ipc_ttl: settings.ipc_ttl,
+        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
+        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
+        ..lookup::Options::default()
+    }
+}
+
 fn open_access(
     settings: &Settings,
     verbosity: u32,
     say: &dyn Fn(&Notice),
 ) -> Result<Access, lookup::OpenError> {
-    let options = lookup::Options {
-        smtputf8_enable: settings.smtputf8_enable,
-        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
-        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
-        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
-        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
-        ..lookup::Options::default()
-    };
+    let options = list_options(settings);
     let open = |parameter: &'static str, patterns: &str| {
         let mut notices = Vec::new();
         let list = MatchList::open(parameter, patterns, &options, &mut notices);

@@ -176,6 +176,9 @@ fn queue_id(line: &Line) -> Option<String> {
     (rest.starts_with("client=") && id != "NOQUEUE").then(|| id.to_owned())
 }
 
+/// The name of ours where it hands messages to Postfix's cleanup(8), so that refused messages have no queue ID.
+pub const DROP_IN: &str = "ours in Postfix";
+
 /// Both servers, each started at its first use.
 #[derive(Debug, Default)]
 pub struct Pair {
@@ -227,7 +230,9 @@ impl Pair {
                 Outcome::observe("ours", server.address, &server.queue, &mut server.log, case)
             }
             Ours::DropIn(server) => {
-                Outcome::observe("ours", server.address, &server.queue, &mut server.log, case)
+                let name =
+                    if drop_in::asked_for() == Some(drop_in::Submit::Postfix) { DROP_IN } else { "ours" };
+                Outcome::observe(name, server.address, &server.queue, &mut server.log, case)
             }
         }
     }
@@ -237,7 +242,7 @@ impl Pair {
 pub fn assert_same(postfix: &Outcome, ours: &Outcome, compare_end: bool) {
     let without_id;
     let mut postfix = postfix;
-    if drop_in::asked_for() == Some(drop_in::Submit::Postfix) && ours.id.is_none() {
+    if ours.server == DROP_IN && ours.id.is_none() {
         without_id = postfix.without_queue_id();
         postfix = &without_id;
     }

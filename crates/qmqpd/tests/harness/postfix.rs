@@ -129,6 +129,11 @@ impl Instance {
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
+    /// Its master, which an administrator signals.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.master.id()).unwrap())
+    }
+
     /// Stops it and waits until it is gone.
     pub fn stop(&mut self) {
         let pid = Pid::from_raw(i32::try_from(self.master.id()).unwrap());

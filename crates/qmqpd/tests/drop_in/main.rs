@@ -1,0 +1,34 @@
+//! Ours in place of Postfix's qmqpd(8), under Postfix's master(8): the same master.cf line, main.cf, replies, log lines,
+//! queue files, and the same bytes to cleanup(8).
+//!
+//! The differential suite runs in this house too: `QMQPD_OURS=drop-in` or `drop-in-local`.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod dialogue;
+mod life;
+mod mail;
+
+use std::process::ExitCode;
+
+use harness::isolation;
+use harness::trials::Trials;
+
+fn main() -> ExitCode {
+    isolation::enter();
+    let mut trials = Trials::default();
+    mail::add(&mut trials);
+    dialogue::add(&mut trials);
+    life::add(&mut trials);
+    trials.run()
+}

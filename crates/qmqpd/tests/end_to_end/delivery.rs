@@ -121,6 +121,7 @@ impl Mailboxes {
             ),
             delivers: true,
             queue: Some(queue),
+            ..Default::default()
         })
     }
 
@@ -212,6 +213,7 @@ fn thirty_thousand() {
         master_cf: String::new(),
         delivers: true,
         queue: Some(queue_path.clone()),
+        ..Default::default()
     });
     let active = queue::Queue { path: queue_path };
     wait::until("the queue manager has done with the message", || {

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
+use qmqp::reply::Status;
 use qmqp::server::Event;
 
 use super::{Log, Program};
@@ -84,9 +85,12 @@ impl<'s> SessionLog<'s> {
     }
 
     /// With `debug_peer_level`: what the client hears.
-    pub fn reply(&self, netstring: &[u8]) {
+    pub fn reply(&self, status: Status, text: &str) {
         if self.verbosity >= PROTOCOL_VERBOSITY {
-            self.info(&format!("netstring_put: write {}", String::from_utf8_lossy(netstring)));
+            let payload = format!("{}{text}", char::from(status.letter()));
+            let bytes = payload.len();
+            let data: String = payload.chars().take(SHOWN_DATA_BYTES_MAX).collect();
+            self.info(&format!("netstring_put: write netstring len {bytes} data {data}"));
         }
     }
 

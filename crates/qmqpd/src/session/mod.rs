@@ -106,7 +106,7 @@ impl Session<'_> {
     async fn answer(&self, verdict: &Verdict) {
         let Some((status, text)) = &verdict.reply else { return };
         let reply = qmqp::reply::encode(*status, text);
-        self.log.reply(&reply);
+        self.log.reply(*status, text);
         // The deadline bounds what a client may take for its message; a client that waits for our answer has it.
         let patience = Patience { deadline: None, ..self.patience };
         if let Err(broken) = self.connection.write_all(&reply, &patience).await {

@@ -2,6 +2,7 @@
 
 use super::harness::case::{Case, RECIPIENT, SENDER};
 use super::harness::client::request;
+use super::harness::pair::Outcome;
 use super::protocol::early;
 
 pub fn cases() -> Vec<Case> {
@@ -24,6 +25,19 @@ pub fn reasoned(case: Case) -> Case {
         |postfix| postfix.assert_not_logged("Error: "),
         |ours| ours.assert_logged("qmqpd: warning: NOQUEUE: localhost[127.0.0.1]: Error: "),
     )
+}
+
+/// What both show of a client in debug_peer_list.
+fn in_detail(session: &Outcome) {
+    for line in [
+        "match_hostaddr: qmqpd_authorized_clients: 127.0.0.1 ~? 127.0.0.0/8",
+        "netstring_get_length: read netstring length 71",
+        "netstring_get_data: read netstring data Subject: policy??hello?",
+        "netstring_get_data: read netstring data bob@rcpt.example",
+        "netstring_put: write netstring len 26 data KOk: queued as QUEUE-ID",
+    ] {
+        session.assert_logged(&format!("qmqpd: {line}"));
+    }
 }
 
 fn authorized() -> Vec<Case> {
@@ -120,6 +134,21 @@ fn broken_lists() -> Vec<Case> {
     cases.push(
         Case::bytes("policy::broken_behind_a_match", whole())
             .with(&["qmqpd_authorized_clients = 127.0.0.1, fail:x"]),
+    );
+    cases.push(
+        Case::bytes("policy::debug_peer", whole())
+            .with(&["debug_peer_list = 127.0.0.1", "debug_peer_level = 2"])
+            .differs(
+                "detailed-logs-show-the-client-not-the-plumbing",
+                |postfix| {
+                    in_detail(postfix);
+                    postfix.assert_logged("qmqpd: input attribute name: queue_id");
+                },
+                |ours| {
+                    in_detail(ours);
+                    ours.assert_not_logged("attribute");
+                },
+            ),
     );
     cases.push(
         Case::bytes("policy::broken_debug_peer_list", whole()).with(&["debug_peer_list = 127.0.0.1/8"]),

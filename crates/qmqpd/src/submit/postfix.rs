@@ -14,7 +14,7 @@ use postfix::cleanup_dialogue::{
 };
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
-use postfix::record::{RecordType, encode};
+use postfix::record::{RecordType, encode, encoded_len};
 use postfix::settings::Settings;
 use spool::Timestamp;
 
@@ -93,6 +93,7 @@ impl Postfix {
             verp_delimiters: None,
             recipients: Overflow::default(),
             recipients_count: 0,
+            recipients_bytes: 0,
             first_recipient: Vec::new(),
             refusal: None,
             dialogue: None,
@@ -123,6 +124,7 @@ pub struct Handoff {
     /// Records of the recipients.
     recipients: Overflow,
     recipients_count: u64,
+    recipients_bytes: u64,
     first_recipient: Vec<u8>,
     /// What we found out by ourselves; nothing is kept of the message then.
     refusal: Option<Refusal>,
@@ -172,6 +174,12 @@ impl Handoff {
             self.first_recipient = address.to_vec();
         }
         self.recipients_count = self.recipients_count.saturating_add(1);
+        self.recipients_bytes = self.recipients_bytes.saturating_add(encoded_len(address.len()) as u64);
+        let limit = self.way.options.message_size_limit;
+        if limit > 0 && self.recipients_bytes > limit {
+            // The content was measured as it came. Without this one client could fill the disk with recipients.
+            return self.refuse(cleanup::Refusal::Size.into());
+        }
         encode_recipient(self.recipients.end(), address);
         self.settle().await;
     }

@@ -21,6 +21,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("dialogue::all_dialects", &needs, all_dialects);
     trials.add("dialogue::a_dying_cleanup_is_z", &needs, dying_cleanup);
     trials.add("dialogue::a_missing_cleanup_is_z_soon", &needs, missing_cleanup);
+    trials.add("dialogue::too_many_recipients_cost_no_disk", &needs, crowd);
     trials.add("dialogue::a_broken_client_costs_no_cleanup", &needs, broken_client);
 }
 
@@ -240,6 +241,18 @@ fn missing_cleanup() {
     ours.log.lines_until("the refusal", |line| {
         line.text == "warning: NOQUEUE: localhost[127.0.0.1]: Error: queue file write error"
     });
+}
+
+/// Recipients that cannot fit are not kept until cleanup(8) says so.
+fn crowd() {
+    let main_cf = ["cleanup_service_name = nobody", "message_size_limit = 5000"].map(str::to_owned).to_vec();
+    let mut ours = drop_in::start(Submit::Postfix, &Setup { main_cf, ..Default::default() });
+    let recipients: Vec<&[u8]> = vec![b"subscriber@list.example"; 250];
+    assert_eq!(client::send(ours.address, b"x\n", b"a@b.example", &recipients), "DError: message too large");
+    ours.log.lines_until("the refusal", |line| {
+        line.text == "warning: NOQUEUE: localhost[127.0.0.1]: Error: message too large"
+    });
+    assert!(!ours.log.all().contains("subsystem"), "{}", ours.log.all());
 }
 
 /// Nobody listens on the socket, and nobody is asked.

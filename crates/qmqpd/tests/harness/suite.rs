@@ -139,10 +139,10 @@ pub fn anchors() -> BTreeSet<String> {
 
 /// A heading that no test proves is a claim: it has a case here, or names an end-to-end test (``Proven by `name` ``).
 pub fn every_difference_is_proven(by_cases: &BTreeSet<&str>) {
-    let tests = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"));
-    let sources: String = ["end_to_end", "drop_in"]
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    let sources: String = super::queue::files_below(tests.as_ref())
         .iter()
-        .flat_map(|name| super::queue::files_below(&tests.join(name)))
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
     for (anchor, text) in sections() {

@@ -15,7 +15,9 @@ use crate::jail::{self, JailError, JailPlan, Owner};
 use crate::log::{Log, Program};
 use crate::verdict::{Ending, decide};
 
-/// Logs why, and answers clients for a while. The exit status tells the master that this is no way to start.
+/// Logs why, and answers clients until the master closes the status channel, or for a while; then another process tries
+/// again. It ends like a good process: a master that took it for a bad start would let the clients wait in the backlog,
+/// with the mistake long corrected.
 pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode {
     for reason in reasons {
         log.write(Program::Qmqpd, Severity::Error, reason);
@@ -30,7 +32,8 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
             answer(socket, &reply);
         }
     }
-    fatal(log, "the configuration must be corrected first, see the lines above")
+    log.flush();
+    ExitCode::SUCCESS
 }
 
 /// Gives up what privileges there are. Whose they should become is part of what is not known here.

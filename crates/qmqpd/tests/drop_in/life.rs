@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use super::harness::client;
 use super::harness::drop_in::{self, Submit};
 use super::harness::peers::Peer;
-use super::harness::postfix::{Instance, Setup};
+use super::harness::postfix::{self, Instance, Setup};
 use super::harness::trials::Trials;
 use super::harness::wait;
 
@@ -19,6 +19,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("life::limit_100", &needs, || limit("n - n - 100"));
     trials.add("life::reload_loses_nothing_with_cleanup", &needs, || reload(Submit::Postfix));
     trials.add("life::reload_loses_nothing_with_our_cleanup", &needs, || reload(Submit::Local));
+    trials.add("life::a_mistake_is_z_and_its_correction_counts_at_once", &needs, mistake);
     trials.add("life::stop_is_prompt", &needs, stop);
     trials.add("life::max_use_ends_a_process_not_a_session", &needs, max_use);
 }
@@ -79,6 +80,25 @@ fn reload(submit: Submit) {
     assert_eq!(queued, sent.load(Ordering::Acquire), "messages in the queue");
     assert!(slowest < Duration::from_secs(5), "a client waited for {slowest:?}");
     eprintln!("{queued} messages, {RELOADS} reloads, the slowest took {slowest:?}");
+}
+
+/// Postfix's process would end, its master would wait for `service_throttle_time`, and clients would hear nothing.
+fn mistake() {
+    let server = drop_in::start(Submit::Local, &Setup::default());
+    let path = server.config.join("main.cf");
+    let good = std::fs::read_to_string(&path).unwrap();
+    assert!(send(&server).starts_with('K'));
+    postfix::write_old(&path, &format!("{good}\nqmqpd_error_delay = never\n"));
+    kill(server.pid(), Signal::SIGHUP).unwrap();
+    wait::until("clients hear of it", || {
+        (send(&server) == "ZError: server configuration error").then_some(())
+    });
+    assert!(server.log.all().contains("parameter qmqpd_error_delay: bad time value or unit: never"));
+    postfix::write_old(&path, &good);
+    let corrected = Instant::now();
+    kill(server.pid(), Signal::SIGHUP).unwrap();
+    wait::until("mail is taken again", || send(&server).starts_with('K').then_some(()));
+    assert!(corrected.elapsed() < Duration::from_secs(5), "it took {:?}", corrected.elapsed());
 }
 
 fn stop() {

@@ -63,10 +63,21 @@ impl Where {
     }
 }
 
-/// Whether these are the arguments of a daemon: the first begins with one of its option letters.
-fn is_daemon(first: Option<&OsString>) -> bool {
-    let bytes = first.map_or(&b""[..], |first| first.as_bytes());
+/// Whether these are the arguments of a daemon: the first begins with one of its option letters. A lone `-V` is ours: a
+/// master(8) always says of what type the service is.
+fn is_daemon(arguments: &[OsString]) -> bool {
+    let Some(first) = arguments.first() else { return false };
+    if arguments.len() == 1 && first == "-V" {
+        return false;
+    }
+    let bytes = first.as_bytes();
     bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(|letter| DAEMON_LETTERS.contains(letter))
+}
+
+/// The first word that is one of our commands: what somebody wanted who wrote options before the command.
+pub(crate) fn command_among(words: &[String]) -> Option<&'static str> {
+    const COMMANDS: [&str; 5] = ["serve", "reload", "stop", "status", "check"];
+    words.iter().skip(1).find_map(|word| COMMANDS.into_iter().find(|command| command == word))
 }
 
 /// Makes ps(1) and top(1) show the command name: our own master starts us as /proc/self/exe, which they would call `exe`.
@@ -79,7 +90,7 @@ fn name_process(program: Option<&OsString>) {
 
 /// Runs what the command line asks for.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    if is_daemon(arguments.get(1)) {
+    if is_daemon(arguments.get(1..).unwrap_or_default()) {
         name_process(arguments.first());
         return crate::service::run(arguments);
     }
@@ -117,20 +128,24 @@ mod tests {
 
     #[test]
     fn what_a_master_passes_is_told_from_what_people_type() {
-        let daemon = |text: &str| is_daemon(Some(&OsString::from(text)));
-        for text in ["-n", "-t", "-l", "-z", "-c", "-o", "-V", "-tinet", "-v"] {
+        let daemon = |text: &str| is_daemon(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for text in ["-n", "-t", "-l", "-z", "-c", "-o", "-V -t inet", "-tinet", "-v", "-VV"] {
             assert!(daemon(text), "{text}");
         }
-        for text in ["serve", "-h", "--help", "--version", "-", ""] {
+        for text in ["serve", "-h", "--help", "--version", "-V", "-", ""] {
             assert!(!daemon(text), "{text}");
         }
-        assert!(!is_daemon(None));
+        assert!(!is_daemon(&[]));
     }
 
     #[test]
     fn the_commands_take_directory_and_overrides() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            let words = ["qmqpd", "-c", "etc", command.get_name()].map(str::to_owned);
+            assert_eq!(command_among(&words), Some(command.get_name()));
+        }
         let cli = Cli::try_parse_from(["qmqpd", "serve", "-c", "etc", "-o", "a=b", "-o", "c = d"]).unwrap();
         let Command::Serve(place) = cli.command else { panic!("not serve") };
         assert_eq!((place.directory, place.overrides.len()), (Some(PathBuf::from("etc")), 2));

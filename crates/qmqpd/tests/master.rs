@@ -282,6 +282,31 @@ fn check_knows_tables_misspelt_names_and_foreign_ones() {
 }
 
 #[test]
+fn a_service_process_that_is_started_by_hand_says_how_to_start_it() {
+    let site = Site::new();
+    for (arguments, command) in [
+        (&["-v"][..], "serve"),
+        (&["-c", "etc", "serve"], "serve"),
+        (&["-c", "etc", "check"], "check"),
+        (&["-t", "inet", "-u"], "serve"),
+    ] {
+        let refused = site.run(arguments);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(64), "{arguments:?}: {said}");
+        assert!(said.contains("only a master(8) starts a service process"), "{said}");
+        assert!(
+            said.contains(&format!("write the command first: {PROGRAM} {command} -c DIRECTORY")),
+            "{said}"
+        );
+    }
+    for option in ["-V", "--version"] {
+        let version = site.run(&[option]);
+        assert!(version.status.success(), "{option}");
+        assert_eq!(text(&version.stdout), concat!("qmqpd ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+}
+
+#[test]
 fn a_taken_address_and_a_taken_queue_are_named() {
     let site = Site::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

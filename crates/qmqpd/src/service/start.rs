@@ -2,6 +2,7 @@
 //! jail, then the runtime.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,20 +26,26 @@ use super::{
     stdin, watchdog,
 };
 use crate::config;
-use crate::inherited;
+use crate::exit::Exit;
 use crate::log::{Log, LogConfig, Program};
 use crate::submit::{Local, Postfix, Submit, Wake, front_bytes};
+use crate::{cli, inherited};
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let arguments = match Arguments::parse(&words) {
+    let parsed = Arguments::parse(&words);
+    // Before anything else opens descriptors: these numbers are the master's promise.
+    let sockets = Inherited::take(parsed.as_ref().map_or(1, |arguments| arguments.listeners));
+    let is_for_stdin = parsed.as_ref().is_ok_and(|arguments| arguments.stdin_session);
+    if !is_for_stdin && (!sockets.are_of_a_master() || std::io::stdin().is_terminal()) {
+        return by_hand(&words).report();
+    }
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return fatal(&provisional_log("qmqpd"), &error.to_string()),
     };
-    // Before anything else opens descriptors: these numbers are the master's promise.
-    let sockets = Inherited::take(&arguments);
     match config::for_service(&arguments) {
         Ok(config) => match prepare(&config, &arguments) {
             Ok(prepared) if arguments.stdin_session => serve(prepared, Work::Stdin),
@@ -64,9 +71,9 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
-    fn take(arguments: &Arguments) -> Self {
+    fn take(listeners: u32) -> Self {
         use postfix::child::{FLOW_READ_DESCRIPTOR, FLOW_WRITE_DESCRIPTOR};
-        let listeners = i32::try_from(arguments.listeners).unwrap_or(0);
+        let listeners = i32::try_from(listeners).unwrap_or(0);
         let descriptors = (0..listeners).map(|at| FIRST_LISTEN_DESCRIPTOR.saturating_add(at));
         Self {
             listeners: descriptors.filter_map(inherited::take).collect(),
@@ -74,6 +81,30 @@ impl Inherited {
             generation: std::env::var(GENERATION_VARIABLE).map_or(0, |value| parse_generation(&value)),
             _flow: (inherited::take(FLOW_READ_DESCRIPTOR), inherited::take(FLOW_WRITE_DESCRIPTOR)),
         }
+    }
+
+    /// Whether a master(8) left them: its status channel and a socket that listens. A shell may leave other things at
+    /// the numbers.
+    fn are_of_a_master(&self) -> bool {
+        let listens = |socket: &OwnedFd| rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
+        self.status.is_some() && self.listeners.first().is_some_and(listens)
+    }
+}
+
+/// What to tell somebody who typed the command line of a service process. Postfix's daemons say "do not run this command
+/// by hand", in the log.
+fn by_hand(words: &[String]) -> Exit {
+    let command = cli::command_among(words).unwrap_or("serve");
+    let program = words.first().map_or("qmqpd", String::as_str);
+    Exit {
+        status: Exit::USAGE,
+        lines: vec![
+            format!(
+                "only a master(8) starts a service process ({}): the sockets that it passes on are not there",
+                words.join(" ")
+            ),
+            format!("write the command first: {program} {command} -c DIRECTORY; {program} --help tells more"),
+        ],
     }
 }
 

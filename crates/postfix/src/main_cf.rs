@@ -2,7 +2,7 @@
 //!
 //! Nothing is expanded or typed here; see [`crate::settings`]. Observed on Postfix 3.7.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::notice::Notice;
 use crate::settings::ConfigError;
@@ -80,6 +80,15 @@ impl MainCf {
             .enumerate()
             .filter(|(at, entry)| self.by_name.get(&entry.name) == Some(at))
             .map(|(_, entry)| entry)
+    }
+
+    /// The same file as if it did not set these names, and without its errors: what is left when everything that is
+    /// known to be wrong is taken away.
+    #[must_use]
+    pub(crate) fn without(&self, names: &BTreeSet<String>) -> Self {
+        let mut rest = Self { errors: Vec::new(), ..self.clone() };
+        rest.by_name.retain(|name, _| !names.contains(name));
+        rest
     }
 
     /// What Postfix logs while it reads this file.

@@ -78,6 +78,9 @@ impl std::fmt::Display for ConfigError {
         };
         let about_file = format!("file {}: ", self.file);
         let what = self.what.strip_prefix(&place).unwrap_or(&self.what);
+        // Postfix's way to name a line of master.cf.
+        let line = self.line.map_or_else(String::new, |line| format!("{}: line {line}: ", self.file));
+        let what = what.strip_prefix(&line).unwrap_or(what);
         let what = what.strip_prefix(&about_file).unwrap_or(what);
         write!(f, "{place}")?;
         if what == crate::expand::MACRO_ERROR {
@@ -179,38 +182,99 @@ impl Loaded {
     }
 }
 
+/// A configuration with whatever is wrong in it, as far as it can be understood.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// All that is wrong; empty if it can be used.
+    pub errors: Vec<ConfigError>,
+    /// The values, for checks that go on: a default stands in for each that an error names. `None` if not even the
+    /// defaults make sense on this host.
+    pub loaded: Option<Loaded>,
+    /// What Postfix logs about this configuration.
+    pub notices: Vec<Notice>,
+}
+
 /// Types and checks a configuration.
 ///
 /// # Errors
 /// All that is wrong in main.cf, in the overrides, and between the values. What needs the system's accounts is left to
 /// [`check_accounts`].
 pub fn load(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) -> Result<Loaded, LoadError> {
-    let namespace = Namespace::new(main_cf, overrides, host);
-    let mut notices = main_cf.notices().to_vec();
-    let mut loader = loader::Loader::new(&namespace);
-    let settings = Settings::from_loader(&mut loader);
-    let mut errors = main_cf.errors().to_vec();
-    errors.append(&mut loader.errors);
-    if errors.is_empty() {
-        errors.append(&mut loader.consequences);
-    }
-    if let Some(settings) = &settings {
-        sanity::check(settings, &namespace, &mut errors, &mut notices);
-    }
-    match settings {
-        Some(settings) if errors.is_empty() => Ok(Loaded {
-            legacy: legacy_defaults(&settings, &namespace),
-            refused_by_local_cleanup: match settings.qmqpd_submit {
-                Submit::Local => loader::refused_by_local_cleanup(&namespace),
-                Submit::Postfix => Vec::new(),
-            },
-            unused: namespace.unused(),
-            undefined: namespace.undefined(),
-            set: namespace.set_names(),
-            settings,
-            notices,
-        }),
+    let Survey { errors, loaded, notices } = survey(main_cf, overrides, host);
+    match loaded {
+        Some(loaded) if errors.is_empty() => Ok(loaded),
         _ => Err(LoadError { errors, notices }),
+    }
+}
+
+/// As [`load`](load()), but goes on behind the errors: what is wrong with the rest of a configuration should be known
+/// in one go.
+#[must_use]
+pub fn survey(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) -> Survey {
+    let namespace = Namespace::new(main_cf, overrides, host);
+    let mut attempt = Attempt::new(main_cf, &namespace);
+    let mut errors = attempt.errors.clone();
+    let mut broken = BTreeSet::new();
+    let mut has_bad_lines = !main_cf.errors().is_empty();
+    // Each round takes away at least one name that somebody set, so there is an end to it.
+    while !attempt.errors.is_empty() {
+        let names = attempt.errors.iter().map(|error| error.name.clone());
+        let names: Vec<_> = names.filter(|name| namespace.is_set(name) && !broken.contains(name)).collect();
+        if names.is_empty() && !std::mem::take(&mut has_bad_lines) {
+            break;
+        }
+        broken.extend(names);
+        let main_cf = main_cf.without(&broken);
+        let overrides: Vec<_> =
+            overrides.iter().filter(|given| !broken.contains(&given.name)).cloned().collect();
+        let rest = Namespace::new(&main_cf, &overrides, host);
+        attempt = Attempt::new(&main_cf, &rest);
+        // What is wrong with a default only because another one stands beside it is nobody's mistake.
+        let more: Vec<_> = attempt
+            .errors
+            .iter()
+            .filter(|error| rest.is_set(&error.name) && !errors.contains(error))
+            .cloned()
+            .collect();
+        errors.extend(more);
+    }
+    let Attempt { settings, notices, .. } = attempt;
+    let loaded = settings.map(|settings| Loaded {
+        legacy: legacy_defaults(&settings, &namespace),
+        refused_by_local_cleanup: match settings.qmqpd_submit {
+            Submit::Local => loader::refused_by_local_cleanup(&namespace),
+            Submit::Postfix => Vec::new(),
+        },
+        unused: namespace.unused(),
+        undefined: namespace.undefined(),
+        set: namespace.set_names(),
+        settings,
+        notices: notices.clone(),
+    });
+    Survey { errors, loaded, notices }
+}
+
+/// One go at typing all values.
+struct Attempt {
+    settings: Option<Settings>,
+    errors: Vec<ConfigError>,
+    notices: Vec<Notice>,
+}
+
+impl Attempt {
+    fn new(main_cf: &MainCf, namespace: &Namespace<'_>) -> Self {
+        let mut notices = main_cf.notices().to_vec();
+        let mut loader = loader::Loader::new(namespace);
+        let settings = Settings::from_loader(&mut loader);
+        let mut errors = main_cf.errors().to_vec();
+        errors.append(&mut loader.errors);
+        if errors.is_empty() {
+            errors.append(&mut loader.consequences);
+        }
+        if let Some(settings) = &settings {
+            sanity::check(settings, namespace, &mut errors, &mut notices);
+        }
+        Self { settings, errors, notices }
     }
 }
 

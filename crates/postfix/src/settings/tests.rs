@@ -366,3 +366,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_survey_goes_on_behind_the_errors() {
+    let text = "soft_bounce = maybe\nno equals sign\nqmqpd_timeout = 7s\nmyhostname = -\n\
+                mail_name = ${x\nnon_smtpd_milters = inet:x:1\nqmqpd_tiemout = 1";
+    let found = survey(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], &facts());
+    let lines: BTreeSet<_> = found.errors.iter().filter_map(|error| error.line).collect();
+    assert_eq!(lines, BTreeSet::from([1, 2, 4, 5]), "{:?}", found.errors);
+    let loaded = found.loaded.unwrap();
+    assert_eq!(loaded.settings.qmqpd_timeout.as_secs(), 7);
+    assert!(!loaded.settings.soft_bounce, "a default stands in");
+    assert_eq!(loaded.settings.myhostname, "mx.example.test");
+    assert!(loaded.is_set("soft_bounce"));
+    let names = |errors: &[ConfigError]| errors.iter().map(|error| error.name.clone()).collect::<Vec<_>>();
+    assert!(names(&loaded.refused_by_local_cleanup).contains(&"non_smtpd_milters".to_owned()));
+    assert_eq!(
+        loaded.unused.iter().map(|unknown| unknown.name.as_str()).collect::<Vec<_>>(),
+        ["qmqpd_tiemout"]
+    );
+}

@@ -1,50 +1,75 @@
 //! `qmqpd check`: what is wrong with the configuration, all of it, and what to write instead.
 
+use std::collections::BTreeSet;
+
 use postfix::notice::Severity;
 
-use crate::config::{self, Config, ConfigSource, Remark};
+use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;
 use crate::master;
 use crate::service::list_options;
 
-/// Checks, and returns what to print if all is well. What stops nothing goes to standard error as a warning.
+/// Checks, and returns what to print if all is well. What stops nothing goes to standard error, too: as a warning, or as
+/// a note where nothing is wrong.
 ///
 /// # Errors
 /// All that is wrong.
 pub fn check(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit> {
-    let config = config::load(source, overrides).map_err(|errors| Exit::config(&errors))?;
-    let (mistakes, remarks): (Vec<&Remark>, Vec<&Remark>) =
-        config.remarks.iter().partition(|remark| remark.is_mistake);
-    let mut errors: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    let mut warnings: Vec<String> = remarks.iter().map(ToString::to_string).collect();
-    warnings.extend(config.notices.iter().map(|notice| notice.text.clone()));
-    // Relative names of tables start at the queue directory. It need not exist yet.
-    let _may_not_exist = std::env::set_current_dir(config.queue_directory());
-    errors.extend(lists(&config, &mut warnings));
-    if let Err(error) = master::check_queue(&config) {
-        errors.push(error);
+    let survey = config::survey(source, overrides);
+    let mut errors: Vec<String> = survey.errors.iter().map(ToString::to_string).collect();
+    if let Some(config) = &survey.config {
+        let mut asides = Asides::default();
+        asides.warnings.extend(config.remarks.iter().cloned());
+        config.notices.iter().for_each(|notice| asides.add(notice.severity, notice.text.clone()));
+        // Relative names of tables start at the queue directory. It need not exist yet.
+        let _may_not_exist = std::env::set_current_dir(config.queue_directory());
+        errors.extend(lists(config, &|parameter| survey.is_broken(parameter), &mut asides));
+        // Not those that stand in for the ones that were meant.
+        if !survey.is_broken("queue_directory") && !survey.is_broken("mail_owner") {
+            errors.extend(master::check_queue(config).err());
+        }
+        asides.print();
     }
-    warnings.sort();
-    warnings.dedup();
-    for warning in warnings {
-        eprintln!("qmqpd: warning: {}", crate::log::escape(warning.as_bytes(), true));
-    }
+    let mut said = BTreeSet::new();
+    errors.retain(|error| said.insert(error.clone()));
     if errors.is_empty() {
-        return Ok(format!("configuration {} is good", config.source));
+        Ok(format!("configuration {source} is good"))
+    } else {
+        Err(Exit { status: Exit::CONFIG, lines: errors })
     }
-    errors.sort();
-    errors.dedup();
-    Err(Exit { status: Exit::CONFIG, lines: errors })
+}
+
+/// What is said although it stops nothing.
+#[derive(Debug, Default)]
+struct Asides {
+    warnings: BTreeSet<String>,
+    notes: BTreeSet<String>,
+}
+
+impl Asides {
+    fn add(&mut self, severity: Severity, text: String) {
+        let kind = if severity == Severity::Info { &mut self.notes } else { &mut self.warnings };
+        kind.insert(text);
+    }
+
+    fn print(&self) {
+        for (label, texts) in [("warning", &self.warnings), ("note", &self.notes)] {
+            for text in texts {
+                eprintln!("qmqpd: {label}: {}", crate::log::escape(text.as_bytes(), true));
+            }
+        }
+    }
 }
 
 /// What would make match lists of this configuration fail, for a server that has something better to fall back on.
 /// Relative names of tables start at the working directory, which must be the queue directory.
 pub(crate) fn broken_lists(config: &Config) -> Vec<String> {
-    lists(config, &mut Vec::new())
+    lists(config, &|_| false, &mut Asides::default())
 }
 
-/// The match lists of every service, opened as its processes would open them.
-fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
+/// The match lists of every service, opened as its processes would open them; but for those of which `is_broken` says
+/// that they are not what was meant.
+fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, asides: &mut Asides) -> Vec<String> {
     let mut errors = Vec::new();
     for service in &config.services {
         let settings = &service.settings;
@@ -56,19 +81,21 @@ fn lists(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
             ("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients),
             ("debug_peer_list", &settings.debug_peer_list),
         ];
-        for (parameter, patterns) in lists {
+        for (parameter, patterns) in lists.into_iter().filter(|(parameter, _)| !is_broken(parameter)) {
             for problem in lookup::check(parameter, patterns, &options) {
                 let text =
                     format!("{}: parameter {parameter}: {problem}", config.place_of(parameter, service));
                 match problem.severity {
                     Severity::Info => {}
-                    Severity::Warning => warnings.push(text),
+                    Severity::Warning => asides.add(problem.severity, text),
                     Severity::Error | Severity::Fatal | Severity::Panic => errors.push(text),
                 }
             }
         }
-        if settings.qmqpd_authorized_clients.trim().is_empty() {
-            warnings.push(
+        let nobody = settings.qmqpd_authorized_clients.trim().is_empty();
+        if nobody && !is_broken("qmqpd_authorized_clients") {
+            asides.add(
+                Severity::Warning,
                 "parameter qmqpd_authorized_clients is empty: nobody may send mail; write $mynetworks, for example"
                     .to_owned(),
             );

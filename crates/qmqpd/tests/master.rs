@@ -282,6 +282,92 @@ fn check_knows_tables_misspelt_names_and_foreign_ones() {
 }
 
 #[test]
+fn check_goes_on_behind_the_first_error() {
+    let site = Site::new();
+    site.configure(
+        "soft_bounce = maybe\nno equals sign\nqmqpd_listen = 127.0.0.1:70000 nonsense::1\n\
+         header_checks = texthash:/x\nqmqpd_timeuot = 5s\ndebug_peer_list = 10.0.0.0/33\nsomething_else = 1\n",
+    );
+    let checked = site.run(&["check", "-c", "etc"]);
+    assert_eq!(checked.status.code(), Some(78));
+    let said = text(&checked.stderr);
+    for expected in [
+        "line 7: bad boolean configuration: soft_bounce = maybe",
+        "line 8: missing '=' after attribute name",
+        "line 9: parameter qmqpd_listen: ",
+        "line 10: header_checks = texthash:/x: our own cleanup does not implement",
+        "line 11: no such parameter: qmqpd_timeuot; did you mean qmqpd_timeout?",
+        "line 12: parameter debug_peer_list: \"10.0.0.0/33\": ",
+        "warning: ",
+        "line 13: unused parameter: something_else",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+
+    // A master.cf with a mistake in each line, under a main.cf with another.
+    site.configure("soft_bounce = maybe\n");
+    let lines = "127.0.0.1:1 inet n - n - - qmqpd\n  -o qmqpd_timeout=x\nnonsense\n127.0.0.1:1 inet n - n - - qmqpd\n  \
+                 -o qmqpd_eror_delay=1\n";
+    fs::write(site.path("etc/master.cf"), lines).unwrap();
+    let said = text(&site.run(&["check", "-c", "etc"]).stderr);
+    for expected in [
+        "line 7: bad boolean configuration: soft_bounce = maybe",
+        "master.cf, line 1: parameter qmqpd_timeout: bad time value or unit: x",
+        "master.cf, line 3: missing \"transport type\" field",
+        "master.cf, line 4: 127.0.0.1:1 is listened on by ",
+        "master.cf, line 4: no such parameter: qmqpd_eror_delay; did you mean qmqpd_error_delay?",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert_eq!(said.matches("soft_bounce").count(), 1, "each error once: {said}");
+}
+
+#[test]
+fn a_misspelt_name_of_ours_is_refused_at_start_and_reload() {
+    let site = Site::new();
+    let listen = format!("qmqpd_listen = {}\n", free_address());
+    let wrong = format!("{listen}qmqpd_timout = 5s\n");
+    site.configure(&wrong);
+    let refused = site.run(&["serve", "-c", "etc"]);
+    assert_eq!(refused.status.code(), Some(78));
+    let expected = "line 8: no such parameter: qmqpd_timout; did you mean qmqpd_timeout?";
+    assert!(text(&refused.stderr).contains(expected), "{}", text(&refused.stderr));
+
+    // Referred to, it is no mistake but a name of the operator's own.
+    site.configure(&format!("{wrong}qmqpd_timeout = $qmqpd_timout\n"));
+    let server = site.serve(&["-c", "etc"]);
+    site.configure(&wrong);
+    let refused = server.control("reload");
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(text(&refused.stderr).contains(expected), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_misspelt_name_of_ours_is_a_warning_where_postfix_starts_us() {
+    let site = Site::new();
+    site.configure("qmqpd_timout = 5s\n");
+    fs::create_dir(site.path("queue")).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_master, status) = std::io::pipe().unwrap();
+    let mut actions = nix::spawn::PosixSpawnFileActions::init().unwrap();
+    actions.add_dup2(status.as_raw_fd(), 5).unwrap();
+    actions.add_dup2(socket.as_raw_fd(), 6).unwrap();
+    let script = format!(
+        "cd {} && MAIL_CONFIG=$PWD/etc exec {PROGRAM} -t inet </dev/null 2>log",
+        site.directory.path().display()
+    );
+    let words = ["sh", "-c", &script].map(|word| CString::new(word).unwrap());
+    let attributes = nix::spawn::PosixSpawnAttr::init().unwrap();
+    let pid = nix::spawn::posix_spawn("/bin/sh", &actions, &attributes, &words, &[] as &[CString]).unwrap();
+    let log = || fs::read_to_string(site.path("log")).unwrap_or_default();
+    let expected = "line 7: no such parameter: qmqpd_timout; did you mean qmqpd_timeout?";
+    until("the warning", || log().contains(expected).then_some(()));
+    assert!(log().lines().any(|line| line.contains("warning: ") && line.contains(expected)), "{}", log());
+    kill(pid, Signal::SIGKILL).unwrap();
+    nix::sys::wait::waitpid(pid, None).unwrap();
+}
+
+#[test]
 fn a_service_process_that_is_started_by_hand_says_how_to_start_it() {
     let site = Site::new();
     for (arguments, command) in [

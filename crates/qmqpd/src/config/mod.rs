@@ -7,8 +7,8 @@ mod files;
 mod host;
 mod service;
 mod standing;
+mod survey;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use nix::unistd::Uid;
 use postfix::main_cf::{MainCf, Override};
 use postfix::notice::Notice;
 use postfix::settings::{
-    AccountFacts, ConfigError, Group, HostFacts, Loaded, Settings, User, check_accounts,
-    load as load_settings,
+    AccountFacts, ConfigError, Group, HostFacts, Loaded, Settings, Survey as SettingsSurvey, User,
+    check_accounts, load as load_settings, survey as survey_settings,
 };
 
 pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
 pub use standing::{ConfigSource, STANDALONE_VARIABLE, unconfigured_overrides};
+pub use survey::{Survey, load, survey};
 
 use crate::log::{LogConfig, Standing};
 
@@ -39,23 +40,8 @@ pub struct Config {
     /// What there is to say about it in the log.
     pub notices: Vec<Notice>,
     /// What `qmqpd check` says besides: settings that nothing reads and the like.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<String>,
     main_cf: Arc<MainCf>,
-}
-
-/// Something odd in the configuration that stops nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
-    /// Whether it can only be a mistake.
-    pub is_mistake: bool,
-    /// What is odd, with file and line.
-    pub text: String,
-}
-
-impl fmt::Display for Remark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 impl Config {
@@ -85,54 +71,6 @@ impl Config {
             (STANDALONE_VARIABLE, "yes".to_owned()),
         ]
     }
-}
-
-/// Reads and checks everything. `overrides` are the arguments of `-o` on the command line of `qmqpd serve`; they win
-/// over main.cf and over the `-o` of master.cf.
-///
-/// # Errors
-/// All that is wrong, with file and line.
-pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<ConfigError>> {
-    let given = parse_overrides(overrides, "command line")?;
-    let mut all = unconfigured_overrides(source).map_err(|error| vec![*error])?;
-    all.extend(given);
-    let main_cf = read_main_cf(source)?;
-    let facts = Facts::new(source, "master", "master");
-    let loaded = facts.load(&main_cf, &all)?;
-    let mut errors = Vec::new();
-    let found = service::find(source, &facts, &main_cf, &loaded, &all).unwrap_or_else(|wrong| {
-        errors.extend(wrong);
-        service::Found::default()
-    });
-    errors.extend(account_errors(source, &main_cf, &loaded, true));
-    if Path::new(&loaded.settings.queue_directory).is_relative() {
-        let name = "queue_directory";
-        errors.push(ConfigError {
-            file: source.main_cf_path(),
-            line: main_cf.get(name).map(|entry| entry.line),
-            name: name.to_owned(),
-            value: loaded.settings.queue_directory.clone(),
-            what: format!("parameter {name}: not an absolute path: {}", loaded.settings.queue_directory),
-            remedy: "write a path that begins with /".to_owned(),
-            warnings: Vec::new(),
-        });
-    }
-    let log = standing::log_config(source.standing(), &loaded.settings, "qmqpd");
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let mut notices = loaded.notices.clone();
-    notices.extend(found.notices);
-    let remarks = remarks(&loaded, &found.services);
-    Ok(Config {
-        source: source.clone(),
-        settings: Arc::new(loaded.settings),
-        services: found.services,
-        log,
-        notices,
-        remarks,
-        main_cf: Arc::new(main_cf),
-    })
 }
 
 /// queue_directory alone, for `reload`, `stop` and `status`: they must work although something else in the
@@ -172,6 +110,12 @@ pub fn queue_directory(
 
 fn parse_overrides(texts: &[String], origin: &str) -> Result<Vec<Override>, Vec<ConfigError>> {
     let mut errors = Vec::new();
+    let parsed = sound_overrides(texts, origin, &mut errors);
+    if errors.is_empty() { Ok(parsed) } else { Err(errors) }
+}
+
+/// The arguments of `-o` that can be understood.
+fn sound_overrides(texts: &[String], origin: &str, errors: &mut Vec<ConfigError>) -> Vec<Override> {
     let parsed = texts.iter().filter_map(|text| match Override::parse(text, origin) {
         Ok(parsed) => Some(parsed),
         Err(error) => {
@@ -179,8 +123,7 @@ fn parse_overrides(texts: &[String], origin: &str) -> Result<Vec<Override>, Vec<
             None
         }
     });
-    let parsed = parsed.collect();
-    if errors.is_empty() { Ok(parsed) } else { Err(errors) }
+    parsed.collect()
 }
 
 /// main.cf of the source; nothing, if there is none.
@@ -251,6 +194,10 @@ impl Facts {
         }
     }
 
+    fn survey(&self, main_cf: &MainCf, overrides: &[Override]) -> SettingsSurvey {
+        survey_settings(main_cf, overrides, &self.host(&host::resolve))
+    }
+
     fn load(&self, main_cf: &MainCf, overrides: &[Override]) -> Result<Loaded, Vec<ConfigError>> {
         load_settings(main_cf, overrides, &self.host(&host::resolve)).map_err(|error| error.errors)
     }
@@ -300,37 +247,4 @@ fn account_facts(settings: &Settings) -> AccountFacts {
         default_privs: user(&settings.default_privs),
         setgid_group: group(&settings.setgid_group),
     }
-}
-
-fn remarks(loaded: &Loaded, services: &[Service]) -> Vec<Remark> {
-    let arguments: String =
-        services.iter().flat_map(|service| service.arguments.iter()).fold(String::new(), |mut all, word| {
-            all.push_str(word);
-            all.push('\n');
-            all
-        });
-    let place = |unknown: &postfix::settings::UnknownName| match unknown.line {
-        Some(line) => format!("{}, line {line}", unknown.file),
-        None => unknown.file.clone(),
-    };
-    let meant = |unknown: &postfix::settings::UnknownName| {
-        unknown.suggestion.map_or_else(String::new, |name| format!("; did you mean {name}?"))
-    };
-    let unused = loaded.unused_besides(&arguments).map(|unknown| {
-        // Other names may be meant for any program; these can only be meant for us.
-        let is_mistake = unknown.name.starts_with("qmqpd_");
-        let what = if is_mistake { "no such parameter" } else { "unused parameter" };
-        let text = format!("{}: {what}: {}{}", place(unknown), unknown.name, meant(unknown));
-        Remark { is_mistake, text }
-    });
-    let undefined = loaded.undefined.iter().map(|unknown| Remark {
-        is_mistake: false,
-        text: format!(
-            "{}: undefined parameter: {} (it stands for nothing){}",
-            place(unknown),
-            unknown.name,
-            meant(unknown)
-        ),
-    });
-    unused.chain(undefined).collect()
 }

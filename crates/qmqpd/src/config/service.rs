@@ -14,7 +14,8 @@ use postfix::settings::{ConfigError, Endpoint, LegacyDefaults, Loaded, Settings}
 use super::addresses::Interfaces;
 use super::files::read_at_rest;
 use super::standing::{ConfigSource, log_config};
-use super::{Facts, account_errors, open_error, parse_overrides, read_main_cf};
+use super::survey::{is_own, master_cf_text, mistake};
+use super::{Facts, account_errors, open_error, parse_overrides, read_main_cf, sound_overrides};
 use crate::jail::{JailPlan, Owner};
 use crate::log::{LogConfig, Place, Standing};
 
@@ -59,6 +60,8 @@ impl Service {
 pub(super) struct Found {
     pub(super) services: Vec<Service>,
     pub(super) notices: Vec<Notice>,
+    /// What is wrong with them.
+    pub(super) errors: Vec<ConfigError>,
 }
 
 /// The services that the configuration asks for: qmqpd_listen if somebody set it, else the qmqpd lines of master.cf,
@@ -72,39 +75,41 @@ pub(super) fn find(
     main_cf: &MainCf,
     loaded: &Loaded,
     overrides: &[Override],
-) -> Result<Found, Vec<ConfigError>> {
+) -> Found {
     let passed_on: Vec<String> = overrides
         .iter()
         .flat_map(|each| ["-o".to_owned(), format!("{}={}", each.name, each.value)])
         .collect();
-    let mut notices = Vec::new();
-    if let Some(file) = read_master_cf(source, loaded)? {
+    let mut found = Found::default();
+    let file = read_master_cf(source, loaded).unwrap_or_else(|unreadable| {
+        found.errors.push(*unreadable);
+        None
+    });
+    if let Some(file) = file {
         let lines = file.inet_services(PROGRAM).count();
         if loaded.is_set("qmqpd_listen") {
             if lines > 0 {
                 let path = file.path();
-                notices.push(Notice::info(format!(
+                found.notices.push(Notice::info(format!(
                     "qmqpd_listen is set: the qmqpd lines of {path} are left to others"
                 )));
             }
         } else {
-            if !file.errors().is_empty() {
-                return Err(file.errors().to_vec());
-            }
-            notices.extend(file.notices().iter().cloned());
-            notices.extend(unserved(&file));
+            found.errors.extend(file.errors().iter().cloned());
+            found.notices.extend(file.notices().iter().cloned());
+            found.notices.extend(unserved(&file));
             if lines > 0 {
-                let services = from_master_cf(&file, facts, main_cf, loaded, &passed_on)?;
-                return Ok(Found { services, notices });
+                from_master_cf(&file, facts, main_cf, loaded, &passed_on, &mut found);
+                return found;
             }
         }
     }
-    let service = from_listen(source, main_cf, loaded, passed_on).map_err(|error| vec![*error])?;
-    Ok(Found { services: vec![service], notices })
+    from_listen(source, main_cf, loaded, passed_on, &mut found);
+    found
 }
 
 /// master.cf of the source; `None` if there is none.
-fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<MasterCf>, Vec<ConfigError>> {
+fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<MasterCf>, Box<ConfigError>> {
     let Some(directory) = source.directory() else { return Ok(None) };
     let path = directory.join("master.cf");
     let shown = path.display().to_string();
@@ -117,7 +122,8 @@ fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<Maste
         Ok(content) => Ok(Some(MasterCf::parse(&shown, &content, &defaults))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            Err(vec![open_error(&shown, &error, "make it readable, or set qmqpd_listen and remove it")])
+            let remedy = "make it readable, or set qmqpd_listen and remove it";
+            Err(Box::new(open_error(&shown, &error, remedy)))
         }
     }
 }
@@ -145,12 +151,12 @@ fn from_master_cf(
     main_cf: &MainCf,
     loaded: &Loaded,
     passed_on: &[String],
-) -> Result<Vec<Service>, Vec<ConfigError>> {
+    found: &mut Found,
+) {
     let root = Uid::effective().is_root();
     let settings = &loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
-    let mut services: Vec<Service> = Vec::new();
-    let mut errors = Vec::new();
+    let Found { services, errors, .. } = found;
     for (line, endpoint) in file.inet_services(PROGRAM) {
         let wrong = |what: String, remedy: &str| ConfigError {
             file: file.path().to_owned(),
@@ -182,11 +188,8 @@ fn from_master_cf(
         let mut arguments = line.arguments.clone();
         arguments.extend(passed_on.iter().cloned());
         let origin = format!("{}, line {}", file.path(), line.line);
-        let own = own_settings(facts, main_cf, &line.name, &arguments, &origin);
-        let own = own.unwrap_or_else(|wrong| {
-            errors.extend(wrong);
-            settings.clone()
-        });
+        let own = own_settings(facts, main_cf, &line.name, &arguments, &origin, errors);
+        let own = own.unwrap_or_else(|| settings.clone());
         services.push(Service {
             name: line.name.clone(),
             program: line.command.clone(),
@@ -199,38 +202,46 @@ fn from_master_cf(
             settings: Arc::new(own),
         });
     }
-    if errors.is_empty() { Ok(services) } else { Err(errors) }
 }
 
-/// The parameters as a service with these arguments sees them.
+/// The parameters as a service with these arguments sees them, with defaults for those that are broken.
 fn own_settings(
     facts: &Facts,
     main_cf: &MainCf,
     service_name: &str,
     arguments: &[String],
     origin: &str,
-) -> Result<Settings, Vec<ConfigError>> {
+    errors: &mut Vec<ConfigError>,
+) -> Option<Settings> {
     let command_line: Vec<&str> =
         std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str)).collect();
-    let parsed = Arguments::parse(&command_line).map_err(|error| {
-        vec![ConfigError {
-            file: origin.to_owned(),
-            line: None,
-            name: String::new(),
-            value: arguments.join(" "),
-            what: error.to_string(),
-            remedy: "write only options of Postfix's daemons behind the command, such as -v or -o name=value"
-                .to_owned(),
-            warnings: Vec::new(),
-        }]
-    })?;
-    let overrides = parse_overrides(&parsed.overrides, origin)?;
-    let loaded = facts.of_service(PROGRAM, service_name).load(main_cf, &overrides)?;
-    if loaded.refused_by_local_cleanup.is_empty() {
-        Ok(loaded.settings)
-    } else {
-        Err(loaded.refused_by_local_cleanup)
-    }
+    let parsed = match Arguments::parse(&command_line) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            errors.push(ConfigError {
+                file: origin.to_owned(),
+                line: None,
+                name: String::new(),
+                value: arguments.join(" "),
+                what: error.to_string(),
+                remedy:
+                    "write only options of Postfix's daemons behind the command, such as -v or -o name=value"
+                        .to_owned(),
+                warnings: Vec::new(),
+            });
+            return None;
+        }
+    };
+    let overrides = sound_overrides(&parsed.overrides, origin, errors);
+    let survey = facts.of_service(PROGRAM, service_name).survey(main_cf, &overrides);
+    errors.extend(survey.errors);
+    let loaded = survey.loaded?;
+    let others = arguments.join("\n");
+    // Those of main.cf are known already.
+    let mistakes = loaded.unused_besides(&others).filter(|unknown| unknown.line.is_none() && is_own(unknown));
+    errors.extend(mistakes.map(mistake));
+    errors.extend(loaded.refused_by_local_cleanup);
+    Some(loaded.settings)
 }
 
 /// The service that qmqpd_listen describes.
@@ -239,12 +250,13 @@ fn from_listen(
     main_cf: &MainCf,
     loaded: &Loaded,
     arguments: Vec<String>,
-) -> Result<Service, Box<ConfigError>> {
+    found: &mut Found,
+) {
     const PARAMETER: &str = "qmqpd_listen";
     let settings = &loaded.settings;
     let line = main_cf.get(PARAMETER).map(|entry| entry.line);
-    let wrong = |what: String| {
-        Box::new(ConfigError {
+    let mut wrong = |what: String| {
+        let error = ConfigError {
             file: source.main_cf_path(),
             line,
             name: PARAMETER.to_owned(),
@@ -252,29 +264,38 @@ fn from_listen(
             what: format!("parameter {PARAMETER}: {what}"),
             remedy: "write a list of address:port, such as 127.0.0.1:628, [::1]:628".to_owned(),
             warnings: Vec::new(),
-        })
+        };
+        found.errors.push(error);
     };
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
     let mut addresses = Vec::new();
+    let mut is_sound = true;
     for item in postfix::text::split_list(&settings.qmqpd_listen) {
-        let endpoint = Endpoint::parse(item).map_err(|bad| wrong(format!("{bad} in \"{item}\"")))?;
-        let found =
-            interfaces.listen_addresses(&endpoint).map_err(|what| wrong(format!("\"{item}\": {what}")))?;
-        addresses
-            .extend(found.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+        let endpoint = Endpoint::parse(item).map_err(|bad| format!("{bad} in \"{item}\""));
+        let listed = endpoint.and_then(|endpoint| {
+            interfaces.listen_addresses(&endpoint).map_err(|what| format!("\"{item}\": {what}"))
+        });
+        match listed {
+            Ok(listed) => {
+                let new = listed.into_iter().filter(|address| !addresses.contains(address));
+                addresses.extend(new.collect::<Vec<_>>());
+            }
+            Err(what) => {
+                is_sound = false;
+                wrong(what);
+            }
+        }
     }
-    if addresses.is_empty() {
-        return Err(wrong("no address to listen on".to_owned()));
+    if addresses.is_empty() && is_sound {
+        wrong("no address to listen on".to_owned());
     }
     let origin = match line {
         Some(line) => format!("{PARAMETER} in {}, line {line}", source.main_cf_path()),
         None => PARAMETER.to_owned(),
     };
-    if let Some(refused) = loaded.refused_by_local_cleanup.first() {
-        return Err(Box::new(refused.clone()));
-    }
+    found.errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
     let root = Uid::effective().is_root();
-    Ok(Service {
+    found.services.push(Service {
         name: PROGRAM.to_owned(),
         program: PROGRAM.to_owned(),
         addresses,
@@ -284,7 +305,7 @@ fn from_listen(
         chroot: root && source.directory().is_some(),
         arguments,
         settings: Arc::new(settings.clone()),
-    })
+    });
 }
 
 /// default_process_limit.
@@ -336,11 +357,18 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
         chroot: arguments.chroot,
         owner,
     };
+    let mut notices = loaded.notices.clone();
+    if is_under_postfix(&source) {
+        // `qmqpd serve` has refused such a name before it comes here; where Postfix's master starts us, mail must flow.
+        let others = master_cf_text(&source);
+        let mistakes = loaded.unused_besides(&others).filter(|unknown| is_own(unknown)).map(mistake);
+        notices.extend(mistakes.map(|error| Notice::warning(error.to_string())));
+    }
     Ok(ServiceConfig {
         source,
         settings: Arc::new(loaded.settings),
         log,
-        notices: loaded.notices,
+        notices,
         jail,
         legacy: loaded.legacy,
     })

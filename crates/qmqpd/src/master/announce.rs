@@ -13,9 +13,6 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
     let say = |text: &str| log.write(Program::Master, Severity::Info, text);
     say(&format!("daemon started -- version {}, configuration {}", env!("CARGO_PKG_VERSION"), config.source));
     config.notices.iter().for_each(|notice| log.notice(Program::Master, notice));
-    for mistake in config.remarks.iter().filter(|remark| remark.is_mistake) {
-        log.write(Program::Master, Severity::Warning, &mistake.text);
-    }
     for (name, addresses) in listens {
         say(&format!("service {name} listens on {}", addresses.join(", ")));
     }

@@ -1,0 +1,158 @@
+//! All that is wrong with a configuration, and what can be had of it in spite of that.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use postfix::main_cf::MainCf;
+use postfix::settings::{ConfigError, Loaded, UnknownName};
+
+use super::service::{self, Found};
+use super::standing::{ConfigSource, log_config, unconfigured_overrides};
+use super::{Config, Facts, account_errors, files, read_main_cf, sound_overrides};
+
+/// Names that can only be meant for us.
+const OWN_PREFIX: &str = "qmqpd_";
+
+/// A configuration with whatever is wrong in it.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// All that is wrong: that of main.cf and the command line first, then that of master.cf, each in the order of its
+    /// lines. Empty if `config` can be used.
+    pub errors: Vec<ConfigError>,
+    /// What can be had, for checks that go on: defaults stand in for broken values. `None` if that is nothing.
+    pub config: Option<Config>,
+}
+
+impl Survey {
+    /// Whether the value of this parameter is a default that stands in for a broken one.
+    #[must_use]
+    pub fn is_broken(&self, parameter: &str) -> bool {
+        self.errors.iter().any(|error| error.name == parameter)
+    }
+}
+
+/// Reads and checks everything. `overrides` are the arguments of `-o` on the command line of `qmqpd serve`; they win
+/// over main.cf and over the `-o` of master.cf.
+///
+/// # Errors
+/// All that is wrong, with file and line.
+pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<ConfigError>> {
+    match survey(source, overrides) {
+        Survey { errors, config: Some(config) } if errors.is_empty() => Ok(config),
+        Survey { errors, .. } => Err(errors),
+    }
+}
+
+/// As [`load`], but goes on behind the errors.
+#[must_use]
+pub fn survey(source: &ConfigSource, overrides: &[String]) -> Survey {
+    let mut errors = Vec::new();
+    let mut all = unconfigured_overrides(source).unwrap_or_else(|error| {
+        errors.push(*error);
+        Vec::new()
+    });
+    all.extend(sound_overrides(overrides, "command line", &mut errors));
+    let main_cf = match read_main_cf(source) {
+        Ok(main_cf) => main_cf,
+        Err(unreadable) => {
+            errors.extend(unreadable);
+            return Survey { errors, config: None };
+        }
+    };
+    let facts = Facts::new(source, "master", "master");
+    let settings = facts.survey(&main_cf, &all);
+    errors.extend(settings.errors);
+    let Some(loaded) = settings.loaded else { return Survey { errors, config: None } };
+    let mut survey = Survey { errors, config: None };
+    let master_cf = master_cf_text(source);
+    let mistakes = loaded.unused_besides(&master_cf).filter(|unknown| is_own(unknown)).map(mistake);
+    survey.errors.extend(mistakes);
+    survey.errors.extend(relative_queue(source, &main_cf, &loaded));
+    let accounts = account_errors(source, &main_cf, &loaded, true);
+    let accounts: Vec<_> = accounts.into_iter().filter(|error| !survey.is_broken(&error.name)).collect();
+    survey.errors.extend(accounts);
+    survey.errors.sort_by_key(|error| error.line);
+    let found = service::find(source, &facts, &main_cf, &loaded, &all);
+    for error in &found.errors {
+        // A service sees main.cf, too, and what is wrong there is wrong for each.
+        let of_main_cf = error.file == source.main_cf_path() && survey.is_broken(&error.name);
+        if !of_main_cf && !survey.errors.contains(error) {
+            survey.errors.push(error.clone());
+        }
+    }
+    survey.config = Some(config(source, main_cf, loaded, found, &master_cf));
+    survey
+}
+
+fn config(source: &ConfigSource, main_cf: MainCf, loaded: Loaded, found: Found, master_cf: &str) -> Config {
+    let mut notices = loaded.notices.clone();
+    notices.extend(found.notices);
+    Config {
+        source: source.clone(),
+        log: log_config(source.standing(), &loaded.settings, "qmqpd"),
+        remarks: remarks(&loaded, master_cf),
+        settings: Arc::new(loaded.settings),
+        services: found.services,
+        notices,
+        main_cf: Arc::new(main_cf),
+    }
+}
+
+fn relative_queue(source: &ConfigSource, main_cf: &MainCf, loaded: &Loaded) -> Option<ConfigError> {
+    let name = "queue_directory";
+    let value = &loaded.settings.queue_directory;
+    Path::new(value).is_relative().then(|| ConfigError {
+        file: source.main_cf_path(),
+        line: main_cf.get(name).map(|entry| entry.line),
+        name: name.to_owned(),
+        value: value.clone(),
+        what: format!("parameter {name}: not an absolute path: {value}"),
+        remedy: "write a path that begins with /".to_owned(),
+        warnings: Vec::new(),
+    })
+}
+
+/// The lines of master.cf without comments, because their arguments may refer to parameters of main.cf; empty if it
+/// cannot be read.
+pub(super) fn master_cf_text(source: &ConfigSource) -> String {
+    let content =
+        source.directory().and_then(|directory| files::read_at_rest(&directory.join("master.cf")).ok());
+    let content = content.unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether the name can only be meant for us. Other names may be meant for any program.
+pub(super) fn is_own(unknown: &UnknownName) -> bool {
+    unknown.name.starts_with(OWN_PREFIX)
+}
+
+/// What is wrong about a name of our own that means nothing.
+pub(super) fn mistake(unknown: &UnknownName) -> ConfigError {
+    ConfigError {
+        file: unknown.file.clone(),
+        line: unknown.line,
+        name: unknown.name.clone(),
+        value: String::new(),
+        what: format!("no such parameter: {}", unknown.name),
+        remedy: unknown
+            .suggestion
+            .map_or_else(|| "see qmqpd-config(5)".to_owned(), |name| format!("did you mean {name}?")),
+        warnings: Vec::new(),
+    }
+}
+
+/// What is odd, but stops nothing.
+fn remarks(loaded: &Loaded, master_cf: &str) -> Vec<String> {
+    let remark = |unknown: &UnknownName, what: &str, aside: &str| {
+        let place = unknown.line.map_or_else(String::new, |line| format!(", line {line}"));
+        let meant = unknown.suggestion.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+        format!("{}{place}: {what} parameter: {}{aside}{meant}", unknown.file, unknown.name)
+    };
+    let unused = loaded.unused_besides(master_cf).filter(|unknown| !is_own(unknown));
+    let unused = unused.map(|unknown| remark(unknown, "unused", ""));
+    let undefined = loaded.undefined.iter();
+    let undefined = undefined.map(|unknown| remark(unknown, "undefined", " (it stands for nothing)"));
+    unused.chain(undefined).collect()
+}

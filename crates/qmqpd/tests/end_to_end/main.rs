@@ -17,6 +17,7 @@ mod clients;
 mod delivery;
 mod life;
 mod limits;
+mod proxymap;
 mod trouble;
 
 use std::process::ExitCode;
@@ -32,5 +33,6 @@ fn main() -> ExitCode {
     limits::add(&mut trials);
     trouble::add(&mut trials);
     life::add(&mut trials);
+    proxymap::add(&mut trials);
     trials.run()
 }

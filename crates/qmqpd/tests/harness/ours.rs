@@ -45,6 +45,15 @@ pub struct Instance {
 impl Instance {
     /// Starts a server and waits until it listens.
     pub fn start(setup: &Setup) -> Self {
+        Self::start_with(setup, None)
+    }
+
+    /// Starts a server whose service stands in a master.cf, with these columns from private to maxproc.
+    pub fn start_with_columns(setup: &Setup, columns: &str) -> Self {
+        Self::start_with(setup, Some(columns))
+    }
+
+    fn start_with(setup: &Setup, columns: Option<&str>) -> Self {
         let dir = scratch("ours");
         let port = ports::free();
         let queue_path = setup.queue.clone().unwrap_or_else(|| dir.path().join("queue"));
@@ -56,10 +65,20 @@ impl Instance {
         };
         let mut main_cf = main_cf(dir.path(), &queue.path, &setup.main_cf);
         let listen: Vec<String> = hosts().iter().map(|host| format!("{host}:{port}")).collect();
-        writeln!(main_cf, "qmqpd_listen = {}", listen.join(", ")).unwrap();
+        let mut master_cf = String::new();
+        match columns {
+            None => writeln!(main_cf, "qmqpd_listen = {}", listen.join(", ")).unwrap(),
+            Some(columns) => {
+                for place in listen {
+                    writeln!(master_cf, "{place} inet {columns} qmqpd").unwrap();
+                }
+            }
+        }
         writeln!(main_cf, "data_directory = {}/data", dir.path().display()).unwrap();
-        let config = write_config(dir.path(), &main_cf, "");
-        std::fs::remove_file(config.join("master.cf")).unwrap();
+        let config = write_config(dir.path(), &main_cf, &master_cf);
+        if columns.is_none() {
+            std::fs::remove_file(config.join("master.cf")).unwrap();
+        }
         let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
         let master = Command::new(PROGRAM)
             .arg("serve")

@@ -35,7 +35,7 @@ pub struct Options {
     pub ipc_idle: Duration,
     /// ipc_ttl: how long a connection to proxymap(8) is kept at all.
     pub ipc_ttl: Duration,
-    /// Whether opening a `proxy:` table asks proxymap(8) for it, and says what is wrong. [`check`](crate::check) does not.
+    /// Whether opening a `proxy:` table asks proxymap(8) for it, and says what is wrong. [`check`](crate::check()) does not.
     pub asks_at_open: bool,
     /// Whether a Postfix is known to own the current directory, so that `proxy:` tables need no remark.
     pub is_beside_postfix: bool,

@@ -139,8 +139,10 @@ impl Roster {
             self.failures_in_a_row = 0;
         }
         let failed_to_start = !child.reported && outcome != Outcome::Exit(0);
-        // Whatever the reason, a tight loop of short lives would eat the machine.
-        if child.uses == 0 && (failed_to_start || quick) {
+        // It was ready, stopped accepting, and ended well: its clients wait for a successor, however soon that is.
+        let gave_way = child.reported && !child.idle && outcome == Outcome::Exit(0);
+        // Whatever else the reason, a tight loop of short lives would eat the machine.
+        if child.uses == 0 && !gave_way && (failed_to_start || quick) {
             let doubled =
                 BACK_OFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures_in_a_row).unwrap_or(u32::MAX));
             let wait = doubled.min(throttle_max);
@@ -254,6 +256,26 @@ mod tests {
         roster.reported(8, 2, false);
         assert_eq!(roster.need(now, 2), Need::Nothing, "two are busy, and two are allowed");
         assert_eq!(roster.need(now, 3), Need::Process);
+    }
+
+    #[test]
+    fn giving_way_soon_after_the_start_is_no_bad_start() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        // A table that changes again and again: each process is ready, then gives way within the second.
+        for process_id in 1..=20 {
+            assert_eq!(roster.need(now, 2), Need::Process, "process {process_id}");
+            roster.started(process_id, 1, now);
+            roster.reported(process_id, 1, true);
+            roster.reported(process_id, 1, false);
+            assert!(texts(roster.ended(process_id, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
+        }
+        // One that says so and then crashes is another matter.
+        roster.started(21, 1, now);
+        roster.reported(21, 1, true);
+        roster.reported(21, 1, false);
+        assert!(!texts(roster.ended(21, Outcome::Exit(1), now, "q", MINUTE)).is_empty());
+        assert!(matches!(roster.need(now, 2), Need::Wait(_)));
     }
 
     #[test]

@@ -83,12 +83,12 @@ pub(crate) async fn run(service: Arc<Service>, listener: Listener, mut give_way:
             pause_after(&service, &error).await;
             continue;
         }
-        // Asked before the client is taken: it is still in the backlog for a process with the new table.
-        if let Some(changed) = service.access.changed() {
-            service.give_way(&format!("table {changed} has changed -- restarting"));
-            return;
-        }
         for _ in 0..ACCEPT_BATCH {
+            // Asked before each client is taken: it is still in the backlog for a process with the new table.
+            if let Some(changed) = service.access.changed() {
+                service.give_way(&format!("table {changed} has changed -- restarting"));
+                return;
+            }
             match listener.accept() {
                 Ok(Some((connection, peer))) => start_session(&service, connection, peer),
                 Ok(None) => break,
@@ -137,6 +137,6 @@ async fn pause_after(service: &Service, error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-/// Clients taken in a row before other work, and before another look at the tables.
+/// Clients taken in a row before other work.
 const ACCEPT_BATCH: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

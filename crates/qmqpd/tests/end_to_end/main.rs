@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod changes;
 mod clients;
 mod delivery;
 mod life;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     limits::add(&mut trials);
     trouble::add(&mut trials);
     life::add(&mut trials);
+    changes::add(&mut trials);
     proxymap::add(&mut trials);
     trials.run()
 }

@@ -1,0 +1,229 @@
+//! A table or pattern file that changes is in force for the next client, and nobody is cut off.
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::harness::client::{self, End, Step, request};
+use super::harness::peers::{self, Peer};
+use super::harness::postfix::{self, scratch, write_config};
+use super::harness::queue::Queue;
+use super::harness::trials::Trials;
+use super::harness::{drop_in, ours};
+
+/// How each kind of table is written in a list, and whether Postfix's postmap makes it.
+const TABLES: &[(&str, &str, bool)] = &[
+    ("texthash", "texthash:FILE", false),
+    ("cidr", "cidr:FILE", false),
+    ("regexp", "regexp:FILE", false),
+    ("pcre", "pcre:FILE", false),
+    ("lmdb", "lmdb:FILE", true),
+    ("cdb", "cdb:FILE", true),
+    ("union", "unionmap:{texthash:FILE}", false),
+    ("pattern_file", "/FILE", false),
+    ("included_file", "/OUTER", false),
+];
+
+/// Who serves.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Serve,
+    DropIn,
+}
+
+pub fn add(trials: &mut Trials) {
+    for (jail, columns) in [("in_a_jail", "n - y - -"), ("without_a_jail", "n - n - -")] {
+        for (place, who) in [("serve", Who::Serve), ("under_postfix", Who::DropIn)] {
+            // The names of the clients must not cost time.
+            let needs = [Peer::Postfix, Peer::Isolation];
+            trials.add(&format!("changes::in_force_at_once_{place}_{jail}"), &needs, move || {
+                TABLES.iter().for_each(|table| in_force(who, columns, table));
+            });
+            trials.add(&format!("changes::twenty_lose_no_reply_{place}_{jail}"), &needs, move || {
+                twenty(who, columns);
+            });
+        }
+    }
+}
+
+/// A running server of either kind.
+enum Server {
+    Serve(ours::Instance),
+    DropIn(postfix::Instance),
+}
+
+impl Server {
+    fn start(who: Who, columns: &'static str, list: &str) -> Self {
+        let main_cf = vec![format!("qmqpd_authorized_clients = {list}")];
+        match who {
+            Who::Serve => {
+                let setup = ours::Setup { main_cf, ..Default::default() };
+                Self::Serve(ours::Instance::start_with_columns(&setup, columns))
+            }
+            Who::DropIn => {
+                let setup = postfix::Setup { main_cf, columns: Some(columns), ..Default::default() };
+                Self::DropIn(drop_in::start(drop_in::Submit::Local, &setup))
+            }
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Serve(server) => server.address,
+            Self::DropIn(server) => server.address,
+        }
+    }
+
+    fn log(&self) -> String {
+        match self {
+            Self::Serve(server) => server.log.all(),
+            Self::DropIn(server) => server.log.all(),
+        }
+    }
+
+    fn queue(&self) -> &Queue {
+        match self {
+            Self::Serve(server) => &server.queue,
+            Self::DropIn(server) => &server.queue,
+        }
+    }
+
+    fn send(&self) -> String {
+        client::send(self.address(), CONTENT, b"a@sender.example", &[b"b@rcpt.example"])
+    }
+}
+
+const CONTENT: &[u8] = b"Subject: changes\n\nhello\n";
+
+/// A table, and how to give it other contents.
+struct Table {
+    dir: tempfile::TempDir,
+    kind: &'static str,
+    config: Option<PathBuf>,
+}
+
+impl Table {
+    fn new(kind: &'static str, is_built: bool) -> Self {
+        let dir = scratch("changes");
+        let config = is_built.then(|| write_config(dir.path(), "compatibility_level = 3.6\n", ""));
+        fs::write(dir.path().join("outer"), format!("{}\n", dir.path().join("file").display())).unwrap();
+        Self { dir, kind, config }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("file")
+    }
+
+    /// As it stands in main.cf.
+    fn list(&self, form: &str) -> String {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let (file, outer) = (path("file"), path("outer"));
+        form.replace("/FILE", &file).replace("FILE", &file).replace("/OUTER", &outer)
+    }
+
+    /// Lets one address in, by a new file in the place of the old one, as editors and installers do it.
+    fn allow(&self, address: &str) {
+        let text = match self.kind {
+            "regexp" | "pcre" => format!("/^{}$/ yes\n", address.replace('.', "\\.")),
+            "pattern_file" | "included_file" => format!("{address}\n"),
+            _ => format!("{address} yes\n"),
+        };
+        replace(&self.file(), &text);
+        if let Some(config) = &self.config {
+            let mut postmap = peers::command("/usr/sbin/postmap").unwrap();
+            let table = format!("{}:{}", self.kind, self.file().display());
+            assert!(postmap.arg("-c").arg(config).arg(table).status().unwrap().success());
+        }
+    }
+}
+
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+fn in_force(who: Who, columns: &'static str, &(kind, form, is_built): &(&'static str, &str, bool)) {
+    let table = Table::new(kind, is_built);
+    table.allow("127.0.0.1");
+    let server = Server::start(who, columns, &table.list(form));
+    let whole = request(CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    let (first, second) = whole.split_at(whole.len() / 2);
+    let mut under_way: Vec<TcpStream> = Vec::new();
+    for _ in 0..2 {
+        assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
+        let mut stream = client::connect(server.address());
+        stream.write_all(first).unwrap();
+        under_way.push(stream);
+        // A connection is not a session yet; the next one, in order, is served after this one was accepted.
+        assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
+        table.allow("127.0.0.9");
+        assert!(server.send().ends_with("is not authorized to use this service"), "{kind}: {}", server.log());
+        table.allow("127.0.0.1");
+    }
+    assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
+    for mut stream in under_way {
+        stream.write_all(second).unwrap();
+        let (received, end) = client::read_to_end(&mut stream);
+        let reply = client::text(client::reply(&received).unwrap_or_default());
+        assert!(reply.starts_with('K') && end == End::Closed, "{kind}: {reply}, {end:?}: {}", server.log());
+    }
+    assert_eq!(server.queue().take().into_iter().map(Result::unwrap).count(), 7, "{kind}");
+    let restarts = server.log().matches(" has changed -- restarting").count();
+    // Changes of an lmdb file are seen by the next lookup, without a fresh process. At times Postfix's master has two
+    // processes for the same clients, and each of them says that it ends.
+    let is_right = if kind == "lmdb" { restarts == 0 } else { restarts >= 4 };
+    assert!(is_right, "{kind}: {restarts} restarts: {}", server.log());
+}
+
+/// Tells the senders to stop, whatever happens.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn twenty(who: Who, columns: &'static str) {
+    const CHANGES: usize = 20;
+    let table = Table::new("pattern_file", false);
+    table.allow("127.0.0.1");
+    let server = Server::start(who, columns, &table.list("/FILE"));
+    let done = AtomicBool::new(false);
+    let whole = request(CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    let mut said = Vec::new();
+    let sent = std::thread::scope(|scope| {
+        // Set even if a check below fails: the scope waits for the senders.
+        let is_over = Over(&done);
+        let senders: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut sent = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let said = server.send();
+                        assert!(said.starts_with('K'), "{said}: {}", server.log());
+                        sent += 1;
+                    }
+                    sent
+                })
+            })
+            .collect();
+        for change in 1..=CHANGES {
+            // Each change lets in somebody who was kept out before, and whose very next connection must succeed.
+            let newcomer = if change % 2 == 0 { "127.0.0.2" } else { "127.0.0.3" };
+            replace(&table.file(), &format!("127.0.0.1\n{newcomer}\n"));
+            let session = client::run_from(newcomer, server.address(), &[Step::Send(whole.clone())]);
+            said.push((newcomer, client::text(&session.received)));
+        }
+        drop(is_over);
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum::<usize>()
+    });
+    for (newcomer, reply) in said {
+        assert!(reply.contains(":KOk: "), "{newcomer}: {reply}: {}", server.log());
+    }
+    assert!(sent > 0);
+    assert_eq!(server.queue().take().into_iter().map(Result::unwrap).count(), sent + CHANGES);
+}

@@ -90,7 +90,11 @@ pub fn verify<D: Disk>(disk_: &D) -> Result<Vec<Notice>, SpoolError> {
             disk_,
             "incoming",
             format!("it belongs to user {}, and this process runs as user {user}", incoming.uid),
-            format!("run as user {0}, or give the queue away with chown -R {user}", incoming.uid),
+            format!(
+                "run as user {0} (mail_owner), or, with nothing running on this queue, give its directories but pid and \
+                 all files in them to user {user}",
+                incoming.uid
+            ),
         ));
     }
     if incoming.mode & 0o700 != 0o700 {

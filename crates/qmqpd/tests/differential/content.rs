@@ -16,6 +16,16 @@ fn lines() -> Vec<Case> {
     let long = |length: usize| format!("Subject: long\n\n{}\nend\n", "x".repeat(length));
     vec![
         content("empty", ""),
+        content("two_hundred_message_ids", "Message-Id: <x@y>\n".repeat(200)).differs(
+            "a-message-has-at-most-100-lines-of-cleanups-log",
+            |postfix| {
+                assert_eq!(postfix.log.iter().filter(|line| line.contains("message-id=")).count(), 200);
+            },
+            |ours| {
+                assert_eq!(ours.log.iter().filter(|line| line.contains("message-id=")).count(), 100);
+                ours.assert_logged("cleanup: warning: QUEUE-ID: 100 more log lines left out");
+            },
+        ),
         content("one_newline", "\n"),
         content("only_body", "\nhello\n"),
         content("no_newline_at_the_end", "Subject: x\n\nhello"),

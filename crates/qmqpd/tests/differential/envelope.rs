@@ -103,6 +103,11 @@ fn verp() -> Vec<Case> {
             format!(r#"DError: Invalid VERP delimiters: \"{shown}\". Need two characters from \"-=+\""#);
         cases.push(Case::envelope(format!("envelope::bad_verp_{bad}"), bad, &[RECIPIENT]).reply(text));
     }
+    cases.push(Case::envelope("envelope::bad_verp_8bit", b"list\xff@host-@[]", &[RECIPIENT]).differs(
+        "a-reply-quotes-no-byte-that-is-no-text",
+        |postfix| assert!(postfix.said().contains(r#"\"\xff=\""#), "{}", postfix.said()),
+        |ours| assert!(ours.said().contains(r#"\"?=\""#), "{}", ours.said()),
+    ));
     cases.push(
         Case::envelope("envelope::bad_verp_soft_bounce", "list_@host-@[]", &[RECIPIENT])
             .with(&["soft_bounce = yes"])

@@ -48,6 +48,7 @@ fn well_formed() -> Vec<Case> {
         out.splice(0..28, format!("{length:028}").into_bytes());
         out
     };
+    let many_zeros = [vec![b'0'; 70], whole.clone()].concat();
     vec![
         Case::bytes("protocol::plain", whole.clone()),
         Case::new("protocol::byte_by_byte", vec![Step::SendPieces(whole.clone(), 1)]),
@@ -56,6 +57,11 @@ fn well_formed() -> Vec<Case> {
         Case::bytes("protocol::trailing_data_is_ignored", trailing).any_end(),
         Case::bytes("protocol::second_message_is_ignored", twice).any_end(),
         Case::bytes("protocol::leading_zeros", zeros),
+        Case::bytes("protocol::more_digits_than_any_number_needs", many_zeros).differs(
+            "a-length-has-at-most-64-digits",
+            |postfix| postfix.assert_queued(),
+            |ours| ours.assert_refused("Dnetstring format error while receiving QMQP packet header"),
+        ),
         Case::inside(
             "protocol::empty_content_without_digits",
             b":,20:alice@sender.example,16:bob@rcpt.example,",

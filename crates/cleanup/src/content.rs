@@ -12,6 +12,7 @@ use crate::mime::{Parser, Receiver, Section};
 use crate::notices::Notices;
 use crate::options::{Arrival, Options};
 use crate::printable::printable;
+use crate::tables::Tables;
 
 /// Bytes of a header that are logged; the logs of Postfix cut lines at this length.
 const LOGGED_VALUE_LEN_MAX: usize = 2000;
@@ -20,6 +21,7 @@ const LOGGED_VALUE_LEN_MAX: usize = 2000;
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) options: Arc<Options>,
+    pub(crate) tables: Arc<dyn Tables>,
     pub(crate) arrival: Arrival,
     /// Received: headers anywhere, ours included.
     hop_count: u32,
@@ -38,11 +40,12 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(options: Arc<Options>, arrival: Arrival) -> Self {
+    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>, arrival: Arrival) -> Self {
         Self {
             hop_count: 1,
             hops_exceeded: options.hopcount_limit <= 1,
             options,
+            tables,
             arrival,
             seen: Seen::NONE,
             is_resent: false,

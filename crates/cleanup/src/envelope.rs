@@ -12,12 +12,14 @@ use crate::incoming::{is_storable, verp_sender};
 use crate::notices::Notices;
 use crate::options::Options;
 use crate::refusal::{AddressKind, Refusal};
+use crate::tables::Tables;
 
 /// What was received of the envelope. Recipients leave as records at once; what stays is bounded by
 /// `duplicate_filter_limit`.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     options: Arc<Options>,
+    tables: Arc<dyn Tables>,
     /// The rewritten sender; empty is the null sender.
     pub(crate) sender: Vec<u8>,
     pub(crate) verp_delimiters: Option<[u8; 2]>,
@@ -39,10 +41,11 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    pub(crate) fn new(options: Arc<Options>) -> Self {
+    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>) -> Self {
         Self {
             duplicates: Duplicates::new(options.duplicate_filter_limit, options.smtputf8_enable),
             options,
+            tables,
             sender: Vec::new(),
             verp_delimiters: None,
             received_count: 0,
@@ -236,13 +239,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tables::NoTables;
 
     fn options() -> Options {
         Options { myorigin: "mx.example.test".to_owned(), ..Options::default() }
     }
 
     fn envelope(options: Options) -> Envelope {
-        Envelope::new(Arc::new(options))
+        Envelope::new(Arc::new(options), Arc::new(NoTables))
     }
 
     /// The final recipients that are left of these.

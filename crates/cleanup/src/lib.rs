@@ -29,7 +29,9 @@ mod notices;
 mod options;
 mod printable;
 mod refusal;
+mod tables;
 
 pub use message::{Finished, Message, Outcome};
 pub use options::{Arrival, FixLineEndings, Options, Origin};
 pub use refusal::{AddressKind, Refusal};
+pub use tables::{Key, LookupFailed, Maps, Names, NoTables, Tables};

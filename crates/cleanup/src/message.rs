@@ -16,6 +16,7 @@ use crate::incoming::Lines;
 use crate::mime::Parser;
 use crate::options::{Arrival, Options, Origin};
 use crate::refusal::Refusal;
+use crate::tables::Tables;
 
 /// Bytes of a queue file that belong to the layout, not to the message.
 const LAYOUT_BYTES: u64 =
@@ -80,14 +81,14 @@ impl Finished {
 }
 
 impl Message {
-    /// A message that begins now.
+    /// A message that begins now. `tables` are those of the parameters that `options` came with.
     #[must_use]
-    pub fn new(options: Arc<Options>, arrival: Arrival, origin: Origin) -> Self {
+    pub fn new(options: Arc<Options>, tables: Arc<dyn Tables>, arrival: Arrival, origin: Origin) -> Self {
         Self {
             lines: Lines::new(&options),
             parser: Parser::new(Arc::clone(&options)),
-            envelope: Envelope::new(Arc::clone(&options)),
-            content: Content::new(options, arrival),
+            envelope: Envelope::new(Arc::clone(&options), Arc::clone(&tables)),
+            content: Content::new(options, tables, arrival),
             origin,
         }
     }

@@ -1,7 +1,7 @@
 //! Match lists and lookup tables: whom do we listen to?
 //!
 //! [`MatchList`] is a parameter like qmqpd_authorized_clients: names, domains, addresses, networks, `!`, `/file` and
-//! `type:table`. [`table`] opens the tables alone. Syntax, results and log lines are those of Postfix 3.7, with the
+//! `type:table`. [`Names`] is one like mydestination, [`Maps`] one like canonical_maps. [`table`] opens the tables alone. Syntax, results and log lines are those of Postfix 3.7, with the
 //! logical lines of 3.12 in pattern files; what differs is said where it differs.
 //!
 //! The crate opens files and sockets, but every parser and every decision in it is a function over bytes.
@@ -12,7 +12,9 @@ mod error;
 mod fold;
 mod host;
 mod list;
+mod maps;
 mod match_list;
+mod names;
 #[allow(unsafe_code)]
 mod native;
 mod options;
@@ -22,5 +24,7 @@ mod watch;
 
 pub use check::{Problem, check};
 pub use error::{LookupError, OpenError};
+pub use maps::{Keys, Maps, check_maps};
 pub use match_list::{Client, ClientName, Match, MatchList};
+pub use names::Names;
 pub use options::Options;

@@ -104,8 +104,8 @@ impl List {
 
     /// The list as a list of plain texts: whether the first pattern that is this text, or the first table that knows
     /// it, is a plain one.
-    pub(crate) fn matches_text(&self, text: &str, call: &mut Call<'_>) -> Result<bool, LookupError> {
-        let text = fold(text.as_bytes(), self.unicode);
+    pub(crate) fn matches_text(&self, text: &[u8], call: &mut Call<'_>) -> Result<bool, LookupError> {
+        let text = fold(text, self.unicode);
         for pattern in &self.patterns {
             let hit = match &pattern.kind {
                 Kind::Literal(literal) => literal.text == text,
@@ -116,6 +116,23 @@ impl List {
             }
         }
         Ok(false)
+    }
+
+    /// The tables among the patterns.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Listed> {
+        self.patterns.iter().filter_map(|pattern| match &pattern.kind {
+            Kind::Table(listed) => Some(listed),
+            Kind::Literal(_) => None,
+        })
+    }
+
+    /// Which table or included file is no longer what was opened, if its change is not seen anyway.
+    pub(crate) fn changed(&self) -> Option<String> {
+        let table =
+            self.tables().find(|listed| listed.table.changed().is_some()).map(Listed::registered_name);
+        table.or_else(|| {
+            self.files.iter().find(|file| file.changed()).map(|file| file.path().display().to_string())
+        })
     }
 
     /// Whether a table knows a key; the value does not matter.

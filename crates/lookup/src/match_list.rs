@@ -124,31 +124,20 @@ impl MatchList {
     /// Whether some table talks over a socket, so that an evaluation can take long.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.tables().any(|listed| listed.table.is_remote())
+        self.list.tables().any(|listed| listed.table.is_remote())
     }
 
     /// Which table or included file is no longer what was opened, if its change is not seen anyway. A table is called
     /// what Postfix calls it when it logs `table … has changed`: `type:name(0,lock|utf8_request)`.
     #[must_use]
     pub fn changed(&self) -> Option<String> {
-        let table =
-            self.tables().find(|listed| listed.table.changed().is_some()).map(Listed::registered_name);
-        table.or_else(|| {
-            self.list.files.iter().find(|file| file.changed()).map(|file| file.path().display().to_string())
-        })
+        self.list.changed()
     }
 
     /// Whether the list has no pattern, so that nobody is on it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.patterns.is_empty()
-    }
-
-    fn tables(&self) -> impl Iterator<Item = &Listed> {
-        self.list.patterns.iter().filter_map(|pattern| match &pattern.kind {
-            Kind::Table(listed) => Some(listed),
-            Kind::Literal(_) => None,
-        })
     }
 }
 
@@ -163,8 +152,9 @@ pub(crate) fn parent_style(
     let options = Options { idle_connections_max: 0, ..options.clone() };
     let parents = List::open("parent_domain_matches_subdomains", text, &options, notices)?;
     let deadline = options.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit));
-    let named =
-        parents.matches_text(parameter, &mut Call { notices, deadline }).map_err(OpenError::ParentDomains)?;
+    let named = parents
+        .matches_text(parameter.as_bytes(), &mut Call { notices, deadline })
+        .map_err(OpenError::ParentDomains)?;
     Ok(if named { ParentStyle::Domain } else { ParentStyle::Dot })
 }
 

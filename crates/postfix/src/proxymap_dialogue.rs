@@ -14,15 +14,18 @@ const PROTOCOL: &[u8] = b"proxymap_protocol";
 
 /// Ask for a lock while a table is read.
 const LOCK: u32 = 64;
+/// Look keys that are fixed strings up in lower case.
+const FOLD_FIXED_KEYS: u32 = 16_384;
 /// Keys are fixed strings, not patterns.
 const FIXED_KEYS: u32 = 16;
 /// Keep what is not UTF-8 away from the table.
 const UTF8: u32 = 524_288;
 
-/// The flags with which a daemon opens a table for reading; `utf8` is smtputf8_enable.
+/// The flags with which a daemon opens a table for reading. `utf8`: smtputf8_enable, for tables of names and addresses;
+/// `folds_keys`: keys are addresses, looked up in lower case where they are fixed strings.
 #[must_use]
-pub const fn instance_flags(utf8: bool) -> u32 {
-    if utf8 { LOCK | UTF8 } else { LOCK }
+pub const fn instance_flags(utf8: bool, folds_keys: bool) -> u32 {
+    LOCK | if utf8 { UTF8 } else { 0 } | if folds_keys { FOLD_FIXED_KEYS } else { 0 }
 }
 
 /// Whether a table with these flags, which its server gave, has fixed strings as keys, so that parent domains can be
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn requests_are_those_that_were_seen() {
-        let flags = instance_flags(true);
+        let flags = instance_flags(true, false);
         assert_eq!(
             Dialect::UpTo3_10.open_request(TABLE, flags),
             b"request\0open\0table\0hash:/x/clients\0flags\x000\0\0"
@@ -258,7 +261,8 @@ mod tests {
             b"request\0lookup\0table\0hash:/x/clients\0instance_flags\x00524352\0flags\x001572956\0\
             key\x00127.0.0.1\0\0";
         assert_eq!(request, seen);
-        assert_eq!(instance_flags(false), 64);
+        assert_eq!(instance_flags(false, false), 64);
+        assert_eq!(instance_flags(true, true), 540_736);
     }
 
     #[test]

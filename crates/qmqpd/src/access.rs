@@ -22,7 +22,7 @@ pub struct Access {
     /// What the master's `-v` adds for every client.
     pub verbosity: u32,
     /// How many lookups may wait for remote tables at a time, each in a thread of its own.
-    pub remote_lookups: Semaphore,
+    pub remote_lookups: Arc<Semaphore>,
 }
 
 /// The answer about one client.

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use lookup::Problem;
 use postfix::notice::Severity;
+use postfix::settings::words::Submit;
 
 use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;
 use crate::master;
 use crate::service::list_options;
+use crate::submit::table_problems;
 
 /// Checks, and returns what to print if all is well. What stops nothing goes to standard error, too: as a warning, or as
 /// a note where nothing is wrong.
@@ -77,12 +80,18 @@ fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, asides: &mut Asides)
             is_beside_postfix: config::is_under_postfix(&config.source),
             ..list_options(settings)
         };
-        let lists = [
+        let mut found: Vec<(&str, Vec<Problem>)> = Vec::new();
+        for (parameter, patterns) in [
             ("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients),
             ("debug_peer_list", &settings.debug_peer_list),
-        ];
-        for (parameter, patterns) in lists.into_iter().filter(|(parameter, _)| !is_broken(parameter)) {
-            for problem in lookup::check(parameter, patterns, &options) {
+        ] {
+            found.push((parameter, lookup::check(parameter, patterns, &options)));
+        }
+        if settings.qmqpd_submit == Submit::Local {
+            found.extend(table_problems(settings, &options));
+        }
+        for (parameter, problems) in found.into_iter().filter(|(parameter, _)| !is_broken(parameter)) {
+            for problem in problems {
                 let text =
                     format!("{}: parameter {parameter}: {problem}", config.place_of(parameter, service));
                 match problem.severity {

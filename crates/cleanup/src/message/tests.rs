@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::options::FixLineEndings;
 use crate::refusal::AddressKind;
+use crate::tables::NoTables;
 
 fn options() -> Options {
     Options {
@@ -28,7 +29,7 @@ fn begin(options: Options) -> Message {
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
     };
-    Message::new(Arc::new(options), arrival, origin)
+    Message::new(Arc::new(options), Arc::new(NoTables), arrival, origin)
 }
 
 /// The queue file, or the words of the refusal; and the log.

@@ -97,7 +97,7 @@ fn open_at(endpoint: Endpoint, name: &[u8], options: &Options, notices: &mut Vec
         table: name.to_vec(),
         service: options.proxymap_service_name.clone(),
         server: Server::new(endpoint, lifetime, options),
-        instance_flags: instance_flags(options.smtputf8_enable),
+        instance_flags: instance_flags(options.smtputf8_enable, options.fold_keys),
         learned: Mutex::new(Learned { dialect: Dialect::UpTo3_10, table_flags: None }),
         has_neighbour: options.is_beside_postfix,
     };

@@ -85,7 +85,7 @@ pub(crate) async fn run(service: Arc<Service>, listener: Listener, mut give_way:
         }
         for _ in 0..ACCEPT_BATCH {
             // Asked before each client is taken: it is still in the backlog for a process with the new table.
-            if let Some(changed) = service.access.changed() {
+            if let Some(changed) = service.changed_table() {
                 service.give_way(&format!("table {changed} has changed -- restarting"));
                 return;
             }

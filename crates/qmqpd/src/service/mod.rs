@@ -78,6 +78,12 @@ impl Service {
         }
     }
 
+    /// A table or included file that is no longer what was opened.
+    #[must_use]
+    pub fn changed_table(&self) -> Option<String> {
+        self.access.changed().or_else(|| self.submit.changed())
+    }
+
     /// What the protocol machine refuses without reading it.
     #[must_use]
     pub fn protocol_limits(&self) -> qmqp::server::Limits {

@@ -19,7 +19,7 @@ use crate::date::DateFormat;
 use crate::jail;
 use crate::log::{Log, Program};
 use crate::peer::{self, PeerNames};
-use crate::submit::cleanup_options;
+use crate::submit::{CleanupTables, Lookups, cleanup_options};
 
 /// Why a service cannot do its work, and where that is to be logged.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Prepared {
     /// For our own cleanup.
     pub(super) spool: Option<Spool<UnixDisk>>,
     pub(super) options: cleanup::Options,
+    /// For our own cleanup.
+    pub(super) lookups: Option<Lookups>,
     pub(super) dates: DateFormat,
     pub(super) is_under_postfix: bool,
 }
@@ -55,8 +57,10 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     // Relative names of tables start in the queue directory, as with Postfix.
     std::env::set_current_dir(&config.jail.queue_directory)
         .map_err(|error| failure(format!("chdir {}: {error}", config.jail.queue_directory.display())))?;
-    let access =
-        open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
+    let remote_lookups = Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX));
+    let access = open_access(settings, arguments.verbosity, &remote_lookups, &say)
+        .map_err(|error| failure(error.to_string()))?;
+    let lookups = open_lookups(settings, &log, remote_lookups).map_err(|error| failure(error.to_string()))?;
     let (names, notices) = PeerNames::open(peer::Options {
         deadline: settings.qmqpd_dns_timeout,
         ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),
@@ -80,6 +84,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
         log,
         names,
         access,
+        lookups,
         spool,
         dates,
         is_under_postfix: config::is_under_postfix(&config.source),
@@ -130,6 +135,7 @@ pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
 fn open_access(
     settings: &Settings,
     verbosity: u32,
+    remote_lookups: &Arc<Semaphore>,
     say: &dyn Fn(&Notice),
 ) -> Result<Access, lookup::OpenError> {
     let options = list_options(settings);
@@ -144,8 +150,23 @@ fn open_access(
         debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
         debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),
         verbosity,
-        remote_lookups: Semaphore::new(REMOTE_LOOKUPS_MAX),
+        remote_lookups: Arc::clone(remote_lookups),
     })
+}
+
+/// Our own cleanup's tables; Postfix's opens its own.
+fn open_lookups(
+    settings: &Settings,
+    log: &Log,
+    remote_lookups: Arc<Semaphore>,
+) -> Result<Option<Lookups>, lookup::OpenError> {
+    if settings.qmqpd_submit != SubmitTo::Local {
+        return Ok(None);
+    }
+    let mut notices = Vec::new();
+    let tables = CleanupTables::open(settings, &list_options(settings), &mut notices);
+    notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
+    Ok(Some(Lookups::new(tables?, remote_lookups)))
 }
 
 /// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.

@@ -171,16 +171,17 @@ fn threads_for_files(settings: &Settings) -> usize {
 
 /// Puts the service together; needs the runtime.
 fn assemble(prepared: Prepared) -> std::io::Result<Service> {
-    let Prepared { settings, log, names, access, spool, options, dates, is_under_postfix } = prepared;
+    let Prepared { settings, log, names, access, lookups, spool, options, dates, is_under_postfix } =
+        prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
     let connections = connections.min(Semaphore::MAX_PERMITS);
     let threads = threads_for_files(&settings);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
     watchdog::start(settings.daemon_timeout, &log)?;
     let options = Arc::new(options);
-    let submit = match spool {
+    let submit = match spool.zip(lookups) {
         None => Submit::Postfix(Arc::new(Postfix::new(&settings, options, dates, threads, log.clone()))),
-        Some(spool) => {
+        Some((spool, lookups)) => {
             remove_stale_drafts(&spool, &log)?;
             // Each session waits for one job at a time, so this many can never be too few.
             let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
@@ -188,6 +189,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
             Submit::Local(Local {
                 committers: Arc::new(committers),
                 options,
+                lookups,
                 front_bytes: front_bytes(&settings),
                 dates,
                 log: log.clone(),

@@ -65,8 +65,8 @@ impl<'s> Session<'s> {
         let Some(Letter { handoff, .. }) = letter else { return Ok(()) };
         match event {
             Event::Content(piece) => handoff.body(piece).await,
-            Event::ContentEnd => handoff.end_of_body(),
-            Event::Sender(address) => handoff.sender(address),
+            Event::ContentEnd => handoff.end_of_body().await,
+            Event::Sender(address) => handoff.sender(address).await,
             Event::Recipient(address) => handoff.recipient(address).await,
             Event::Begin { .. } | Event::ContentBegin { .. } | Event::End => {}
         }

@@ -14,6 +14,7 @@ use spool::committer::Committers;
 use spool::{Timestamp, UnixDisk};
 
 use super::draft::{Failure, QueueFile};
+use super::tables::Lookups;
 use super::wake::Wake;
 use super::{Receipt, Refusal};
 use crate::client::Client;
@@ -30,6 +31,8 @@ pub struct Local {
     pub committers: Arc<Committers<UnixDisk>>,
     /// What main.cf says to cleanup(8).
     pub options: Arc<cleanup::Options>,
+    /// The tables that main.cf names.
+    pub lookups: Lookups,
     /// Bytes kept in front of streamed content, for the envelope that comes later.
     pub front_bytes: u64,
     /// For `Date:` and `Received:`.
@@ -61,7 +64,8 @@ impl Local {
             log_origin: client.shown.clone(),
         };
         Ok(Handoff {
-            message: Message::new(Arc::clone(&self.options), arrival, origin),
+            message: Message::new(Arc::clone(&self.options), self.lookups.tables(), arrival, origin),
+            lookups: self.lookups.clone(),
             log: self.log.clone(),
             wake: self.wake.clone(),
             front_bytes: self.front_bytes,
@@ -78,6 +82,7 @@ impl Local {
 #[derive(Debug)]
 pub struct Handoff {
     message: Message,
+    lookups: Lookups,
     log: Log,
     wake: Wake,
     front_bytes: u64,
@@ -98,26 +103,30 @@ impl Handoff {
     }
 
     pub(super) async fn body(&mut self, piece: &[u8]) {
-        self.message.content_bytes(piece, &mut self.content);
+        let Self { message, content, lookups, .. } = self;
+        lookups.run(|| message.content_bytes(piece, content)).await;
         self.spill_if_large().await;
     }
 
-    pub(super) fn end_of_body(&mut self) {
-        self.message.end_of_content(&mut self.content);
+    pub(super) async fn end_of_body(&mut self) {
+        let Self { message, content, lookups, .. } = self;
+        lookups.run(|| message.end_of_content(content)).await;
     }
 
-    pub(super) fn sender(&mut self, address: &[u8]) {
-        self.message.sender(address);
+    pub(super) async fn sender(&mut self, address: &[u8]) {
+        let Self { message, lookups, .. } = self;
+        lookups.run(|| message.sender(address)).await;
     }
 
     pub(super) async fn recipient(&mut self, address: &[u8]) {
-        self.message.recipient(address, &mut self.recipients);
+        let Self { message, recipients, lookups, .. } = self;
+        lookups.run(|| message.recipient(address, recipients)).await;
         self.spill_if_large().await;
     }
 
     pub(super) async fn commit(self) -> Result<Receipt, Refusal> {
-        let Self { message, log, wake, content, recipients, streamed, has_failed, file, .. } = self;
-        let outcome = message.finish();
+        let Self { message, lookups, log, wake, content, recipients, streamed, has_failed, file, .. } = self;
+        let outcome = lookups.run(|| message.finish()).await;
         for notice in &outcome.notices {
             log.notice(Program::Cleanup, notice);
         }

@@ -7,6 +7,7 @@ mod draft;
 mod local;
 mod overflow;
 mod postfix;
+mod tables;
 mod wake;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
 pub use cleanup_options::{cleanup_options, front_bytes};
 pub use local::{Handoff as LocalHandoff, Local};
+pub(crate) use tables::problems as table_problems;
+pub use tables::{CleanupTables, Lookups};
 pub use wake::Wake;
 
 use ::postfix::queue_id::QueueId;
@@ -65,6 +68,15 @@ impl Submit {
         }
     }
 
+    /// A table or included file that is no longer what was opened.
+    #[must_use]
+    pub fn changed(&self) -> Option<String> {
+        match self {
+            Self::Postfix(_) => None,
+            Self::Local(local) => local.lookups.changed(),
+        }
+    }
+
     /// Finishes what was begun on disk, discards included, and takes no more.
     pub fn shut_down(&self) {
         match self {
@@ -95,18 +107,18 @@ impl Handoff {
     }
 
     /// The content is complete.
-    pub fn end_of_body(&mut self) {
+    pub async fn end_of_body(&mut self) {
         match self {
             Self::Postfix(handoff) => handoff.end_of_body(),
-            Self::Local(handoff) => handoff.end_of_body(),
+            Self::Local(handoff) => handoff.end_of_body().await,
         }
     }
 
     /// The envelope sender.
-    pub fn sender(&mut self, address: &[u8]) {
+    pub async fn sender(&mut self, address: &[u8]) {
         match self {
             Self::Postfix(handoff) => handoff.sender(address),
-            Self::Local(handoff) => handoff.sender(address),
+            Self::Local(handoff) => handoff.sender(address).await,
         }
     }
 

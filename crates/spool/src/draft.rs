@@ -9,6 +9,7 @@ use postfix::queue_id::QueueId;
 
 use crate::disk::{Disk, Status, Timestamp};
 use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
+use crate::queue::Queue;
 use crate::spool::{CommitWay, Shared};
 use crate::stale::DRAFT_MARK;
 
@@ -73,6 +74,15 @@ impl<D: Disk> Draft<D> {
         let written = self.file.with(Step::Write, |disk, file| disk.write_at(file, offset, bytes));
         self.is_incomplete |= written.is_err();
         written
+    }
+
+    /// Moves the draft from `incoming` to `hold`, where the queue manager does not look for messages. It is still a draft.
+    ///
+    /// # Errors
+    /// The disk says no, or the name is gone.
+    pub fn move_to_hold(&mut self) -> Result<(), SpoolError> {
+        let shared = Arc::clone(&self.file.shared);
+        shared.rename_into(&mut self.file, Queue::Hold, &self.queue_id)
     }
 
     /// Makes the message durable and visible to the queue manager, in Postfix's order: permissions, then sync, then

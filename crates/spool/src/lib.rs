@@ -43,6 +43,9 @@
 //! | 5 durable | `incoming/ID` | 0700 | – | the queue manager delivers it | 5 |
 //! | 0 gone | none | | | | 0 or what it was before |
 //!
+//! A message that a rule has put on hold gets another name between 3 and 4, in `hold/` or in a subdirectory of it; its states
+//! 3, 4 and 5 are then those of the table, but there the queue manager does not look for it.
+//!
 //! Only state 5 is acknowledged. From 1, 2 and 3 a draft that is dropped goes to 0; from 4 it does so when sync or close
 //! failed. After a power cut a file in state 4 can lack bytes: it then lacks its end record, and the queue manager puts
 //! it into `corrupt`. (A file system that writes the length before the bytes, ext4's `data=writeback`, can leave zeros

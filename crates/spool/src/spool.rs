@@ -69,6 +69,8 @@ pub(crate) struct Shared<D> {
     long_queue_ids: bool,
     /// Over how many levels of subdirectories `incoming` is spread.
     incoming_hash_depth: usize,
+    /// The same of `hold`.
+    hold_hash_depth: usize,
     log_directories: [LogDirectory; 3],
     process_id: u32,
     commit_way: CommitWay,
@@ -110,6 +112,7 @@ impl<D: Disk> Spool<D> {
             notify,
             long_queue_ids: options.long_queue_ids,
             incoming_hash_depth: if is_hashed(Queue::Incoming.name()) { hash_queue_depth } else { 0 },
+            hold_hash_depth: if is_hashed(Queue::Hold.name()) { hash_queue_depth } else { 0 },
             log_directories: ["bounce", "defer", "trace"]
                 .map(|name| LogDirectory::new(name, if is_hashed(name) { hash_queue_depth } else { 0 })),
             process_id: std::process::id(),
@@ -237,9 +240,7 @@ impl<D: Disk> Shared<D> {
         for attempt in 0..NAME_ATTEMPTS_MAX {
             let now = clock().plus_microseconds(attempt);
             let queue_id = QueueId::new(self.long_queue_ids, now.seconds, now.microseconds, status.inode);
-            let subdirectories = queue_id.hash_dir_path(self.incoming_hash_depth);
-            let path = format!("{}/{subdirectories}{queue_id}", Queue::Incoming.name());
-            match self.rename_into(file, path) {
+            match self.rename_into(file, Queue::Incoming, &queue_id) {
                 Ok(()) => return Ok((queue_id, now)),
                 // Only a file whose name lies about its inode number can be there, from a restored backup. Postfix
                 // would replace it.
@@ -250,12 +251,18 @@ impl<D: Disk> Shared<D> {
         Err(SpoolError::NoFreeName { directory: Queue::Incoming.name(), attempts: NAME_ATTEMPTS_MAX })
     }
 
-    /// Renames, and makes the subdirectories of a hashed queue when they turn out to be missing.
-    fn rename_into(&self, file: &mut OpenFile<D>, path: String) -> Result<(), SpoolError> {
+    /// Gives a draft its name in `incoming` or `hold`, and makes the subdirectories of a hashed queue when they turn out to
+    /// be missing.
+    pub(crate) fn rename_into(
+        &self,
+        file: &mut OpenFile<D>,
+        queue: Queue,
+        queue_id: &QueueId,
+    ) -> Result<(), SpoolError> {
+        let depth = if queue == Queue::Hold { self.hold_hash_depth } else { self.incoming_hash_depth };
+        let path = format!("{queue}/{}{queue_id}", queue_id.hash_dir_path(depth));
         match file.rename(&path) {
-            Err(SpoolError::Disk { source, .. })
-                if self.incoming_hash_depth > 0 && source.kind() == io::ErrorKind::NotFound =>
-            {
+            Err(SpoolError::Disk { source, .. }) if depth > 0 && source.kind() == io::ErrorKind::NotFound => {
                 for (at, _) in path.match_indices('/').skip(1) {
                     let directory = path.get(..at).unwrap_or_default();
                     match self.disk.create_directory(directory, 0o700) {

@@ -71,7 +71,7 @@ fn many_sessions_on_few_threads_all_get_their_own_answer() {
                     let text = format!("session {session} message {message}");
                     let draft = create(committers);
                     if message % 5 == 4 {
-                        committers.submit(Job::Discard { draft }).unwrap();
+                        committers.submit(Job::Discard { draft, done: Box::new(|()| ()) }).unwrap();
                         continue;
                     }
                     let (to, from) = mpsc::channel();

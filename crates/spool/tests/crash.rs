@@ -70,7 +70,7 @@ struct Outcome {
 
 fn hashed() -> Options {
     Options {
-        hash_queue_names: ["incoming", "defer"].map(str::to_owned).to_vec(),
+        hash_queue_names: ["incoming", "defer", "hold"].map(str::to_owned).to_vec(),
         hash_queue_depth: 2,
         create_missing: true,
         ..Options::default()
@@ -85,7 +85,8 @@ fn silent() -> spool::Notify {
     Arc::new(|_| ())
 }
 
-/// Four clients at a time: two are answered, one goes away, one is still sending at the end; then a fifth.
+/// Four clients at a time: two are answered, one of them for a message that is put on hold, one goes away, one is still
+/// sending at the end; then a fifth.
 fn work(disk: &Simulated, options: &Options) -> Outcome {
     let mut outcome = Outcome::default();
     let notices = Arc::new(Mutex::new(Vec::new()));
@@ -117,7 +118,8 @@ fn serve(spool: &Spool<Simulated>, outcome: &mut Outcome) {
     let mut sending = None;
     for (number, (message, draft)) in drafts.into_iter().enumerate() {
         match number {
-            0 | 1 => finish(draft, message, outcome),
+            0 => finish(draft, message, outcome),
+            1 => hold(draft, message, outcome),
             2 => drop(draft),
             _ => sending = Some(draft),
         }
@@ -147,6 +149,13 @@ fn finish(draft: Draft<Simulated>, message: &Message, outcome: &mut Outcome) {
         Ok(receipt) => {
             outcome.acknowledged.insert(receipt.queue_id().to_string(), message.file());
         }
+        Err(error) => outcome.errors.push(error.kind()),
+    }
+}
+
+fn hold(mut draft: Draft<Simulated>, message: &Message, outcome: &mut Outcome) {
+    match draft.move_to_hold() {
+        Ok(()) => finish(draft, message, outcome),
         Err(error) => outcome.errors.push(error.kind()),
     }
 }

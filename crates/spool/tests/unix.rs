@@ -305,6 +305,7 @@ fn only_our_own_orphans_are_removed() {
     };
     place("incoming/123456.789", 0o1600);
     place("incoming/A/A1B2C3D4E5", 0o1600);
+    place("hold/A2B2C3D4E5", 0o1600);
     let stay = ["incoming/123457.790", "incoming/B/B1B2C3D4E5", "incoming/C/C1B2C3D4E5", "incoming/README"];
     place(stay[0], 0o600); // cleanup(8) at work
     place(stay[1], 0o600); // cleanup(8) at work
@@ -325,6 +326,7 @@ fn only_our_own_orphans_are_removed() {
     assert_eq!(
         words,
         [
+            "removed hold/A2B2C3D4E5, left unfinished by a process that is gone",
             "removed incoming/123456.789, left unfinished by a process that is gone",
             "removed incoming/A/A1B2C3D4E5, left unfinished by a process that is gone",
         ]
@@ -333,6 +335,35 @@ fn only_our_own_orphans_are_removed() {
         assert!(fixture.path(path).exists(), "{path} must stay");
     }
     assert!(alive.commit().is_ok());
+}
+
+#[test]
+fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
+    for depth in [0, 2] {
+        let fixture = Fixture::new();
+        let names = if depth == 0 { vec![] } else { vec!["hold".to_owned()] };
+        let options = Options {
+            hash_queue_names: names,
+            hash_queue_depth: depth,
+            create_missing: true,
+            ..Options::default()
+        };
+        let spool = fixture.open(&options).unwrap();
+        let mut draft = spool.create(&now).unwrap();
+        draft.write_at(0, b"held").unwrap();
+        draft.move_to_hold().unwrap();
+        let queue_id = *draft.queue_id();
+        let path = format!("hold/{}{queue_id}", queue_id.hash_dir_path(depth));
+        assert!(fixture.path(&path).exists(), "{path}");
+        assert!(draft.commit().is_ok());
+        let entry = spool.find(&queue_id).unwrap().unwrap();
+        assert_eq!((entry.queue, entry.path.as_str(), entry.is_ready()), (Queue::Hold, path.as_str(), true));
+        let mut dropped = spool.create(&now).unwrap();
+        dropped.move_to_hold().unwrap();
+        let queue_id = *dropped.queue_id();
+        drop(dropped);
+        assert_eq!(spool.find(&queue_id).unwrap(), None);
+    }
 }
 
 #[test]

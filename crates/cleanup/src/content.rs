@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use memchr::memchr2;
 use postfix::notice::Notice;
 use postfix::queue_file::encode_pointer;
 use postfix::record::{RecordType, encode};
+use postfix::settings::words::EndOfHeader;
 
 use crate::generated;
 use crate::header::{self, Addresses, Known, Seen, name_len};
-use crate::mime::{Parser, Receiver, Section};
-use crate::notices::Notices;
+use crate::mime::{Errors, MimeError, Parser, Receiver, Section, Strictness};
 use crate::options::{Arrival, Options};
 use crate::printable::printable;
+use crate::refusal::Refusal;
+use crate::rules::{Change, Rules};
 use crate::tables::Tables;
 
 /// Bytes of a header that are logged; the logs of Postfix cut lines at this length.
@@ -23,9 +26,9 @@ pub(crate) struct Content {
     pub(crate) options: Arc<Options>,
     pub(crate) tables: Arc<dyn Tables>,
     pub(crate) arrival: Arrival,
+    pub(crate) rules: Rules,
     /// Received: headers anywhere, ours included.
     hop_count: u32,
-    pub(crate) hops_exceeded: bool,
     seen: Seen,
     is_resent: bool,
     pub(crate) encoding_is_8bit: bool,
@@ -34,16 +37,21 @@ pub(crate) struct Content {
     pub(crate) bytes: u64,
     /// Where the place of the From: header is.
     pub(crate) slot: Option<u64>,
-    pub(crate) notices: Notices,
-    /// A record without stray CR and LF.
+    /// A record without stray CR and LF and other characters that are not to stay.
     cleaned: Vec<u8>,
 }
 
 impl Content {
-    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>, arrival: Arrival) -> Self {
-        Self {
+    /// `origin` is what log lines call the client.
+    pub(crate) fn new(
+        options: Arc<Options>,
+        tables: Arc<dyn Tables>,
+        arrival: Arrival,
+        origin: &str,
+    ) -> Self {
+        let mut content = Self {
+            rules: Rules::new(Arc::clone(&options), Arc::clone(&tables), &arrival.queue_id, origin),
             hop_count: 1,
-            hops_exceeded: options.hopcount_limit <= 1,
             options,
             tables,
             arrival,
@@ -53,8 +61,30 @@ impl Content {
             has_8bit_header: false,
             bytes: 0,
             slot: None,
-            notices: Notices::default(),
             cleaned: Vec::new(),
+        };
+        content.check_hops();
+        content
+    }
+
+    /// A parser for this content.
+    pub(crate) fn parser(&self) -> Parser {
+        let strictness = Strictness::new(&self.options, self.rules.has_header_rules());
+        Parser::new(Arc::clone(&self.options), strictness)
+    }
+
+    /// The message will be refused: nothing more of it is looked at or kept.
+    #[inline]
+    const fn is_over(&self) -> bool {
+        self.rules.refusal.is_some()
+    }
+
+    fn check_hops(&mut self) {
+        if self.hop_count >= self.options.hopcount_limit {
+            let queue_id = &self.arrival.queue_id;
+            let text = format!("{queue_id}: message rejected: hopcount exceeded");
+            self.rules.notices.push(Notice::warning(text));
+            self.rules.refuse(Refusal::Hops);
         }
     }
 
@@ -75,34 +105,40 @@ impl Content {
         let value = value.get(..LOGGED_VALUE_LEN_MAX).unwrap_or(value);
         let value = printable(value, self.options.smtputf8_enable);
         let queue_id = &self.arrival.queue_id;
-        self.notices.push(Notice::info(format!("{queue_id}: {prefix}message-id={value}")));
+        self.rules.notices.push(Notice::info(format!("{queue_id}: {prefix}message-id={value}")));
     }
 
-    /// A header of the message itself that means something: `true` if it is to be written.
-    fn note_primary(&mut self, known: &Known, header: &mut Vec<u8>) -> bool {
+    /// A header of the message itself that means something.
+    fn note_primary(&mut self, known: &Known, header: &mut Vec<u8>) {
         let name_len = known.name.len();
         self.seen.add(known.seen);
         let value = value_of(header, name_len);
         match known.name {
             "message-id" => self.log_id("", value),
             "resent-message-id" => self.log_id("resent-", value),
-            "received" => self.hops_exceeded |= self.hop_count >= self.options.hopcount_limit,
+            "received" => self.check_hops(),
             _ => {}
         }
-        if self.hops_exceeded {
-            return false;
+        if self.is_over() {
+            return;
         }
         self.is_resent |= known.resent;
-        if known.addresses != Addresses::None {
-            let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
-            if let Some(value) = header::rewrite_addresses(&self.options, value, &mut self.notices) {
-                header.truncate(name_len);
-                header.extend_from_slice(b": ");
-                header.extend_from_slice(&value);
-                header::fold(header);
-            }
+        self.rewrite(known, header);
+    }
+
+    /// Completes the addresses of a header that has some.
+    pub(crate) fn rewrite(&mut self, known: &Known, header: &mut Vec<u8>) {
+        if known.addresses == Addresses::None {
+            return;
         }
-        true
+        let name_len = known.name.len();
+        let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
+        if let Some(value) = header::rewrite_addresses(&self.options, value, &mut self.rules.notices) {
+            header.truncate(name_len);
+            header.extend_from_slice(b": ");
+            header.extend_from_slice(&value);
+            header::fold(header);
+        }
     }
 }
 
@@ -127,20 +163,47 @@ impl<'a> Output<'a> {
         Self { content, out, counted }
     }
 
-    /// Takes a record as it came. Checks that look at each record before it is taken apart come here.
+    /// Takes a record as it came.
     #[inline]
     pub(crate) fn record(&mut self, parser: &mut Parser, kind: RecordType, data: &[u8]) {
-        if self.content.hops_exceeded {
+        if self.content.is_over() {
             return;
         }
-        if self.content.options.replace_stray_cr_lf && memchr::memchr2(b'\r', b'\n', data).is_some() {
-            let mut cleaned = std::mem::take(&mut self.content.cleaned);
-            cleaned.clear();
-            cleaned.extend(data.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+        let has_stray = self.content.options.replace_stray_cr_lf && memchr2(b'\r', b'\n', data).is_some();
+        if !has_stray && !self.content.rules.looks_at_characters() {
+            return parser.record(kind, data, self);
+        }
+        let mut cleaned = std::mem::take(&mut self.content.cleaned);
+        cleaned.clear();
+        cleaned.extend_from_slice(data);
+        if has_stray {
+            for byte in cleaned.iter_mut().filter(|byte| matches!(**byte, b'\r' | b'\n')) {
+                *byte = b' ';
+            }
+        }
+        if !self.content.rules.rejects_characters(&cleaned) {
+            self.content.rules.strip_characters(&mut cleaned);
             parser.record(kind, &cleaned, self);
-            self.content.cleaned = cleaned;
-        } else {
-            parser.record(kind, data, self);
+        }
+        self.content.cleaned = cleaned;
+    }
+
+    /// The content is complete. What is wrong with it by the standards of MIME counts only now.
+    pub(crate) fn finish(&mut self, parser: &mut Parser) {
+        if self.content.is_over() {
+            return;
+        }
+        parser.finish(self);
+        let rules = &mut self.content.rules;
+        let mut errors = parser.errors();
+        if self.content.options.non_empty_end_of_header_action != EndOfHeader::Reject {
+            errors = errors.without(MimeError::NonEmptyEndOfHeader);
+        }
+        let has_reason = matches!(rules.refusal, Some(Refusal::Defer { .. } | Refusal::Content { .. }));
+        if let Some(error) = errors.gravest()
+            && !has_reason
+        {
+            rules.refuse(Refusal::Content { text: format!("5.6.0 {}", error.text()) });
         }
     }
 
@@ -190,54 +253,84 @@ impl<'a> Output<'a> {
         if name_len(text.as_bytes()).is_some() {
             header::write_line(text.as_bytes(), content.options.line_length_limit, out);
         } else {
-            content.notices.push(Notice::warning(format!(
+            content.rules.notices.push(Notice::warning(format!(
                 "bad undisclosed_recipients_header header text \"{text}\" -- need \"headername: headervalue\""
             )));
         }
     }
 }
+
 impl Receiver for Output<'_> {
-    /// Header checks come here: the header is complete and normalised, and nothing is dropped yet.
     fn header(&mut self, section: Section, header: &mut Vec<u8>) {
-        if self.content.hops_exceeded {
+        if self.content.is_over() {
             return;
         }
-        let name_len = name_len(header).unwrap_or_default();
-        let name = header.get(..name_len).unwrap_or_default();
-        let known = Known::find(name);
-        let is_primary = section == Section::Primary && !known.is_some_and(|known| known.mime);
-        let is_dropped = is_primary && self.content.is_dropped(name);
-        if let Some(known) = known {
-            match known.name {
-                "received" => self.content.hop_count = self.content.hop_count.saturating_add(1),
-                "content-transfer-encoding" if self.content.options.detect_8bit_encoding_header => {
-                    let value = value_of(header, name_len);
-                    self.content.encoding_is_8bit |=
-                        value.eq_ignore_ascii_case(b"8bit") || value.eq_ignore_ascii_case(b"binary");
-                }
-                _ => {}
-            }
-            if is_primary && !self.content.note_primary(known, header) {
-                return;
+        let find = |header: &[u8]| {
+            let name_len = name_len(header).unwrap_or_default();
+            (name_len, Known::find(header.get(..name_len).unwrap_or_default()))
+        };
+        let (mut name_len, mut known) = find(header);
+        let section = if known.is_some_and(|known| known.mime) { Section::Part } else { section };
+        if known.is_some_and(|known| known.name == "received") {
+            self.content.hop_count = self.content.hop_count.saturating_add(1);
+        }
+        match self.content.rules.header(section, header) {
+            Change::Keep => {}
+            Change::Drop => return,
+            Change::Prepend(first) => self.content.write_header(&first, self.out),
+            Change::Replace(other) => {
+                *header = other;
+                (name_len, known) = find(header);
             }
         }
-        if !is_dropped {
+        let is_dropped = section == Section::Primary
+            && self.content.is_dropped(header.get(..name_len).unwrap_or_default());
+        if let Some(known) = known {
+            if known.name == "content-transfer-encoding" && self.content.options.detect_8bit_encoding_header {
+                let value = value_of(header, name_len);
+                self.content.encoding_is_8bit |=
+                    value.eq_ignore_ascii_case(b"8bit") || value.eq_ignore_ascii_case(b"binary");
+            }
+            if section == Section::Primary {
+                self.content.note_primary(known, header);
+            }
+        }
+        if !is_dropped && !self.content.is_over() {
             self.content.write_header(header, self.out);
         }
     }
 
-    fn end_of_primary(&mut self) {
-        if self.content.hops_exceeded {
+    fn end_of_primary(&mut self, errors: Errors) {
+        if self.content.is_over() {
             return;
         }
         self.add_missing_headers();
+        if errors.has(MimeError::NonEmptyEndOfHeader)
+            && self.content.options.non_empty_end_of_header_action == EndOfHeader::AddHeader
+        {
+            encode(self.out, RecordType::NORMAL, b"MIME-Error: message header was not terminated by empty line");
+        }
     }
 
-    /// Body checks come here.
     #[inline]
-    fn body(&mut self, kind: RecordType, data: &[u8]) {
-        if !self.content.hops_exceeded {
-            encode(self.out, kind, data);
+    fn body(&mut self, kind: RecordType, data: &[u8], offset: u64) {
+        if self.content.is_over() {
+            return;
         }
+        match self.content.rules.body(data, offset) {
+            Change::Keep if !self.content.is_over() => encode(self.out, kind, data),
+            Change::Keep | Change::Drop => {}
+            Change::Prepend(line) => {
+                header::write_text(RecordType::NORMAL, &line, self.content.options.line_length_limit, self.out);
+                encode(self.out, kind, data);
+            }
+            Change::Replace(text) => {
+                header::write_text(kind, &text, self.content.options.line_length_limit, self.out);
+            }
+        }
+    }
+
+    fn error(&mut self, error: MimeError, text: &[u8]) {
+        self.content.rules.mime_error(error, text);
     }
 }

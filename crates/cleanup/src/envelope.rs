@@ -7,10 +7,11 @@ use caseless::Caseless as _;
 use postfix::notice::Notice;
 use postfix::record::{RecordType, encode};
 
-use crate::address::rewrite_internal;
+use crate::address::{quote, rewrite_internal};
 use crate::incoming::{is_storable, verp_sender};
-use crate::notices::Notices;
+use crate::notices::{EnvelopeNames, Notices};
 use crate::options::Options;
+use crate::printable::printable;
 use crate::refusal::{AddressKind, Refusal};
 use crate::tables::Tables;
 
@@ -27,6 +28,8 @@ pub(crate) struct Envelope {
     pub(crate) received_count: u64,
     /// The first recipient as it was received.
     pub(crate) first_recipient: Vec<u8>,
+    /// The last recipient as it is before virtual aliases: log lines about the content name it.
+    last_recipient: Vec<u8>,
     /// Recipients written.
     pub(crate) written_count: u64,
     /// Bytes of recipient records.
@@ -50,6 +53,7 @@ impl Envelope {
             verp_delimiters: None,
             received_count: 0,
             first_recipient: Vec::new(),
+            last_recipient: Vec::new(),
             written_count: 0,
             recipient_bytes: 0,
             sender_is_utf8: false,
@@ -98,12 +102,29 @@ impl Envelope {
         } else {
             self.clean(raw)
         };
+        self.last_recipient.clone_from(&recipient);
         self.request_smtputf8(self.is_utf8(&recipient));
         let utf8 = self.smtputf8_requested && !recipient.is_ascii();
         let before = out.len();
         let written = Written { notify: 0, original_type: if utf8 { "utf-8" } else { "rfc822" } };
         self.write_recipient(written, raw, &recipient, out);
         self.recipient_bytes = self.recipient_bytes.saturating_add(out.len().abs_diff(before) as u64);
+    }
+
+    /// Sender and last recipient for log lines about the content.
+    pub(crate) fn names(&self) -> EnvelopeNames {
+        let shown = |address: &[u8]| {
+            let Options { log_external_addresses, smtputf8_enable, .. } = *self.options;
+            if log_external_addresses && !address.is_empty() {
+                printable(&quote(address), smtputf8_enable)
+            } else {
+                printable(address, smtputf8_enable)
+            }
+        };
+        EnvelopeNames {
+            sender: shown(&self.sender),
+            recipient: (self.received_count > 0).then(|| shown(&self.last_recipient)),
+        }
     }
 
     /// Writes a recipient that nobody named: delivery reports about it go to nobody.

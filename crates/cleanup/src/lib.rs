@@ -27,11 +27,13 @@ mod message;
 mod mime;
 mod notices;
 mod options;
+mod own_header;
 mod printable;
 mod refusal;
+mod rules;
 mod tables;
 
-pub use message::{Finished, Message, Outcome};
+pub use message::{Fate, Finished, Message, Outcome};
 pub use options::{Arrival, FixLineEndings, Options, Origin};
 pub use refusal::{AddressKind, Refusal};
 pub use tables::{Key, LookupFailed, Maps, Names, NoTables, Tables};

@@ -15,6 +15,7 @@ use crate::header;
 use crate::incoming::Lines;
 use crate::mime::Parser;
 use crate::options::{Arrival, Options, Origin};
+use crate::own_header;
 use crate::refusal::Refusal;
 use crate::tables::Tables;
 
@@ -44,6 +45,19 @@ pub struct Outcome {
     pub notices: Vec<Notice>,
     /// The message, or why it is refused.
     pub result: Result<Finished, Refusal>,
+    /// A rule has said that nothing else is to look at this message: milters are not asked.
+    pub is_passed: bool,
+}
+
+/// What is to become of an accepted message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes into the incoming queue.
+    Deliver,
+    /// It goes into the hold queue, where it waits for an operator; nobody is woken for it.
+    Hold,
+    /// A rule has said that it is to vanish: the client hears that it is queued.
+    Discard,
 }
 
 /// The parts of a queue file that are known only at the end. Sequences of encoded records, but without the records
@@ -61,6 +75,8 @@ pub struct Finished {
     pub extracted: Vec<u8>,
     /// Numbers for the size record.
     pub counts: Counts,
+    /// Where it goes. What is discarded may be without parts that it would need otherwise.
+    pub fate: Fate,
 }
 
 impl Finished {
@@ -84,13 +100,11 @@ impl Message {
     /// A message that begins now. `tables` are those of the parameters that `options` came with.
     #[must_use]
     pub fn new(options: Arc<Options>, tables: Arc<dyn Tables>, arrival: Arrival, origin: Origin) -> Self {
-        Self {
-            lines: Lines::new(&options),
-            parser: Parser::new(Arc::clone(&options)),
-            envelope: Envelope::new(Arc::clone(&options), Arc::clone(&tables)),
-            content: Content::new(options, tables, arrival),
-            origin,
-        }
+        let lines = Lines::new(&options);
+        let envelope = Envelope::new(Arc::clone(&options), Arc::clone(&tables));
+        let mut content = Content::new(options, tables, arrival, &origin.log_origin);
+        own_header::foresee(&mut content, &origin);
+        Self { lines, parser: content.parser(), content, envelope, origin }
     }
 
     /// Takes the next bytes of the content as the client sent them, in pieces of any size, and appends records to
@@ -107,7 +121,7 @@ impl Message {
         let Self { lines, parser, content, .. } = self;
         let mut output = Output::new(content, out);
         lines.finish(&mut |kind, data| output.record(parser, kind, data));
-        parser.finish(&mut output);
+        output.finish(parser);
         output.count();
     }
 
@@ -132,8 +146,14 @@ impl Message {
         } else if self.exceeds_limit(bytes) {
             Some(Refusal::Size)
         } else {
-            self.content.hops_exceeded.then_some(Refusal::Hops)
+            self.content.rules.refusal.clone()
         }
+    }
+
+    /// Whether what was written has to be kept: not if the message will be refused or is to vanish.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        !self.content.rules.decisions.is_discarded && self.refusal_so_far().is_none()
     }
 
     /// The message is complete.
@@ -141,12 +161,18 @@ impl Message {
     pub fn finish(mut self) -> Outcome {
         if let Some(refusal @ (Refusal::Verp { .. } | Refusal::Address { .. })) = self.envelope.refusal.take()
         {
-            return Outcome { notices: Vec::new(), result: Err(refusal) };
+            return Outcome { notices: Vec::new(), result: Err(refusal), is_passed: false };
         }
         let received = self.received();
         let from = self.content.slot.map(|offset| (offset, self.from()));
         let envelope = self.envelope_records();
-        let extracted = self.extracted();
+        let mut notices = std::mem::take(&mut self.envelope.notices);
+        let names = self.envelope.names();
+        self.content.rules.notices.name_envelope(&names);
+        notices.append(std::mem::take(&mut self.content.rules.notices));
+        let refusal = self.content.rules.refusal.take();
+        let extracted = if refusal.is_none() { self.extracted() } else { Vec::new() };
+        notices.append(std::mem::take(&mut self.envelope.notices));
         let slot = from.as_ref().map_or(0, |_| POINTER_RECORD_BYTES as u64);
         let from_len = from.as_ref().map_or(0, |(_, records)| records.len() as u64);
         let mut bytes = self.content.bytes.saturating_sub(slot).saturating_add(self.envelope.recipient_bytes);
@@ -155,18 +181,24 @@ impl Message {
         }
         bytes = bytes.saturating_add(LAYOUT_BYTES);
 
-        let mut notices = std::mem::take(&mut self.envelope.notices);
-        notices.append(std::mem::take(&mut self.content.notices));
-        let queue_id = &self.content.arrival.queue_id;
-        let mut notices = notices.into_lines(queue_id);
-        let mut warn = |text: &str| notices.push(Notice::warning(format!("{queue_id}: {text}")));
-        let result = if self.exceeds_limit(bytes) {
-            warn("queue file size limit exceeded");
+        let decisions = &self.content.rules.decisions;
+        let is_passed = decisions.is_passed;
+        let fate = if decisions.is_discarded {
+            Fate::Discard
+        } else if decisions.is_held {
+            Fate::Hold
+        } else {
+            Fate::Deliver
+        };
+        let result = if fate != Fate::Discard && self.exceeds_limit(bytes) {
+            let queue_id = &self.content.arrival.queue_id;
+            notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
             Err(Refusal::Size)
-        } else if self.content.hops_exceeded {
-            warn("message rejected: hopcount exceeded");
-            Err(Refusal::Hops)
-        } else if self.envelope.received_count == 0 {
+        } else if fate != Fate::Discard
+            && let Some(refusal) = refusal
+        {
+            Err(refusal)
+        } else if fate != Fate::Discard && self.envelope.received_count == 0 {
             Err(Refusal::NoRecipients)
         } else {
             let counts = Counts {
@@ -174,9 +206,10 @@ impl Message {
                 qmgr_flags: 0,
                 send_options: self.send_options(),
             };
-            Ok(Finished { envelope, received, from, extracted, counts })
+            Ok(Finished { envelope, received, from, extracted, counts, fate })
         };
-        Outcome { notices, result }
+        let notices = notices.into_lines(&self.content.arrival.queue_id);
+        Outcome { notices, result, is_passed }
     }
 
     fn exceeds_limit(&self, bytes: u64) -> bool {
@@ -187,20 +220,7 @@ impl Message {
     fn received(&mut self) -> Vec<u8> {
         let Self { content, envelope, origin, .. } = self;
         let recipient = (envelope.received_count == 1).then_some(envelope.first_recipient.as_slice());
-        let mut lines =
-            generated::received(&content.options, &content.arrival, origin, recipient).into_iter();
-        let mut header = lines.next().unwrap_or_default();
-        for line in lines {
-            if header.len() < content.options.header_size_limit {
-                header.push(b'\n');
-                header.extend_from_slice(&line);
-            }
-        }
-        let mut records = Vec::new();
-        if !content.is_dropped(b"received") {
-            content.write_header(&header, &mut records);
-        }
-        records
+        own_header::records(content, origin, recipient)
     }
 
     /// Observed on Postfix 3.7: this header does not count as an 8-bit header, whatever the sender is.
@@ -256,12 +276,21 @@ impl Message {
 
     fn extracted(&mut self) -> Vec<u8> {
         let mut records = Vec::new();
+        let decisions = &mut self.content.rules.decisions;
+        for (kind, value) in [(RecordType::FILTER, &decisions.filter), (RecordType::REDIRECT, &decisions.redirect)] {
+            if let Some(value) = value {
+                encode(&mut records, kind, value);
+            }
+        }
         if self.content.encoding_is_8bit {
             encode(&mut records, RecordType::ATTRIBUTE, b"encoding=8bit");
         }
-        if self.envelope.received_count > 0 && !self.content.options.always_bcc.is_empty() {
-            let address = self.content.options.always_bcc.clone().into_bytes();
-            self.envelope.add_automatic_recipient(&address, &mut records);
+        if self.envelope.received_count > 0 {
+            let always_bcc = self.content.options.always_bcc.clone().into_bytes();
+            let of_rules = std::mem::take(&mut decisions.recipients);
+            for address in std::iter::once(always_bcc).filter(|address| !address.is_empty()).chain(of_rules) {
+                self.envelope.add_automatic_recipient(&address, &mut records);
+            }
         }
         records
     }

@@ -1,5 +1,7 @@
 //! What the operator decided and what is known about the message before its first byte.
 
+use postfix::settings::words::EndOfHeader;
+
 /// When a message whose lines end in CR LF is taken as one whose lines end in LF.
 ///
 /// qmail and Postfix take CR as data; Postfix then turns it into a blank, and the empty line that ends the header is
@@ -78,6 +80,29 @@ pub struct Options {
     pub undisclosed_recipients_header: String,
     /// Names, in any case, of primary headers that are dropped.
     pub message_drop_headers: Vec<String>,
+    /// Content is inspected: the nine settings below, and header_checks and its like, have their effect. (main.cf:
+    /// `no_header_body_checks` is not in `receive_override_options`.)
+    pub header_body_checks: bool,
+    /// Bytes for which a message is refused.
+    pub message_reject_characters: Vec<u8>,
+    /// Bytes that are removed.
+    pub message_strip_characters: Vec<u8>,
+    /// Headers must be 7-bit.
+    pub strict_7bit_headers: bool,
+    /// Headers must be 7-bit, and bodies unless they announce otherwise.
+    pub strict_8bitmime: bool,
+    /// Bodies must be 7-bit unless they announce otherwise.
+    pub strict_8bitmime_body: bool,
+    /// Multipart and message types must not be encoded as a whole.
+    pub strict_mime_encoding_domain: bool,
+    /// What becomes of a message whose header does not end in an empty line.
+    pub non_empty_end_of_header_action: EndOfHeader,
+    /// Bytes of each body part that body rules look at; 0 is all of them.
+    pub body_checks_size_limit: u64,
+    /// Addresses in log lines are quoted as in a message (main.cf: `info_log_address_format = external`).
+    pub log_external_addresses: bool,
+    /// 8-bit parts are converted to quoted-printable.
+    pub force_mime_input_conversion: bool,
     /// Bytes that may be VERP delimiters.
     pub verp_delimiter_filter: String,
     /// Queue IDs are unique for ever, so a Message-Id: needs no time (main.cf: `enable_long_queue_ids`).
@@ -119,6 +144,17 @@ impl Default for Options {
             message_drop_headers: ["bcc", "content-length", "resent-bcc", "return-path"]
                 .map(str::to_owned)
                 .to_vec(),
+            header_body_checks: true,
+            message_reject_characters: Vec::new(),
+            message_strip_characters: Vec::new(),
+            strict_7bit_headers: false,
+            strict_8bitmime: false,
+            strict_8bitmime_body: false,
+            strict_mime_encoding_domain: false,
+            non_empty_end_of_header_action: EndOfHeader::FixQuietly,
+            body_checks_size_limit: 51_200,
+            log_external_addresses: true,
+            force_mime_input_conversion: false,
             verp_delimiter_filter: "-=+".to_owned(),
             long_queue_ids: false,
         }

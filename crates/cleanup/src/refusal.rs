@@ -54,6 +54,22 @@ pub enum Refusal {
     NoRecipients,
 }
 
+impl Refusal {
+    /// Its place among reasons for which one message is refused: the client is told the one with the smallest.
+    pub(crate) const fn rank(&self) -> u8 {
+        match self {
+            Self::Verp { .. } | Self::Address { .. } => 0,
+            Self::Defer { .. } => 1,
+            Self::Bad { .. } => 2,
+            Self::Size => 3,
+            Self::Hops => 4,
+            Self::Content { .. } => 5,
+            Self::Write => 6,
+            Self::NoRecipients => 7,
+        }
+    }
+}
+
 /// An address of the envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressKind {

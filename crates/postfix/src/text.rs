@@ -40,6 +40,41 @@ pub fn trim(text: &[u8]) -> &[u8] {
     trim_end(trim_start(text))
 }
 
+/// `text` with the escapes of C translated: `\\a` `\\b` `\\f` `\\n` `\\r` `\\t` `\\v`, and one to three octal digits; a backslash
+/// before another character stands for that character, and one at the end for nothing.
+#[must_use]
+pub fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            plain.push(byte);
+            continue;
+        }
+        let Some(byte) = rest.next() else { break };
+        plain.push(match byte {
+            b'a' => 0x07,
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'v' => 0x0b,
+            b'0'..=b'7' => {
+                let mut value = byte & 7;
+                for _ in 0..2 {
+                    let Some(digit) = rest.next_if(|digit| matches!(digit, b'0'..=b'7')) else { break };
+                    // Three digits can be more than a byte holds; C keeps the lower part.
+                    value = value << 3 | digit & 7;
+                }
+                value
+            }
+            other => other,
+        });
+    }
+    plain
+}
+
 /// A logical line: one physical line and those that continue it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogicalLine {
@@ -292,6 +327,19 @@ mod tests {
         logical_lines(input.as_bytes())
             .map(|line| (line.first_line, line.last_line, String::from_utf8(line.text).unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn escapes_are_those_of_c() {
+        for (text, plain) in [
+            (&br"abc"[..], &b"abc"[..]),
+            (br"\0\15\177\377x", b"\0\x0d\x7f\xffx"),
+            (br"\0123\18", b"\n3\x018"),
+            (br"\400", b"\0"),
+            (br"\a\b\f\n\r\t\v\\\x\", b"\x07\x08\x0c\n\r\t\x0b\\x"),
+        ] {
+            assert_eq!(unescape(text), plain, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! Content-Type: as far as it decides where headers are.
+//! Content-Type: and Content-Transfer-Encoding:, as far as they decide where headers are and what bytes may occur.
 
 /// The type of a part, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
     /// `text/…`, and whatever is handled like it.
     Text,
-    /// `message/rfc822` and `message/global`: another message, with headers.
+    /// `message/rfc822`: another message, with headers.
     Message,
+    /// `message/global`: the same, and it may be encoded as a whole.
+    GlobalMessage,
+    /// `message/partial` and `message/external-body`: no headers to look at, and nothing but 7-bit.
+    MessageFragment,
     /// Other `message/…` types: no headers to look at.
     OpaqueMessage,
     /// `multipart/…`
@@ -29,10 +33,12 @@ pub(crate) struct ContentType {
 impl ContentType {
     /// Parses the value, that is, what is behind the colon.
     pub(crate) fn parse(value: &[u8]) -> Self {
+        const SPECIALS: &[u8] = b"()<>@,;:\\\"/[]?=";
         let mut rest = value;
+        let mut next_parameter = || next_tokens(&mut rest, SPECIALS);
         let is = |token: Option<&Token>, text: &str| matches!(token, Some(Token::Word(word)) if word.eq_ignore_ascii_case(text.as_bytes()));
         let mut parsed = Self { media_type: None, digest: false, boundaries: Vec::new() };
-        let tokens = next_parameter(&mut rest).unwrap_or_default();
+        let tokens = next_parameter().unwrap_or_default();
         let subtype = match tokens.get(1..3) {
             Some([Token::Special(b'/'), subtype]) => Some(subtype),
             _ => None,
@@ -42,12 +48,19 @@ impl ContentType {
         } else if is(tokens.first(), "text") {
             parsed.media_type = Some(MediaType::Text);
         } else if is(tokens.first(), "message") {
-            let is_message = is(subtype, "rfc822") || is(subtype, "global");
-            parsed.media_type = Some(if is_message { MediaType::Message } else { MediaType::OpaqueMessage });
+            parsed.media_type = Some(if is(subtype, "rfc822") {
+                MediaType::Message
+            } else if is(subtype, "global") {
+                MediaType::GlobalMessage
+            } else if is(subtype, "partial") || is(subtype, "external-body") {
+                MediaType::MessageFragment
+            } else {
+                MediaType::OpaqueMessage
+            });
         } else if is(tokens.first(), "multipart") {
             parsed.media_type = Some(MediaType::Multipart);
             parsed.digest = is(subtype, "digest");
-            while let Some(tokens) = next_parameter(&mut rest) {
+            while let Some(tokens) = next_parameter() {
                 let mut tokens = tokens.into_iter();
                 let name = tokens.next();
                 if is(name.as_ref(), "boundary")
@@ -59,6 +72,50 @@ impl ContentType {
             }
         }
         parsed
+    }
+}
+
+/// A Content-Transfer-Encoding: as far as the standard knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    SevenBit,
+    EightBit,
+    Binary,
+    QuotedPrintable,
+    Base64,
+}
+
+impl Encoding {
+    /// The encoding in a header value, that is, what is behind the colon; `None` if it is none of these.
+    pub(crate) fn parse(mut value: &[u8]) -> Option<Self> {
+        const SPECIALS: &[u8] = b"()<>@,;:\\\".[]";
+        let Some(Token::Word(word)) = next_tokens(&mut value, SPECIALS)?.into_iter().next() else { return None };
+        [Self::SevenBit, Self::EightBit, Self::Binary, Self::QuotedPrintable, Self::Base64]
+            .into_iter()
+            .find(|encoding| encoding.name().as_bytes().eq_ignore_ascii_case(&word))
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7bit",
+            Self::EightBit => "8bit",
+            Self::Binary => "binary",
+            Self::QuotedPrintable => "quoted-printable",
+            Self::Base64 => "base64",
+        }
+    }
+
+    /// The bytes that occur as they are sent: 7-bit ones for an encoding that transforms them.
+    pub(crate) const fn domain(self) -> Self {
+        match self {
+            Self::QuotedPrintable | Self::Base64 => Self::SevenBit,
+            identity => identity,
+        }
+    }
+
+    /// What is announced is what is there: a type with parts or messages inside must not be transformed.
+    pub(crate) const fn is_identity(self) -> bool {
+        !matches!(self, Self::QuotedPrintable | Self::Base64)
     }
 }
 
@@ -79,7 +136,9 @@ impl Token {
 }
 
 /// The first three tokens up to the next `;`; `None` if there is nothing more.
-fn next_parameter(rest: &mut &[u8]) -> Option<Vec<Token>> {
+fn next_tokens(rest: &mut &[u8], specials: &[u8]) -> Option<Vec<Token>> {
+    // Blanks, controls and specials end a word.
+    let ends_word = |byte: u8| byte == b' ' || byte.is_ascii_control() || specials.contains(&byte);
     let mut tokens = Vec::new();
     while let Some((&byte, behind)) = rest.split_first() {
         *rest = behind;
@@ -106,11 +165,6 @@ fn next_parameter(rest: &mut &[u8]) -> Option<Vec<Token>> {
         }
     }
     (!tokens.is_empty()).then_some(tokens)
-}
-
-/// The specials of RFC 2045, blanks and controls.
-fn ends_word(byte: u8) -> bool {
-    byte == b' ' || byte.is_ascii_control() || b"()<>@,;:\\\"/[]?=".contains(&byte)
 }
 
 /// Skips the rest of a comment; comments nest.
@@ -163,8 +217,9 @@ mod tests {
             (" text/plain", Some(MediaType::Text)),
             (" TEXT", Some(MediaType::Text)),
             ("(c) message (d) / (e) RFC822 ; x", Some(MediaType::Message)),
-            ("message/global", Some(MediaType::Message)),
-            ("message/partial", Some(MediaType::OpaqueMessage)),
+            ("message/global", Some(MediaType::GlobalMessage)),
+            ("message/partial", Some(MediaType::MessageFragment)),
+            ("message/x", Some(MediaType::OpaqueMessage)),
             ("message", Some(MediaType::OpaqueMessage)),
             ("multipart/mixed", Some(MediaType::Multipart)),
             ("\"text\"/plain", None),
@@ -196,6 +251,22 @@ mod tests {
         }
         assert!(ContentType::parse(b"multipart/digest; boundary=a").digest);
         assert!(!ContentType::parse(b"multipart/mixed; boundary=digest").digest);
+    }
+
+    #[test]
+    fn encodings() {
+        for (value, expected) in [
+            (" 8BIT", Some(Encoding::EightBit)),
+            (" (c) binary (d)", Some(Encoding::Binary)),
+            ("7bit ", Some(Encoding::SevenBit)),
+            ("base64;x", Some(Encoding::Base64)),
+            ("quoted-printable.x", Some(Encoding::QuotedPrintable)),
+            ("\"8bit\"", None),
+            ("8bits", None),
+            (" ", None),
+        ] {
+            assert_eq!(Encoding::parse(value.as_bytes()), expected, "{value}");
+        }
     }
 
     proptest! {

@@ -56,14 +56,19 @@ pub(crate) fn write(header: &[u8], header_size_limit: usize, line_length_limit: 
 }
 
 /// Writes a line as one record, or as pieces if it is longer than `limit`.
-pub(crate) fn write_line(mut line: &[u8], limit: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_line(line: &[u8], limit: usize, out: &mut Vec<u8>) {
+    write_text(RecordType::NORMAL, line, limit, out);
+}
+
+/// Writes a line (`N`) or a piece of one (`L`) as one record, or as pieces if it is longer than `limit`.
+pub(crate) fn write_text(kind: RecordType, mut text: &[u8], limit: usize, out: &mut Vec<u8>) {
     let limit = limit.max(1);
-    while line.len() > limit {
-        let (piece, rest) = line.split_at(limit);
+    while text.len() > limit {
+        let (piece, rest) = text.split_at(limit);
         encode(out, RecordType::PARTIAL, piece);
-        line = rest;
+        text = rest;
     }
-    encode(out, RecordType::NORMAL, line);
+    encode(out, kind, text);
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use super::{DefaultValue, Kind, Parameter, Reach};
 use crate::compatibility::Level;
 use crate::settings::loader::Loader;
 use crate::settings::words::{
-    Commit, EndOfHeader, Facility, FixLineEndings, LogTarget, NetworksStyle, Submit,
+    AddressFormat, Commit, EndOfHeader, Facility, FixLineEndings, LogTarget, NetworksStyle, Submit,
 };
 use crate::value::{Bounds, Keyword, KeywordSet};
 use Reach::{Effective, NoEffectOnQmqp, NotYet, OtherPrograms, Validated};
 
 const ANY: Bounds = Bounds::NONE;
 const POSITIVE: Bounds = Bounds::at_least(1);
+const NOT_NEGATIVE: Bounds = Bounds::at_least(0);
 
 const RECEIVE_OVERRIDES: &[&str] =
     &["no_unknown_recipient_checks", "no_address_mappings", "no_header_body_checks", "no_milters"];
@@ -325,35 +326,37 @@ parameters! {
     /// Recipients that are added by recipient.
     recipient_bcc_maps: list = ""; NotYet("automatic recipients by table");
     /// Patterns that primary message headers are compared with.
-    header_checks: list = ""; NotYet("content inspection");
+    header_checks: list = ""; Effective;
     /// Patterns that MIME headers are compared with.
-    mime_header_checks: list = "$header_checks"; NotYet("content inspection");
+    mime_header_checks: list = "$header_checks"; Effective;
     /// Patterns that headers of attached messages are compared with.
-    nested_header_checks: list = "$header_checks"; NotYet("content inspection");
+    nested_header_checks: list = "$header_checks"; Effective;
     /// Patterns that body lines are compared with.
-    body_checks: list = ""; NotYet("content inspection");
+    body_checks: list = ""; Effective;
+    /// How much of each body part body_checks looks at, in bytes; 0 is all of it.
+    body_checks_size_limit: integer(NOT_NEGATIVE) = "51200"; Effective;
     /// Characters for which a message is refused.
-    message_reject_characters: text(ANY) = ""; NotYet("character filters");
+    message_reject_characters: text(ANY) = ""; Effective;
     /// Characters that are removed from a message.
-    message_strip_characters: text(ANY) = ""; NotYet("character filters");
+    message_strip_characters: text(ANY) = ""; Effective;
     /// Filters that mail which does not come by SMTP is shown to.
     non_smtpd_milters: list = ""; NotYet("milters");
     /// Patterns that headers from milters are compared with.
     milter_header_checks: list = ""; NotYet("milters");
     /// Refuse 8-bit bytes in message headers.
-    strict_7bit_headers: boolean = "no"; NotYet("strict MIME checks");
+    strict_7bit_headers: boolean = "no"; Effective;
     /// Refuse 8-bit bytes in headers, and 8-bit bodies that are not declared.
-    strict_8bitmime: boolean = "no"; NotYet("strict MIME checks");
+    strict_8bitmime: boolean = "no"; Effective;
     /// Refuse 8-bit bodies that are not declared.
-    strict_8bitmime_body: boolean = "no"; NotYet("strict MIME checks");
+    strict_8bitmime_body: boolean = "no"; Effective;
     /// Refuse encodings that multipart and message types do not allow.
-    strict_mime_encoding_domain: boolean = "no"; NotYet("strict MIME checks");
+    strict_mime_encoding_domain: boolean = "no"; Effective;
     /// Note `encoding=8bit` in the queue file when a Content-Transfer-Encoding header says 8bit or binary.
     detect_8bit_encoding_header: boolean = "yes"; Effective;
     /// Convert a message to 7-bit form on its way in. Since Postfix 3.9.
-    force_mime_input_conversion: boolean = "no"; NotYet("MIME conversion");
+    force_mime_input_conversion: boolean = "no"; Effective;
     /// What happens when the message header does not end in an empty line. Since Postfix 3.11.
-    non_empty_end_of_header_action: keyword(EndOfHeader) = "fix_quietly"; NotYet("marking or refusing such a message");
+    non_empty_end_of_header_action: keyword(EndOfHeader) = "fix_quietly"; Effective;
 
     /// Which release's defaults apply; below 1, 2, 3.6 and 3.11 some keep their older values.
     compatibility_level: level = "0"; Effective;
@@ -478,7 +481,7 @@ parameters! {
     /// Avoid words that hurt in log lines.
     respectful_logging: boolean = "${{$compatibility_level} <level {3.6} ? {no} : {yes}}"; OtherPrograms("SMTP access checks");
     /// How addresses are written in log lines.
-    info_log_address_format: text(POSITIVE) = "external"; OtherPrograms("deliveries and content inspection");
+    info_log_address_format: keyword(AddressFormat) = "external"; Effective;
     /// The initial size of an LMDB table.
     lmdb_map_size: long(POSITIVE) in "bytes" = "16777216"; NoEffectOnQmqp("tables are only read here; their size is that of the file");
     /// Memory for reading a Berkeley DB table.

@@ -68,6 +68,16 @@ keyword_enum! {
 }
 
 keyword_enum! {
+    /// Values of `info_log_address_format`.
+    AddressFormat {
+        /// Quoted as in a message.
+        External = "external",
+        /// Without quotes.
+        Internal = "internal",
+    }
+}
+
+keyword_enum! {
     /// Values of `syslog_facility`.
     Facility {
         /// User logins and rights.

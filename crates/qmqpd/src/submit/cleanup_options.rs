@@ -2,8 +2,8 @@
 
 use postfix::queue_file::{FrontNeeds, front_bytes_for};
 use postfix::settings::Settings;
-use postfix::settings::words::FixLineEndings;
-use postfix::text::split_list;
+use postfix::settings::words::{AddressFormat, FixLineEndings};
+use postfix::text::{split_list, unescape};
 
 /// The options of our cleanup. `append_dot_mydomain_by_default` says that nobody set `append_dot_mydomain` and it is on
 /// for compatibility, which is worth a log line whenever it matters.
@@ -50,6 +50,17 @@ pub fn cleanup_options(settings: &Settings, append_dot_mydomain_by_default: bool
             .into_iter()
             .map(str::to_owned)
             .collect(),
+        header_body_checks: !settings.receive_override_options.contains("no_header_body_checks"),
+        message_reject_characters: unescape(settings.message_reject_characters.as_bytes()),
+        message_strip_characters: unescape(settings.message_strip_characters.as_bytes()),
+        strict_7bit_headers: settings.strict_7bit_headers,
+        strict_8bitmime: settings.strict_8bitmime,
+        strict_8bitmime_body: settings.strict_8bitmime_body,
+        strict_mime_encoding_domain: settings.strict_mime_encoding_domain,
+        non_empty_end_of_header_action: settings.non_empty_end_of_header_action,
+        body_checks_size_limit: u64::try_from(settings.body_checks_size_limit).unwrap_or(0),
+        log_external_addresses: settings.info_log_address_format == AddressFormat::External,
+        force_mime_input_conversion: settings.force_mime_input_conversion,
         verp_delimiter_filter: settings.verp_delimiter_filter.clone(),
         long_queue_ids: settings.enable_long_queue_ids,
     }

@@ -79,11 +79,25 @@ impl QueueFile {
         Ok(run(&self.committers, |done| Job::Commit { draft, writes, done }).await??)
     }
 
-    /// Removes the file now; what is written to it from here on goes nowhere.
-    pub(super) fn discard(&mut self) {
+    /// The same, into the hold queue.
+    pub(super) async fn hold(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, Failure> {
+        let draft = self.draft.take().ok_or(Failure::GivenUp)?;
+        Ok(run(&self.committers, |done| Job::Hold { draft, writes, done }).await??)
+    }
+
+    /// Removes the file, and returns when it is gone.
+    pub(super) async fn remove(mut self) {
         if let Some(draft) = self.draft.take() {
             // If the threads have too much to do the job comes back, and the file is removed right here.
-            drop(self.committers.submit(Job::Discard { draft }));
+            drop(run(&self.committers, |done| Job::Discard { draft, done }).await);
+        }
+    }
+
+    /// Has the file removed; what is written to it from here on goes nowhere.
+    pub(super) fn discard(&mut self) {
+        if let Some(draft) = self.draft.take() {
+            // As above.
+            drop(self.committers.submit(Job::Discard { draft, done: Box::new(|()| ()) }));
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cleanup::{Arrival, Finished, Message, Origin};
+use cleanup::{Arrival, Fate, Finished, Message, Origin};
 use postfix::notice::Severity;
 use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Parts, Streamed, Write};
 use postfix::queue_id::QueueId;
@@ -131,21 +131,28 @@ impl Handoff {
             log.notice(Program::Cleanup, notice);
         }
         let finished = outcome.result?;
+        let queue_id = *file.queue_id();
+        if finished.fate == Fate::Discard {
+            file.remove().await;
+            return Ok(Receipt { queue_id });
+        }
         if has_failed {
             return Err(Refusal::Storage);
         }
-        let queue_id = *file.queue_id();
         let writes = match streamed {
             None => whole_file(&content, &recipients, &finished),
             Some(streamed) => rest_of_file(streamed, content, recipients, &finished),
         };
         let committed = match writes {
+            Ok(writes) if finished.fate == Fate::Hold => file.hold(writes).await,
             Ok(writes) => file.commit(writes).await,
             Err(error) => Err(Failure::Layout(error)),
         };
         match committed {
             Ok(receipt) => {
-                wake.queue_manager();
+                if finished.fate == Fate::Deliver {
+                    wake.queue_manager();
+                }
                 Ok(Receipt { queue_id: *receipt.queue_id() })
             }
             Err(failure) => {
@@ -160,8 +167,8 @@ impl Handoff {
         if self.content.len().saturating_add(self.recipients.len()) < RECORD_BYTES_IN_MEMORY_MAX {
             return;
         }
-        // A message that will be refused needs no disk.
-        if self.has_failed || self.message.refusal_so_far().is_some() {
+        // A message that will be refused or vanish needs no disk.
+        if self.has_failed || !self.message.is_wanted() {
             self.content.clear();
             self.recipients.clear();
             return;

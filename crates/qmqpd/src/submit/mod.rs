@@ -33,7 +33,7 @@ pub enum Submit {
     Local(Local),
 }
 
-/// Proof that a message is durable.
+/// Proof that a message is durable, or that an operator's rule has made it vanish.
 #[derive(Debug)]
 pub struct Receipt {
     queue_id: QueueId,
@@ -148,7 +148,7 @@ impl Handoff {
 }
 
 impl Receipt {
-    /// The name of the queue file that is now durable.
+    /// The name of the queue file that is now durable, or of the one that a discarded message had.
     #[must_use]
     pub fn queue_id(&self) -> &QueueId {
         &self.queue_id

@@ -1,0 +1,452 @@
+//! header_checks, body_checks and the like: what an operator's rule makes of one header or line.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use postfix::notice::Notice;
+
+use crate::header::name_len;
+use crate::incoming::until_nul;
+use crate::mime::{MimeError, Section};
+use crate::notices::Notices;
+use crate::options::Options;
+use crate::printable::printable;
+use crate::refusal::Refusal;
+use crate::tables::{Key, LookupFailed, Maps, Tables};
+
+/// Bytes of an argument that are logged; the logs of Postfix cut lines at this length.
+const LOGGED_ARGUMENT_LEN_MAX: usize = 2000;
+
+/// Recipients that rules may add to one message.
+const ADDED_RECIPIENTS_MAX: usize = 1000;
+
+/// What a rule looked at, as log lines call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Header,
+    Body,
+    Content,
+}
+
+impl Subject {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+            Self::Content => "content",
+        }
+    }
+}
+
+/// What becomes of the header or line that a rule looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Keep,
+    Drop,
+    /// This goes before it.
+    Prepend(Vec<u8>),
+    /// This takes its place.
+    Replace(Vec<u8>),
+}
+
+/// What rules have decided about the message as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    /// Nothing else is to be looked at: no rules, no milters.
+    pub(crate) is_passed: bool,
+    pub(crate) is_held: bool,
+    pub(crate) is_discarded: bool,
+    /// `transport:next-hop`
+    pub(crate) filter: Option<Vec<u8>>,
+    /// The only recipient.
+    pub(crate) redirect: Option<Vec<u8>>,
+    /// Further recipients, each once.
+    pub(crate) recipients: Vec<Vec<u8>>,
+    known_recipients: BTreeSet<Vec<u8>>,
+}
+
+/// The rules, and what came of them so far.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    options: Arc<Options>,
+    tables: Arc<dyn Tables>,
+    queue_id: String,
+    /// The client, as log lines call it.
+    origin: String,
+    has_header_rules: bool,
+    has_body_rules: bool,
+    /// Nothing is looked at because of what was foreseen about a header that comes later.
+    is_passed_by_foresight: bool,
+    pub(crate) decisions: Decisions,
+    /// Why the message is refused; nothing of it is looked at any more.
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) notices: Notices,
+}
+
+impl Rules {
+    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>, queue_id: &str, origin: &str) -> Self {
+        let has = |maps| options.header_body_checks && tables.has(maps);
+        Self {
+            has_header_rules: HEADER_MAPS.into_iter().any(has),
+            has_body_rules: has(Maps::BodyChecks),
+            is_passed_by_foresight: false,
+            options,
+            tables,
+            queue_id: queue_id.to_owned(),
+            origin: origin.to_owned(),
+            decisions: Decisions::default(),
+            refusal: None,
+            notices: Notices::default(),
+        }
+    }
+
+    /// The same rules, for something that comes before all that was looked at.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(Arc::clone(&self.options), Arc::clone(&self.tables), &self.queue_id, &self.origin)
+    }
+
+    /// Looks at what our own Received: header, the first of the message, may become. If each of its forms leads to a rule
+    /// that ends all looking, nothing else is looked at; [`Rules::follow`] holds that against what it became.
+    pub(crate) fn foresee(&mut self, headers: &[Vec<u8>]) {
+        let ends = |header: &Vec<u8>| {
+            let key = Key::Whole(until_nul(header));
+            // What is wrong with a table is said when the header itself is looked up.
+            let found = self.tables.find(Maps::HeaderChecks, key, &mut Vec::new());
+            found.ok().flatten().is_some_and(|rule| ends_looking(&rule))
+        };
+        if self.has_header_rules && headers.iter().all(|header| ends(header)) {
+            self.is_passed_by_foresight = true;
+            self.decisions.is_passed = true;
+        }
+    }
+
+    /// Puts what came of all that follows behind what came of this.
+    pub(crate) fn follow(&mut self, mut later: Self) {
+        if self.refusal.is_some() {
+            // Then nothing more is looked at.
+            return;
+        }
+        if later.is_passed_by_foresight && !self.decisions.is_passed {
+            let queue_id = &self.queue_id;
+            self.warn(format!(
+                "{queue_id}: what header_checks says of our own Received header was not to be foreseen without the \
+                 recipient, and the content was not checked -- message not accepted, try again later"
+            ));
+            self.refuse(Refusal::Write);
+            return;
+        }
+        if self.decisions.is_held && later.decisions.is_held {
+            later.notices.remove_naming_envelope(&format!("{}: hold: ", self.queue_id));
+        }
+        self.notices.append(later.notices);
+        self.refusal = later.refusal;
+        let Decisions { is_passed, is_held, is_discarded, filter, redirect, recipients, .. } = later.decisions;
+        self.decisions.is_passed |= is_passed;
+        self.decisions.is_held |= is_held;
+        self.decisions.is_discarded |= is_discarded;
+        self.decisions.filter = filter.or(self.decisions.filter.take());
+        self.decisions.redirect = redirect.or(self.decisions.redirect.take());
+        for recipient in recipients {
+            self.add_recipient(&recipient);
+        }
+    }
+
+    pub(crate) const fn has_header_rules(&self) -> bool {
+        self.has_header_rules
+    }
+
+    /// Keeps the gravest reason.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        if self.refusal.as_ref().is_none_or(|known| refusal.rank() < known.rank()) {
+            self.refusal = Some(refusal);
+        }
+    }
+
+    /// Looks at a header, complete and normalised.
+    #[inline]
+    pub(crate) fn header(&mut self, section: Section, header: &[u8]) -> Change {
+        if !self.has_header_rules {
+            return Change::Keep;
+        }
+        let maps = match section {
+            Section::Primary => Maps::HeaderChecks,
+            Section::Part => Maps::MimeHeaderChecks,
+            Section::Nested => Maps::NestedHeaderChecks,
+        };
+        self.ask(maps, Subject::Header, header)
+    }
+
+    /// Looks at a record of the body, with as many bytes of the body before it.
+    #[inline]
+    pub(crate) fn body(&mut self, line: &[u8], offset: u64) -> Change {
+        let limit = self.options.body_checks_size_limit;
+        if !self.has_body_rules || limit != 0 && offset >= limit {
+            return Change::Keep;
+        }
+        self.ask(Maps::BodyChecks, Subject::Body, line)
+    }
+
+    /// Whether there are characters to look for.
+    #[inline]
+    pub(crate) fn looks_at_characters(&self) -> bool {
+        let Options { message_reject_characters, message_strip_characters, .. } = &*self.options;
+        self.is_looking() && !(message_reject_characters.is_empty() && message_strip_characters.is_empty())
+    }
+
+    /// Whether a record has bytes for which the message is to be refused, which is done then.
+    #[inline]
+    pub(crate) fn rejects_characters(&mut self, record: &[u8]) -> bool {
+        let rejected = &self.options.message_reject_characters;
+        if rejected.is_empty() || !self.is_looking() || !record.iter().any(|byte| rejected.contains(byte)) {
+            return false;
+        }
+        self.act(Subject::Content, record, b"REJECT disallowed character", "message_reject_characters");
+        true
+    }
+
+    /// Removes what is to be removed from a record.
+    #[inline]
+    pub(crate) fn strip_characters(&self, record: &mut Vec<u8>) {
+        let stripped = &self.options.message_strip_characters;
+        if !stripped.is_empty() && self.is_looking() {
+            record.retain(|byte| !stripped.contains(byte));
+        }
+    }
+
+    fn is_looking(&self) -> bool {
+        self.options.header_body_checks && !self.decisions.is_passed
+    }
+
+    /// Something in the message is wrong by the standards of MIME, which is told at its end.
+    pub(crate) fn mime_error(&mut self, error: MimeError, text: &[u8]) {
+        let Self { queue_id, origin, .. } = self;
+        let shown = logged(&self.options, text, 100);
+        let before = format!("{queue_id}: reject: mime-error {}: {shown} from {origin};", error.text());
+        self.notices.push_naming_envelope(before, String::new(), Some("unknown"));
+    }
+
+    fn ask(&mut self, maps: Maps, subject: Subject, text: &[u8]) -> Change {
+        let text = until_nul(text);
+        if self.decisions.is_passed || text.is_empty() {
+            return Change::Keep;
+        }
+        let mut notices = Vec::new();
+        let found = self.tables.find(maps, Key::Whole(text), &mut notices);
+        for notice in notices {
+            self.notices.push(notice);
+        }
+        match found {
+            Ok(None) => Change::Keep,
+            Ok(Some(value)) => self.act(subject, text, until_nul(&value), maps.parameter()),
+            Err(LookupFailed) => {
+                let (queue_id, parameter) = (&self.queue_id, maps.parameter());
+                self.warn(format!(
+                    "{queue_id}: {parameter} map lookup problem -- message not accepted, try again later"
+                ));
+                self.refuse(Refusal::Write);
+                Change::Keep
+            }
+        }
+    }
+
+    /// Does what a rule says.
+    fn act(&mut self, subject: Subject, text: &[u8], rule: &[u8], parameter: &str) -> Change {
+        let (command, argument) = split_rule(rule);
+        let shown = logged(&self.options, argument, LOGGED_ARGUMENT_LEN_MAX);
+        let is_command = |name: &str| command.eq_ignore_ascii_case(name.as_bytes());
+        if is_command("REJECT") {
+            self.reject(subject, text, argument);
+        } else if is_command("WARN") {
+            self.log("warning", subject, text, &shown);
+        } else if is_command("INFO") {
+            self.log("info", subject, text, &shown);
+        } else if is_command("FILTER") {
+            if argument.is_empty() {
+                self.warn(format!("missing FILTER command argument in {parameter} map"));
+            } else if !argument.contains(&b':') {
+                self.warn(format!("bad FILTER command {shown} in {parameter} -- need transport:destination"));
+            } else {
+                self.decisions.filter = Some(argument.to_vec());
+                self.log("filter", subject, text, &shown);
+            }
+        } else if is_command("PASS") {
+            self.log("pass", subject, text, &shown);
+            self.decisions.is_passed = true;
+        } else if is_command("DISCARD") {
+            self.log("discard", subject, text, &shown);
+            self.decisions.is_discarded = true;
+            self.decisions.is_passed = true;
+        } else if is_command("HOLD") {
+            if !self.decisions.is_held && !self.decisions.is_discarded {
+                self.log("hold", subject, text, &shown);
+                self.decisions.is_held = true;
+            }
+        } else if is_command("PREPEND") {
+            return self.prepend(subject, text, argument, &shown, parameter);
+        } else if is_command("REPLACE") {
+            return self.replace(subject, text, argument, &shown, parameter);
+        } else if is_command("REDIRECT") {
+            if self.is_address("REDIRECT target", argument, &shown, parameter) {
+                self.decisions.redirect = Some(argument.to_vec());
+                self.log("redirect", subject, text, &shown);
+                self.decisions.is_passed = true;
+            }
+        } else if is_command("BCC") {
+            if self.is_address("BCC address", argument, &shown, parameter) {
+                self.add_recipient(argument);
+                self.log("bcc", subject, text, &shown);
+            }
+        } else if is_command("STRIP") {
+            self.log("strip", subject, text, &shown);
+            return Change::Drop;
+        } else if is_command("IGNORE") {
+            return Change::Drop;
+        } else if !is_command("DUNNO") && !is_command("OK") {
+            let rule = logged(&self.options, rule, LOGGED_ARGUMENT_LEN_MAX);
+            self.warn(format!("unknown command in {parameter} map: {rule}"));
+        }
+        Change::Keep
+    }
+
+    fn reject(&mut self, subject: Subject, text: &[u8], argument: &[u8]) {
+        let utf8 = self.options.smtputf8_enable;
+        let mut reason = if argument.is_empty() {
+            "5.7.1 message content rejected".to_owned()
+        } else {
+            printable(&with_dsn("5.7.1", argument), utf8)
+        };
+        if !reason.starts_with(['4', '5']) {
+            let shown = logged(&self.options, argument, LOGGED_ARGUMENT_LEN_MAX);
+            self.warn(format!("bad DSN action in {shown} -- need 4.x.x or 5.x.x"));
+            reason.replace_range(..1, "4");
+        }
+        self.log("reject", subject, text, cut(&reason, LOGGED_ARGUMENT_LEN_MAX));
+        self.decisions.is_passed = true;
+        self.refuse(if reason.starts_with('4') {
+            Refusal::Defer { text: reason }
+        } else {
+            Refusal::Content { text: reason }
+        });
+    }
+
+    fn prepend(&mut self, subject: Subject, text: &[u8], argument: &[u8], shown: &str, parameter: &str) -> Change {
+        if argument.is_empty() {
+            self.warn(format!("PREPEND action without text in {parameter} map"));
+        } else if subject == Subject::Header && name_len(argument).is_none() {
+            self.warn(format!(
+                "bad PREPEND header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
+            ));
+        } else {
+            self.log("prepend", subject, text, shown);
+            return Change::Prepend(argument.to_vec());
+        }
+        Change::Keep
+    }
+
+    fn replace(&mut self, subject: Subject, text: &[u8], argument: &[u8], shown: &str, parameter: &str) -> Change {
+        if argument.is_empty() {
+            self.warn(format!("REPLACE action without text in {parameter} map"));
+        } else if subject == Subject::Header && name_len(argument).is_none() {
+            self.warn(format!(
+                "bad REPLACE header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
+            ));
+        } else {
+            self.log("replace", subject, text, shown);
+            return Change::Replace(argument.to_vec());
+        }
+        Change::Keep
+    }
+
+    fn is_address(&mut self, what: &str, argument: &[u8], shown: &str, parameter: &str) -> bool {
+        let is_address = argument.contains(&b'@');
+        if !is_address {
+            self.warn(format!("bad {what} \"{shown}\" in {parameter} map -- need user@domain"));
+        }
+        is_address
+    }
+
+    fn add_recipient(&mut self, address: &[u8]) {
+        let Decisions { recipients, known_recipients, .. } = &mut self.decisions;
+        if known_recipients.contains(address) {
+            return;
+        }
+        if recipients.len() < ADDED_RECIPIENTS_MAX {
+            known_recipients.insert(address.to_vec());
+            recipients.push(address.to_vec());
+        } else {
+            self.refuse(Refusal::Content { text: "5.7.1 rules add too many recipients".to_owned() });
+        }
+    }
+
+    fn log(&mut self, action: &str, subject: Subject, text: &[u8], argument: &str) {
+        let Self { queue_id, origin, .. } = self;
+        let shown = logged(&self.options, text, 200);
+        let before = format!("{queue_id}: {action}: {} {shown} from {origin};", subject.word());
+        let after = if argument.is_empty() { " proto=QMQP".to_owned() } else { format!(" proto=QMQP: {argument}") };
+        self.notices.push_naming_envelope(before, after, None);
+    }
+
+    fn warn(&mut self, text: String) {
+        self.notices.push(Notice::warning(text));
+    }
+}
+
+const HEADER_MAPS: [Maps; 3] = [Maps::HeaderChecks, Maps::MimeHeaderChecks, Maps::NestedHeaderChecks];
+
+/// Whether nothing of the message is looked at behind this rule.
+fn ends_looking(rule: &[u8]) -> bool {
+    let (command, argument) = split_rule(until_nul(rule));
+    let is_command = |name: &str| command.eq_ignore_ascii_case(name.as_bytes());
+    ["REJECT", "DISCARD", "PASS"].into_iter().any(is_command)
+        || is_command("REDIRECT") && argument.contains(&b'@')
+}
+
+/// The command of a rule and what follows it.
+fn split_rule(rule: &[u8]) -> (&[u8], &[u8]) {
+    let end = rule.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(rule.len());
+    let (command, argument) = rule.split_at(end);
+    (command, trim_start(argument))
+}
+
+/// Without white space at its beginning.
+fn trim_start(text: &[u8]) -> &[u8] {
+    let blanks = text.iter().take_while(|&&byte| is_space(byte)).count();
+    text.get(blanks..).unwrap_or_default()
+}
+
+const fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// The text behind its status code of RFC 3463, and behind `default` if it has none.
+fn with_dsn(default: &str, text: &[u8]) -> Vec<u8> {
+    let text = trim_start(text);
+    let (code, text) = text.split_at(dsn_len(text).unwrap_or(0));
+    let code = if code.is_empty() { default.as_bytes() } else { code };
+    [code, b" ", trim_start(text)].concat()
+}
+
+/// Length of a status code of RFC 3463 at the beginning, if there is one.
+fn dsn_len(text: &[u8]) -> Option<usize> {
+    let digits = |start: usize| {
+        let count = text.get(start..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (1..=3).contains(&count).then(|| start.saturating_add(count))
+    };
+    let (b'2' | b'4' | b'5', b'.') = (*text.first()?, *text.get(1)?) else { return None };
+    let subject_end = digits(2)?;
+    (*text.get(subject_end)? == b'.').then_some(())?;
+    let end = digits(subject_end.saturating_add(1))?;
+    text.get(end).is_none_or(|&byte| is_space(byte)).then_some(end)
+}
+
+/// The beginning of a text from outside, for the log.
+fn logged(options: &Options, text: &[u8], len_max: usize) -> String {
+    let text = until_nul(text);
+    printable(text.get(..len_max).unwrap_or(text), options.smtputf8_enable)
+}
+
+/// The beginning of a text, whole characters.
+fn cut(text: &str, len_max: usize) -> &str {
+    let end = (0..=len_max.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}

@@ -15,9 +15,13 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod delivery;
 mod dialogue;
 mod life;
+mod load;
 mod mail;
+mod services;
+mod trouble;
 
 use std::process::ExitCode;
 
@@ -30,5 +34,8 @@ fn main() -> ExitCode {
     mail::add(&mut trials);
     dialogue::add(&mut trials);
     life::add(&mut trials);
+    services::add(&mut trials);
+    trouble::add(&mut trials);
+    delivery::add(&mut trials);
     trials.run()
 }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::harness::client::{self, request};
+use super::harness::mailboxes::Mailboxes;
 use super::harness::peers::{self, Peer};
 use super::harness::queue::directory;
 use super::harness::queue_file::QueueFile;
@@ -89,52 +90,9 @@ fn postcat(content: &[u8]) {
     assert!(postcat("-bh") == message, "postcat shows another message than the file holds");
 }
 
-/// A directory into which a pipe(8) transport writes each delivery as `SENDER:RECIPIENT`.
-struct Mailboxes {
-    directory: PathBuf,
-    script: PathBuf,
-}
-
-impl Mailboxes {
-    fn new(below: &Path) -> Self {
-        let boxes = Self { directory: below.join("delivered"), script: below.join("deliver") };
-        directory(&boxes.directory, 0o777);
-        // The final name appears when the message is whole.
-        let text = format!(
-            "#!/bin/sh\nset -e\ncd {}\ncat >\".$1:$2\"\nmv \".$1:$2\" \"$1:$2\"\n",
-            boxes.directory.display()
-        );
-        fs::write(&boxes.script, text).unwrap();
-        fs::set_permissions(&boxes.script, fs::Permissions::from_mode(0o755)).unwrap();
-        boxes
-    }
-
-    /// A Postfix that delivers everything in `queue` here: one delivery for each recipient, the message as it is.
-    fn postfix(&self, queue: PathBuf, main_cf: &[String]) -> postfix::Instance {
-        let ours =
-            ["default_transport = tofile", "tofile_destination_recipient_limit = 1"].map(str::to_owned);
-        let script = self.script.display();
-        postfix::Instance::start(&postfix::Setup {
-            main_cf: [main_cf, &ours].concat(),
-            master_cf: format!(
-                "tofile unix - n n - 10 pipe flags= user=nobody null_sender= argv={script} ${{sender}} ${{recipient}}\n"
-            ),
-            delivers: true,
-            queue: Some(queue),
-            ..Default::default()
-        })
-    }
-
-    fn wait_for(&self, count: usize, postfix: &postfix::Instance) -> Vec<(String, Vec<u8>)> {
-        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        let files = wait::within(wait::PATIENCE, || {
-            let mut files = queue::files_below(&self.directory);
-            files.retain(|path| !name(path).starts_with('.'));
-            (files.len() >= count).then_some(files)
-        });
-        let files = files.unwrap_or_else(|| panic!("not everything was delivered: {}", postfix.log.all()));
-        files.iter().map(|path| (name(path), fs::read(path).unwrap())).collect()
-    }
+/// A Postfix that delivers everything in `queue` into these mailboxes.
+fn postfix_with(boxes: &Mailboxes, queue: PathBuf, main_cf: &[String]) -> postfix::Instance {
+    postfix::Instance::start(&postfix::Setup { queue: Some(queue), ..boxes.setup(main_cf) })
 }
 
 /// Writes with ours, then delivers with Postfix from the same queue directory.
@@ -150,7 +108,7 @@ fn deliver(content: &[u8], recipients: &[&str], settings: &[&str]) {
     let message = file.message();
 
     let boxes = Mailboxes::new(place.path());
-    let postfix = boxes.postfix(queue_path, &main_cf);
+    let postfix = postfix_with(&boxes, queue_path, &main_cf);
     let delivered = boxes.wait_for(file.recipients().count(), &postfix);
     let mut expected: Vec<String> =
         file.recipients().map(|to| format!("{SENDER}:{}", String::from_utf8_lossy(to))).collect();
@@ -182,7 +140,7 @@ fn verp() {
     assert!(said.starts_with('K'), "{said}");
     server.stop();
     let boxes = Mailboxes::new(place.path());
-    let postfix = boxes.postfix(queue_path, &[]);
+    let postfix = postfix_with(&boxes, queue_path, &[]);
     let mut names: Vec<String> = boxes.wait_for(2, &postfix).into_iter().map(|(name, _)| name).collect();
     names.sort();
     assert_eq!(
@@ -238,7 +196,7 @@ fn bounce() {
         "transport_maps = inline:{{refused.example = error:5.1.1 no such user}}",
         "bounce_size_limit = 100000000",
     ];
-    let postfix = boxes.postfix(queue_path, &settings.map(str::to_owned));
+    let postfix = postfix_with(&boxes, queue_path, &settings.map(str::to_owned));
     let delivered = boxes.wait_for(1, &postfix);
     let (name, text) = &delivered[0];
     assert!(name.ends_with(&format!(":{SENDER}")), "{name}");

@@ -1,14 +1,13 @@
 //! Clients that leave, disks that fill up.
 
 use std::fs;
-use std::process::Command;
 
 use super::harness::client::{self, Step, request};
 use super::harness::ours::{Instance, Setup};
 use super::harness::peers::Peer;
-use super::harness::queue::{Queue, directory};
+use super::harness::queue::{self, directory};
+use super::harness::small_disk::SmallDisk;
 use super::harness::trials::Trials;
-use super::harness::{postfix, queue};
 
 pub fn add(trials: &mut Trials) {
     trials.add("trouble::vanishing_at_every_byte_leaves_nothing", &[], || vanish_everywhere(&Step::Vanish));
@@ -47,34 +46,6 @@ fn vanish_in_large() {
     server.queue.wait_until_empty();
 }
 
-/// A queue on a file system of its own; unmounted when dropped.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(options: &str) -> Self {
-        let dir = postfix::scratch("disk");
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("mode=0755,{options}"), "tmpfs"])
-            .arg(dir.path())
-            .status()
-            .unwrap();
-        assert!(status.success(), "mount: {status}");
-        Self { dir }
-    }
-
-    fn queue(&self) -> Queue {
-        Queue::make(&self.dir.path().join("queue"))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
-    }
-}
-
 const WRITE_ERROR: &str = "ZError: queue file write error";
 
 fn full_disk() {
@@ -90,10 +61,7 @@ fn full_disk() {
     assert!(said.starts_with('K'), "{said}");
     assert_eq!(queue.take().into_iter().map(Result::unwrap).count(), 1);
 
-    // To the last byte, so that not even a small message fits.
-    let filler = disk.dir.path().join("filler");
-    let full = fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
-    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let filler = disk.fill();
     let said = client::send(server.address, b"Subject: small\n\n", b"a@sender.example", &[b"b@x.example"]);
     assert_eq!(said, WRITE_ERROR, "{}", server.log.all());
     queue.wait_until_empty();
@@ -108,7 +76,7 @@ fn no_inodes() {
     let disk = SmallDisk::mount("size=1m,nr_inodes=40");
     let queue = disk.queue();
     let server = Instance::start(&Setup { main_cf: vec![], queue: Some(queue.path.clone()) });
-    let fillers = disk.dir.path().join("fillers");
+    let fillers = disk.path().join("fillers");
     directory(&fillers, 0o755);
     let made = (0..100).take_while(|i| fs::write(fillers.join(i.to_string()), b"").is_ok()).count();
     assert!(made < 100, "the file system has no limit");

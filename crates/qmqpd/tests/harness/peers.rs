@@ -35,6 +35,8 @@ pub enum Peer {
     Postfix,
     /// Postfix's load generator.
     QmqpSource,
+    /// Postfix's SMTP server that takes everything.
+    SmtpSink,
     /// Postfix's queue file reader.
     Postcat,
     /// nullmailer's QMQP client.
@@ -65,6 +67,7 @@ impl Peer {
                 })
             }
             Self::QmqpSource => absent("/usr/sbin/qmqp-source"),
+            Self::SmtpSink => absent("/usr/sbin/smtp-sink"),
             Self::Postcat => absent("/usr/sbin/postcat"),
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),

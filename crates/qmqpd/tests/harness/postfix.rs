@@ -33,6 +33,7 @@ trace     unix  - - n - 0 bounce
 discard   unix  - - n - - discard
 error     unix  - - n - - error
 retry     unix  - - n - - error
+anvil     unix  - - n - 1 anvil
 smtp      unix  - - n - - smtp
 ";
 
@@ -132,6 +133,43 @@ impl Instance {
     /// Its master, which an administrator signals.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.master.id()).unwrap())
+    }
+
+    /// What an administrator types: `postfix reload`, `stop`, `abort`. Waits until that command has ended.
+    pub fn control(&self, verb: &str) {
+        let output =
+            Command::new("/usr/sbin/postfix").arg("-c").arg(&self.config).arg(verb).output().unwrap();
+        assert!(output.status.success(), "postfix {verb}: {output:?}");
+    }
+
+    /// The processes that its master has started and knows, with the names of their programs.
+    pub fn children(&self) -> Vec<(Pid, String)> {
+        let pid = self.pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let named = children.split_whitespace().filter_map(|child| {
+            let name = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+            Some((Pid::from_raw(child.parse().ok()?), name.trim_end().to_owned()))
+        });
+        named.collect()
+    }
+
+    /// Every process with this configuration, known to the master or not; without the master itself.
+    pub fn processes(&self) -> Vec<Pid> {
+        let mark = format!("MAIL_CONFIG={}\0", self.config.display()).into_bytes();
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let ours = all.filter_map(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).ok()?;
+            let has_it = environment.windows(mark.len()).any(|part| part == mark);
+            let pid = entry.file_name().to_string_lossy().parse().ok()?;
+            has_it.then(|| Pid::from_raw(pid)).filter(|pid| *pid != self.pid())
+        });
+        ours.collect()
+    }
+
+    /// Waits for the end of the master.
+    pub fn wait(&mut self) {
+        wait::until("Postfix's master ends", || self.master.try_wait().unwrap());
     }
 
     /// Stops it and waits until it is gone.

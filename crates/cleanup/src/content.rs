@@ -308,7 +308,11 @@ impl Receiver for Output<'_> {
         if errors.has(MimeError::NonEmptyEndOfHeader)
             && self.content.options.non_empty_end_of_header_action == EndOfHeader::AddHeader
         {
-            encode(self.out, RecordType::NORMAL, b"MIME-Error: message header was not terminated by empty line");
+            encode(
+                self.out,
+                RecordType::NORMAL,
+                b"MIME-Error: message header was not terminated by empty line",
+            );
         }
     }
 
@@ -321,7 +325,12 @@ impl Receiver for Output<'_> {
             Change::Keep if !self.content.is_over() => encode(self.out, kind, data),
             Change::Keep | Change::Drop => {}
             Change::Prepend(line) => {
-                header::write_text(RecordType::NORMAL, &line, self.content.options.line_length_limit, self.out);
+                header::write_text(
+                    RecordType::NORMAL,
+                    &line,
+                    self.content.options.line_length_limit,
+                    self.out,
+                );
                 encode(self.out, kind, data);
             }
             Change::Replace(text) => {

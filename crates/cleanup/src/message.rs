@@ -277,7 +277,9 @@ impl Message {
     fn extracted(&mut self) -> Vec<u8> {
         let mut records = Vec::new();
         let decisions = &mut self.content.rules.decisions;
-        for (kind, value) in [(RecordType::FILTER, &decisions.filter), (RecordType::REDIRECT, &decisions.redirect)] {
+        for (kind, value) in
+            [(RecordType::FILTER, &decisions.filter), (RecordType::REDIRECT, &decisions.redirect)]
+        {
             if let Some(value) = value {
                 encode(&mut records, kind, value);
             }

@@ -74,7 +74,8 @@ impl Notices {
 
     /// Takes the lines about the envelope away that begin so.
     pub(crate) fn remove_naming_envelope(&mut self, start: &str) {
-        self.lines.retain(|line| !matches!(line, Line::NamesEnvelope { before, .. } if before.starts_with(start)));
+        self.lines
+            .retain(|line| !matches!(line, Line::NamesEnvelope { before, .. } if before.starts_with(start)));
     }
 
     /// All lines, with a word about those that were left out.

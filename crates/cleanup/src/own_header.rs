@@ -29,8 +29,7 @@ pub(crate) fn records(content: &mut Content, origin: &Origin, recipient: Option<
         rules.strip_characters(line);
     }
     let mut header = join(lines, content.options.header_size_limit);
-    let change =
-        if rules.refusal.is_some() { Change::Drop } else { rules.header(Section::Primary, &header) };
+    let change = if rules.refusal.is_some() { Change::Drop } else { rules.header(Section::Primary, &header) };
     let of_content = std::mem::replace(&mut content.rules, rules);
 
     let mut records = Vec::new();

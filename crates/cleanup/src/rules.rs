@@ -140,7 +140,8 @@ impl Rules {
         }
         self.notices.append(later.notices);
         self.refusal = later.refusal;
-        let Decisions { is_passed, is_held, is_discarded, filter, redirect, recipients, .. } = later.decisions;
+        let Decisions { is_passed, is_held, is_discarded, filter, redirect, recipients, .. } =
+            later.decisions;
         self.decisions.is_passed |= is_passed;
         self.decisions.is_held |= is_held;
         self.decisions.is_discarded |= is_discarded;
@@ -329,7 +330,14 @@ impl Rules {
         });
     }
 
-    fn prepend(&mut self, subject: Subject, text: &[u8], argument: &[u8], shown: &str, parameter: &str) -> Change {
+    fn prepend(
+        &mut self,
+        subject: Subject,
+        text: &[u8],
+        argument: &[u8],
+        shown: &str,
+        parameter: &str,
+    ) -> Change {
         if argument.is_empty() {
             self.warn(format!("PREPEND action without text in {parameter} map"));
         } else if subject == Subject::Header && name_len(argument).is_none() {
@@ -343,7 +351,14 @@ impl Rules {
         Change::Keep
     }
 
-    fn replace(&mut self, subject: Subject, text: &[u8], argument: &[u8], shown: &str, parameter: &str) -> Change {
+    fn replace(
+        &mut self,
+        subject: Subject,
+        text: &[u8],
+        argument: &[u8],
+        shown: &str,
+        parameter: &str,
+    ) -> Change {
         if argument.is_empty() {
             self.warn(format!("REPLACE action without text in {parameter} map"));
         } else if subject == Subject::Header && name_len(argument).is_none() {
@@ -382,7 +397,8 @@ impl Rules {
         let Self { queue_id, origin, .. } = self;
         let shown = logged(&self.options, text, 200);
         let before = format!("{queue_id}: {action}: {} {shown} from {origin};", subject.word());
-        let after = if argument.is_empty() { " proto=QMQP".to_owned() } else { format!(" proto=QMQP: {argument}") };
+        let after =
+            if argument.is_empty() { " proto=QMQP".to_owned() } else { format!(" proto=QMQP: {argument}") };
         self.notices.push_naming_envelope(before, after, None);
     }
 

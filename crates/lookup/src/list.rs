@@ -126,6 +126,11 @@ impl List {
         })
     }
 
+    /// Host and port of each server that the tables of the list reach through the network.
+    pub(crate) fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.tables().flat_map(|listed| listed.table.inet_servers()).collect()
+    }
+
     /// Which table or included file is no longer what was opened, if its change is not seen anyway.
     pub(crate) fn changed(&self) -> Option<String> {
         let table =

@@ -116,6 +116,12 @@ impl Maps {
         self.tables.iter().any(|listed| listed.table.is_remote())
     }
 
+    /// Host and port of each server that the tables reach through the network.
+    #[must_use]
+    pub fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.tables.iter().flat_map(|listed| listed.table.inet_servers()).collect()
+    }
+
     /// Whether no table is listed, so that nothing is ever found.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -127,6 +127,12 @@ impl MatchList {
         self.list.tables().any(|listed| listed.table.is_remote())
     }
 
+    /// Host and port of each server that the tables of the list reach through the network.
+    #[must_use]
+    pub fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.list.inet_servers()
+    }
+
     /// Which table or included file is no longer what was opened, if its change is not seen anyway. A table is called
     /// what Postfix calls it when it logs `table … has changed`: `type:name(0,lock|utf8_request)`.
     #[must_use]

@@ -52,6 +52,12 @@ impl Names {
         self.list.tables().any(|listed| listed.table.is_remote())
     }
 
+    /// Host and port of each server that the tables of the list reach through the network.
+    #[must_use]
+    pub fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.list.inet_servers()
+    }
+
     /// Which table or included file is no longer what was opened, if its change is not seen anyway.
     #[must_use]
     pub fn changed(&self) -> Option<String> {

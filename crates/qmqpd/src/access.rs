@@ -65,6 +65,14 @@ impl Access {
         self.authorized_clients.changed().or_else(|| self.debug_peers.changed())
     }
 
+    /// Host and port of each table server in the network.
+    #[must_use]
+    pub fn inet_servers(&self) -> Vec<(String, u16)> {
+        let mut servers = self.authorized_clients.inet_servers();
+        servers.extend(self.debug_peers.inet_servers());
+        servers
+    }
+
     async fn ask(
         &self,
         list: &Arc<MatchList>,

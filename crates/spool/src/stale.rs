@@ -16,14 +16,13 @@ pub(crate) const DRAFT_MARK: u32 = 0o1000;
 /// See [`Spool::remove_stale`](crate::Spool::remove_stale).
 pub(crate) fn remove<D: Disk>(disk_: &D, older_than: Timestamp) -> Result<Vec<Notice>, SpoolError> {
     let mut notices = Vec::new();
-    let mut directories = [Queue::Hold, Queue::Incoming].map(|queue| (queue.name().to_owned(), 0_usize)).to_vec();
+    let mut directories =
+        [Queue::Hold, Queue::Incoming].map(|queue| (queue.name().to_owned(), 0_usize)).to_vec();
     while let Some((directory, depth)) = directories.pop() {
         let names = match disk_.names(&directory) {
             Ok(names) => names,
             // A subdirectory can go at any time, and a queue without `hold` can do without.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound && directory != Queue::Incoming.name() =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory != Queue::Incoming.name() => {
                 continue;
             }
             Err(error) => return Err(disk(Step::List, &directory)(error)),

@@ -89,7 +89,9 @@ impl Encoding {
     /// The encoding in a header value, that is, what is behind the colon; `None` if it is none of these.
     pub(crate) fn parse(mut value: &[u8]) -> Option<Self> {
         const SPECIALS: &[u8] = b"()<>@,;:\\\".[]";
-        let Some(Token::Word(word)) = next_tokens(&mut value, SPECIALS)?.into_iter().next() else { return None };
+        let Some(Token::Word(word)) = next_tokens(&mut value, SPECIALS)?.into_iter().next() else {
+            return None;
+        };
         [Self::SevenBit, Self::EightBit, Self::Binary, Self::QuotedPrintable, Self::Base64]
             .into_iter()
             .find(|encoding| encoding.name().as_bytes().eq_ignore_ascii_case(&word))

@@ -90,6 +90,10 @@ impl Table for Combined {
         self.tables.iter().any(|table| table.is_remote())
     }
 
+    fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.tables.iter().flat_map(|table| table.inet_servers()).collect()
+    }
+
     fn could_know_a_name(&self) -> bool {
         match self.how {
             How::Union => self.tables.iter().any(|table| table.could_know_a_name()),
@@ -149,6 +153,10 @@ impl Table for Debug {
         self.table.is_remote()
     }
 
+    fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.table.inet_servers()
+    }
+
     fn could_know_a_name(&self) -> bool {
         self.table.could_know_a_name()
     }
@@ -168,6 +176,18 @@ mod tests {
     use crate::table::{Call, TableError, open};
     use crate::{OpenError, syntax::shown};
     use postfix::notice::Notice;
+
+    #[test]
+    fn servers_behind_other_tables_are_known() {
+        let servers = |type_name, name| {
+            open(type_name, name, &Options::default(), &mut Vec::new()).unwrap().inet_servers()
+        };
+        let tables = "{tcp:maps.example:7777, socketmap:unix:/s:x, socketmap:inet:192.0.2.1:9:x, static:a}";
+        let found = [("maps.example".to_owned(), 7777), ("192.0.2.1".to_owned(), 9)];
+        assert_eq!(servers("unionmap", tables), found);
+        assert_eq!(servers("debug", "tcp:[2001:db8::1]:7"), [("2001:db8::1".to_owned(), 7)]);
+        assert!(servers("static", "a").is_empty());
+    }
 
     fn ask(type_name: &str, name: &str, key: &str) -> Result<Option<String>, TableError> {
         let mut notices = Vec::new();

@@ -61,6 +61,11 @@ pub trait Table: Send + Sync {
         false
     }
 
+    /// Host and port of each server that lookups reach through the network. Those on local sockets are not among them.
+    fn inet_servers(&self) -> Vec<(String, u16)> {
+        Vec::new()
+    }
+
     /// Whether some host name could be found in it; false only if the table certainly holds addresses alone.
     fn could_know_a_name(&self) -> bool {
         true
@@ -274,6 +279,10 @@ impl Table for Guarded {
 
     fn is_remote(&self) -> bool {
         self.table.is_remote()
+    }
+
+    fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.table.inet_servers()
     }
 
     fn could_know_a_name(&self) -> bool {

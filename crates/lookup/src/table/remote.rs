@@ -100,6 +100,14 @@ impl Server {
         }
     }
 
+    /// Host and port, unless it is a local socket.
+    pub(super) fn inet(&self) -> Option<(String, u16)> {
+        match &self.endpoint {
+            Endpoint::Inet(host, port) => Some((host.clone(), *port)),
+            Endpoint::Unix(_) => None,
+        }
+    }
+
     /// An idle connection, or `None`.
     pub(super) fn idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -235,6 +235,10 @@ impl Table for Socketmap {
     fn is_remote(&self) -> bool {
         true
     }
+
+    fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.server.inet().into_iter().collect()
+    }
 }
 
 #[cfg(test)]

@@ -126,6 +126,10 @@ impl Table for Tcp {
     fn is_remote(&self) -> bool {
         true
     }
+
+    fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.server.inet().into_iter().collect()
+    }
 }
 
 /// What a reply line says.

@@ -23,6 +23,7 @@ const RECEIVE_OVERRIDES: &[&str] =
     &["no_unknown_recipient_checks", "no_address_mappings", "no_header_body_checks", "no_milters"];
 const AUTODETECT_CLASSES: &[&str] =
     &["sendmail", "smtpd", "qmqpd", "forward", "bounce", "notify", "verify", "all"];
+const SANDBOX: &[&str] = &["seccomp", "landlock"];
 const PROTOCOLS: &[&str] = &["ipv4", "ipv6", "all"];
 
 const INSTANCES: Reach = OtherPrograms("postmulti(1)");
@@ -221,6 +222,10 @@ parameters! {
     qmqpd_fix_line_endings: keyword(FixLineEndings) = "always"; Effective;
     /// How long the look-up of a client's name may take before the client is called unknown.
     qmqpd_dns_timeout: time(POSITIVE) = "10s"; Effective;
+    /// What holds a service process besides its user and its root directory, where the kernel has it: `seccomp` leaves it
+    /// the system calls that it needs, `landlock` the queue directories and the ports of name servers and tables. Empty
+    /// for neither.
+    qmqpd_sandbox: keywords(SANDBOX) = "seccomp, landlock"; Effective;
     /// Where log lines go while maillog_file is empty.
     qmqpd_log: keyword(LogTarget) = "syslog"; Effective;
 

@@ -1,7 +1,13 @@
 //! Giving up privileges, in Postfix's order: working directory, groups, chroot, user, and no way back.
 //!
 //! What must be open afterwards (log, tables, resolver and hosts files, time zone, inherited sockets) is opened
-//! before [`enter`].
+//! before [`enter`]. What is left behind it is taken away by [`Sandbox`].
+
+mod landlock;
+mod sandbox;
+mod system_calls;
+
+pub use sandbox::{Calls, InForce, Layer, Sandbox};
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -9,6 +15,7 @@ use std::path::PathBuf;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// An unprivileged user to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +96,18 @@ pub enum JailError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The kernel has a layer of the sandbox, and refused ours.
+    #[error(
+        "cannot put {layer} in force: {reason}; to serve without it, leave {keyword} out of qmqpd_sandbox"
+    )]
+    Sandbox {
+        /// Its name.
+        layer: &'static str,
+        /// Its word in qmqpd_sandbox.
+        keyword: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
     /// The kernel let us have root back.
     #[error("root privileges came back after they were given up as user {name}: refusing to go on")]
     Regained {
@@ -149,7 +168,8 @@ pub fn group_id(name: &str) -> Option<u32> {
 }
 
 /// Confines this process. Call it before there are threads. Afterwards the working directory is the queue
-/// directory (which is `/` under chroot), the umask is 077, and no program that it runs can gain privileges.
+/// directory (which is `/` under chroot), the umask is 077, no capability is left, and no program that it runs can gain
+/// privileges.
 pub fn enter(plan: &JailPlan) -> Result<(), JailError> {
     if plan.owner.is_none() && Uid::effective().is_root() {
         return Err(JailError::Root);
@@ -177,8 +197,24 @@ pub fn enter(plan: &JailPlan) -> Result<(), JailError> {
             .map_err(step(format!("set user ID {} of user {}", owner.user_id, owner.name)))?;
         verify(owner)?;
     }
+    drop_capabilities().map_err(step("give up all capabilities".to_owned()))?;
     nix::sys::prctl::set_no_new_privs()
         .map_err(step("forbid new privileges (PR_SET_NO_NEW_PRIVS)".to_owned()))
+}
+
+/// Those that a service manager gave to a process that was never root, to bind a low port; root's are gone by now.
+fn drop_capabilities() -> Result<(), nix::Error> {
+    let errno = |error: rustix::io::Errno| nix::Error::from_raw(error.raw_os_error());
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    if rustix::thread::capabilities(None).map_err(errno)? != none {
+        rustix::thread::clear_ambient_capability_set().map_err(errno)?;
+        rustix::thread::set_capabilities(None, none).map_err(errno)?;
+    }
+    Ok(())
 }
 
 /// That all three IDs are the owner's and that root stays out of reach.

@@ -16,7 +16,7 @@ use super::start::provisional_log;
 use crate::access::Access;
 use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
-use crate::jail;
+use crate::jail::{self, JailPlan, Layer, Sandbox};
 use crate::log::{Log, Program};
 use crate::peer::{self, PeerNames};
 use crate::submit::{CleanupTables, Lookups, cleanup_options};
@@ -41,6 +41,14 @@ pub(super) struct Prepared {
     pub(super) lookups: Option<Lookups>,
     pub(super) dates: DateFormat,
     pub(super) is_under_postfix: bool,
+    pub(super) confinement: Confinement,
+}
+
+/// The jail and the sandbox, as far as they are in force.
+pub(super) struct Confinement {
+    pub(super) plan: JailPlan,
+    pub(super) sandbox: Sandbox,
+    pub(super) landlock: Layer,
 }
 
 pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Failure> {
@@ -78,7 +86,12 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
     let spool = disk.map(|disk| open_spool(disk, settings, &log)).transpose();
     let spool = spool.map_err(|error| failure(error.to_string()))?;
+    let mut table_servers = access.inet_servers();
+    table_servers.extend(lookups.iter().flat_map(Lookups::inet_servers));
+    let sandbox = Sandbox::new(settings, &table_servers);
+    let landlock = sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
+        confinement: Confinement { plan: config.jail.clone(), sandbox, landlock },
         options: cleanup_options(settings, config.legacy.append_dot_mydomain),
         settings: Arc::clone(settings),
         log,

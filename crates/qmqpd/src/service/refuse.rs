@@ -11,7 +11,7 @@ use postfix::notice::Severity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::start::{Inherited, fatal};
-use crate::jail::{self, JailError, JailPlan, Owner};
+use crate::jail::{self, Calls, JailError, JailPlan, Owner, Sandbox};
 use crate::log::{Log, Program};
 use crate::verdict::{Ending, decide};
 
@@ -40,7 +40,10 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
 fn confine() -> Result<(), JailError> {
     let owner =
         nix::unistd::Uid::effective().is_root().then(|| Owner::find("mail_owner", "nobody")).transpose()?;
-    jail::enter(&JailPlan { queue_directory: "/".into(), chroot: false, owner })
+    jail::enter(&JailPlan { queue_directory: "/".into(), chroot: false, owner })?;
+    let sandbox = Sandbox::closed();
+    sandbox.restrict_files()?;
+    sandbox.restrict_calls(Calls::Serve).map(drop)
 }
 
 fn refusal() -> Vec<u8> {

@@ -19,7 +19,7 @@ use spool::committer::Committers;
 use spool::{Spool, UnixDisk};
 use tokio::sync::{Semaphore, watch};
 
-use super::prepare::{Failure, Prepared, prepare};
+use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
     MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse,
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::config;
 use crate::exit::Exit;
+use crate::jail::{Calls, InForce, JailError};
 use crate::log::{Log, LogConfig, Program};
 use crate::submit::{Local, Postfix, Submit, Wake, front_bytes};
 use crate::{cli, inherited};
@@ -120,14 +121,17 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     let log = prepared.log.clone();
     let ties = match &work {
         Work::Clients(Inherited { status: Some(status), .. }) if prepared.is_under_postfix => {
-            match worker::split(status) {
+            match worker::split(status, &prepared.confinement.sandbox) {
                 Ok(Role::Worker(ties)) => Some(ties),
                 Ok(Role::Known(status)) => return status,
-                Err(error) => return fatal(&log, &format!("fork: {error}")),
+                Err(error) => return fatal(&log, &error.to_string()),
             }
         }
         _ => None,
     };
+    if let Err(error) = confine(&prepared.confinement, &log) {
+        return fatal(&log, &error.to_string());
+    }
     // From here on there are threads.
     if let Err(error) = log.start_writer() {
         return fatal(&log, &error.to_string());
@@ -165,13 +169,23 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     }
 }
 
+/// The last step, and what the log says about all of them.
+fn confine(confinement: &Confinement, log: &Log) -> Result<(), JailError> {
+    let seccomp = confinement.sandbox.restrict_calls(Calls::Serve)?;
+    let (plan, landlock) = (confinement.plan.clone(), confinement.landlock.clone());
+    let (line, warnings) = InForce { plan, landlock, seccomp }.lines();
+    log.write(Program::Qmqpd, Severity::Info, &line);
+    warnings.iter().for_each(|warning| log.write(Program::Qmqpd, Severity::Warning, warning));
+    Ok(())
+}
+
 fn threads_for_files(settings: &Settings) -> usize {
     usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1)
 }
 
 /// Puts the service together; needs the runtime.
 fn assemble(prepared: Prepared) -> std::io::Result<Service> {
-    let Prepared { settings, log, names, access, lookups, spool, options, dates, is_under_postfix } =
+    let Prepared { settings, log, names, access, lookups, spool, options, dates, is_under_postfix, .. } =
         prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
     let connections = connections.min(Semaphore::MAX_PERMITS);

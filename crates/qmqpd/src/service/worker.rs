@@ -20,6 +20,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 
+use crate::jail::{Calls, JailError, Sandbox};
+
 /// Who we are after [`split`].
 #[derive(Debug)]
 pub(super) enum Role {
@@ -41,9 +43,26 @@ pub(super) struct Ties {
     pub(super) giving_way: OwnedFd,
 }
 
+/// Why there is no worker, or why it came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SplitError {
+    /// A system call failed.
+    #[error("fork a worker: {0}")]
+    System(#[from] io::Error),
+    /// The process that waits cannot be confined to waiting.
+    #[error(transparent)]
+    Jail(#[from] JailError),
+}
+
+impl From<nix::Error> for SplitError {
+    fn from(error: nix::Error) -> Self {
+        Self::System(error.into())
+    }
+}
+
 /// Forks. Call it while there is one thread, when all is opened and no privilege is left. `status` is the channel to the
-/// master.
-pub(super) fn split(status: &OwnedFd) -> io::Result<Role> {
+/// master. The process that the master knows keeps the system calls that it needs to wait; the worker still has all.
+pub(super) fn split(status: &OwnedFd, sandbox: &Sandbox) -> Result<Role, SplitError> {
     let (known_process, _kept_by_known) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (worker, giving_way) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // Blocked from before the fork, so that no SIGTERM falls between it and the descriptor that receives it.
@@ -61,7 +80,8 @@ pub(super) fn split(status: &OwnedFd) -> io::Result<Role> {
         }
         ForkResult::Parent { child } => {
             drop((known_process, giving_way));
-            wait(status, &worker, child, &signals).map(Role::Known)
+            sandbox.restrict_calls(Calls::WaitFor { child: child.as_raw() })?;
+            Ok(Role::Known(wait(status, &worker, child, &signals)?))
         }
     }
 }

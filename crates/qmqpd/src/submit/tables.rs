@@ -50,6 +50,13 @@ impl CleanupTables {
         in_maps.or_else(|| self.names.iter().find_map(|(_, names)| names.changed()))
     }
 
+    /// Host and port of each table server in the network.
+    #[must_use]
+    pub fn inet_servers(&self) -> Vec<(String, u16)> {
+        let in_maps = self.maps.iter().flat_map(|(_, maps)| maps.inet_servers());
+        in_maps.chain(self.names.iter().flat_map(|(_, names)| names.inet_servers())).collect()
+    }
+
     fn maps(&self, which: Maps) -> Option<&lookup::Maps> {
         self.maps.iter().find_map(|(each, maps)| (*each == which).then_some(maps))
     }
@@ -135,6 +142,12 @@ impl Lookups {
     #[must_use]
     pub fn changed(&self) -> Option<String> {
         self.tables.changed()
+    }
+
+    /// Host and port of each table server in the network.
+    #[must_use]
+    pub fn inet_servers(&self) -> Vec<(String, u16)> {
+        self.tables.inet_servers()
     }
 
     /// Does work in which tables may be asked. If some are remote the runtime is told that this thread may wait, so that

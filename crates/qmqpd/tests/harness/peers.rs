@@ -51,6 +51,10 @@ pub enum Peer {
     Isolation,
     /// IPv6 on the loopback interface.
     Ipv6,
+    /// The program that judges unit files.
+    SystemdAnalyze,
+    /// A kernel with Landlock.
+    Landlock,
 }
 
 impl Peer {
@@ -71,6 +75,7 @@ impl Peer {
             Self::Postcat => absent("/usr/sbin/postcat"),
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
+            Self::SystemdAnalyze => absent("/usr/bin/systemd-analyze"),
             Self::Samples => SAMPLES.iter().find_map(|(_, path)| {
                 samples(path).is_none().then(|| format!("{path} is not there; run make peers"))
             }),
@@ -79,6 +84,15 @@ impl Peer {
             Self::Ipv6 => std::net::TcpListener::bind("[::1]:0")
                 .err()
                 .map(|error| format!("no IPv6 on loopback: {error}")),
+            Self::Landlock => {
+                use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
+                let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+                // The newest rules that the tests ask about.
+                let knows = rules
+                    .handle_access(AccessFs::Refer)
+                    .and_then(|rules| rules.handle_access(landlock::AccessNet::BindTcp));
+                knows.err().map(|_| "this kernel has no Landlock of ABI 4 (Linux 6.7)".to_owned())
+            }
         }
     }
 

@@ -1,0 +1,38 @@
+//! What a service process can no longer do: each thing is tried, in a process of this program that went into the same jail
+//! and sandbox as a service process does; and what /proc says about the real ones.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod missing;
+mod probe;
+mod service;
+
+use std::process::ExitCode;
+
+use harness::isolation;
+use harness::trials::Trials;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some(probe::MARK) => return probe::main(&arguments[2]),
+        Some(missing::MARK) => return missing::main(&arguments[2], &arguments[3..]),
+        _ => {}
+    }
+    isolation::enter();
+    let mut trials = Trials::default();
+    probe::add(&mut trials);
+    service::add(&mut trials);
+    missing::add(&mut trials);
+    trials.run()
+}

@@ -1,7 +1,8 @@
 //! Threads of our own that talk to the disk, so that nobody else has to wait for it.
 //!
 //! An fsync(2) of one file makes a journalling file system commit everything that is under way, so threads that sync
-//! at the same time share that work: this is how commits are grouped, without a timer.
+//! at the same time share that work: this is how commits are grouped, without a timer. With a
+//! [journal](crate::journal) of ours they hand their messages to whoever is writing to it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -113,6 +114,8 @@ pub enum Reason {
 pub struct Committers<D: Disk> {
     shared: Arc<Shared<D>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Makes the checkpoints of a journal, if there is one.
+    checkpoints: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared<D: Disk> {
@@ -144,7 +147,13 @@ impl<D: Disk> Committers<D> {
             waiting: Mutex::new(Waiting { jobs: VecDeque::new(), is_shutting_down: false }),
             arrived: Condvar::new(),
         });
-        let committers = Self { shared, threads: Mutex::new(Vec::with_capacity(threads)) };
+        let committers =
+            Self { shared, threads: Mutex::new(Vec::with_capacity(threads)), checkpoints: Mutex::new(None) };
+        let spool = committers.shared.spool.clone();
+        if spool.has_journal() {
+            let thread = std::thread::Builder::new().name("checkpoint".to_owned());
+            *lock(&committers.checkpoints) = Some(thread.spawn(move || spool.run_checkpoints())?);
+        }
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&committers.shared);
             let thread = std::thread::Builder::new()
@@ -187,7 +196,7 @@ impl<D: Disk> Committers<D> {
         &self.shared.spool
     }
 
-    /// Takes no more jobs, and returns when all that were taken are done.
+    /// Takes no more jobs, and returns when all that were taken are done, and a journal is no longer needed.
     pub fn shut_down(&self) {
         lock(&self.shared.waiting).is_shutting_down = true;
         self.shared.arrived.notify_all();
@@ -198,6 +207,11 @@ impl<D: Disk> Committers<D> {
                 // A thread that panicked outside a job has nothing left to do.
                 let _ = thread.join();
             }
+        }
+        self.shared.spool.stop_checkpoints();
+        if let Some(checkpoints) = lock(&self.checkpoints).take() {
+            let _ = checkpoints.join();
+            self.shared.spool.close_journal();
         }
     }
 }
@@ -246,6 +260,10 @@ impl<D: Disk> Shared<D> {
             Job::Write { mut draft, offset, bytes, done } => {
                 let outcome = draft.write_at(offset, &bytes);
                 done(Written { draft, bytes, outcome });
+            }
+            Job::Commit { draft, mut writes, done } if matches!(writes.as_slice(), [(0, _)]) => {
+                let (_, bytes) = writes.pop().unwrap_or_default();
+                draft.commit_whole(bytes, done);
             }
             Job::Commit { mut draft, writes, done } => {
                 let written = writes.iter().try_for_each(|(offset, bytes)| draft.write_at(*offset, bytes));

@@ -6,6 +6,7 @@ use postfix::notice::Notice;
 
 use crate::disk::{Disk, FileKind, Status};
 use crate::error::{SpoolError, Step, disk};
+use crate::journal;
 
 /// To whom the directories of a queue belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +25,8 @@ enum Owner {
     MailAndSetgidGroup,
 }
 
-/// Name, owner and mode of each directory: those of Postfix 3.7 on Debian.
-const DIRECTORIES: [(&str, Owner, u32); 14] = [
+/// Name, owner and mode of each directory: those of Postfix 3.7 on Debian, and one of our own.
+const DIRECTORIES: [(&str, Owner, u32); 15] = [
     ("incoming", Owner::Mail, 0o700),
     ("active", Owner::Mail, 0o700),
     ("deferred", Owner::Mail, 0o700),
@@ -40,6 +41,7 @@ const DIRECTORIES: [(&str, Owner, u32); 14] = [
     ("public", Owner::MailAndSetgidGroup, 0o710),
     ("maildrop", Owner::MailAndSetgidGroup, 0o730),
     ("pid", Owner::Root, 0o755),
+    (journal::DIRECTORY, Owner::Mail, 0o700),
 ];
 
 /// The queue manager renames between these, which works on one file system only.
@@ -54,23 +56,44 @@ const ONE_DEVICE: [&str; 5] = ["incoming", "active", "deferred", "hold", "corrup
 /// A directory cannot be made.
 pub fn create_missing<D: Disk>(disk_: &D, owners: Option<Owners>) -> Result<(), SpoolError> {
     for (name, owner, mode) in DIRECTORIES {
-        match disk_.create_directory(name, mode) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(disk(Step::CreateDirectory, &place(disk_, name))(error)),
-        }
-        let (uid, gid) = match (owners, owner) {
-            (None, _) | (_, Owner::Root) => continue,
-            (Some(owners), Owner::Mail) => (owners.mail_owner_uid, None),
+        let new_owner = match (owners, owner) {
+            (None, _) | (_, Owner::Root) => None,
+            (Some(owners), Owner::Mail) => Some((owners.mail_owner_uid, None)),
             (Some(owners), Owner::MailAndSetgidGroup) => {
-                (owners.mail_owner_uid, Some(owners.setgid_group_gid))
+                Some((owners.mail_owner_uid, Some(owners.setgid_group_gid)))
             }
         };
-        disk_.set_directory_owner(name, uid, gid).map_err(disk(Step::SetOwner, &place(disk_, name)))?;
-        // chown(2) may take permission bits away.
-        disk_.set_directory_mode(name, mode).map_err(disk(Step::SetMode, &place(disk_, name)))?;
+        create(disk_, name, new_owner, mode)?;
     }
     Ok(())
+}
+
+/// Makes the directory of [journals](crate::journal), if it is missing, in a queue whose other directories Postfix has
+/// made. A process that is going to give up root names the user that it becomes.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_journal<D: Disk>(disk_: &D, mail_owner_uid: Option<u32>) -> Result<(), SpoolError> {
+    create(disk_, journal::DIRECTORY, mail_owner_uid.map(|uid| (uid, None)), 0o700)
+}
+
+fn create<D: Disk>(
+    disk_: &D,
+    name: &str,
+    owner: Option<(u32, Option<u32>)>,
+    mode: u32,
+) -> Result<(), SpoolError> {
+    match disk_.create_directory(name, mode) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        // Whoever may not write here is told so even if it exists.
+        Err(_) if disk_.status(name).is_ok() => return Ok(()),
+        Err(error) => return Err(disk(Step::CreateDirectory, &place(disk_, name))(error)),
+    }
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    disk_.set_directory_owner(name, uid, gid).map_err(disk(Step::SetOwner, &place(disk_, name)))?;
+    // chown(2) may take permission bits away.
+    disk_.set_directory_mode(name, mode).map_err(disk(Step::SetMode, &place(disk_, name)))
 }
 
 /// Looks whether messages can be put into this queue by this process and taken out of it by the queue manager.

@@ -78,7 +78,7 @@ impl Status {
 /// Errors are those of the operating system, so that [`io::Error::raw_os_error`] tells what happened.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// An open file. Dropping it closes it and gives up its lock.
-    type File: fmt::Debug + Send + 'static;
+    type File: fmt::Debug + Send + Sync + 'static;
 
     /// Creates a regular file that did not exist, open for writing, with these permission bits, less
     /// those of the umask.
@@ -92,6 +92,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] if there is none.
     fn open(&self, path: &str) -> io::Result<Self::File>;
+
+    /// Opens an existing regular file for reading and writing.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is none.
+    fn open_to_write(&self, path: &str) -> io::Result<Self::File>;
 
     /// Takes the lock that says that somebody still writes this file, if nobody else holds it. `false` if somebody
     /// does. It goes with the last descriptor of the open file, however the process ends. The queue manager knows
@@ -112,6 +118,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What pwrite(2) says.
     fn write_at(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts a file off at this length.
+    ///
+    /// # Errors
+    /// What ftruncate(2) says.
+    fn truncate(&self, file: &Self::File, bytes: u64) -> io::Result<()>;
 
     /// Reads up to `buffer.len()` bytes from this offset; fewer only at the end of the file.
     ///
@@ -138,6 +150,26 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What fsync(2) says. After an error nothing is known about any of it, and asking again proves nothing.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Returns when the bytes of the file, and its length, would survive a power cut. Of its name, mode and times nothing
+    /// is promised.
+    ///
+    /// # Errors
+    /// What fdatasync(2) says; see [`Disk::sync`].
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+
+    /// From here on [`Disk::sync_all`] tells of every error.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where it never would.
+    fn prepare_sync_all(&self) -> io::Result<()>;
+
+    /// Returns when everything that was written to the file system of the queues would survive a power cut: bytes, modes
+    /// and names of all files, those that were closed long ago included.
+    ///
+    /// # Errors
+    /// What syncfs(2) says; see [`Disk::sync`].
+    fn sync_all(&self) -> io::Result<()>;
 
     /// Closes the file. Network file systems can still fail here.
     ///

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use postfix::notice::Notice;
 use postfix::queue_id::QueueId;
 
+use crate::committer::Done;
 use crate::disk::{Disk, Status, Timestamp};
 use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
 use crate::queue::Queue;
-use crate::spool::{CommitWay, Shared};
+use crate::spool::Shared;
 use crate::stale::DRAFT_MARK;
 
 /// The permissions of a finished queue file. The owner's execute bit is what Postfix's queue manager looks for; any
 /// bit for group or others means something else to it.
-const READY_MODE: u32 = 0o700;
+pub(crate) const READY_MODE: u32 = 0o700;
 
 /// A queue file that is being written. Dropping it removes it.
 pub struct Draft<D: Disk> {
@@ -26,6 +27,8 @@ pub struct Draft<D: Disk> {
     reset_modified: bool,
     /// A write failed, and part of its bytes may be missing.
     is_incomplete: bool,
+    /// Something was written.
+    is_begun: bool,
 }
 
 /// The message is on disk, whole, and will be delivered whatever happens to this machine's power. Only
@@ -37,6 +40,10 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    pub(crate) const fn new(queue_id: QueueId) -> Self {
+        Self { queue_id }
+    }
+
     /// The message's queue ID.
     #[must_use]
     pub fn queue_id(&self) -> &QueueId {
@@ -51,7 +58,7 @@ impl<D: Disk> Draft<D> {
         created: Timestamp,
         reset_modified: bool,
     ) -> Self {
-        Self { file, queue_id, created, reset_modified, is_incomplete: false }
+        Self { file, queue_id, created, reset_modified, is_incomplete: false, is_begun: false }
     }
 
     /// The message's queue ID.
@@ -72,6 +79,7 @@ impl<D: Disk> Draft<D> {
     /// The disk says no. The draft can then only be discarded: [`Draft::commit`] will refuse.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
         let written = self.file.with(Step::Write, |disk, file| disk.write_at(file, offset, bytes));
+        self.is_begun = true;
         self.is_incomplete |= written.is_err();
         written
     }
@@ -82,7 +90,7 @@ impl<D: Disk> Draft<D> {
     /// The disk says no, or the name is gone.
     pub fn move_to_hold(&mut self) -> Result<(), SpoolError> {
         let shared = Arc::clone(&self.file.shared);
-        shared.rename_into(&mut self.file, Queue::Hold, &self.queue_id)
+        shared.rename_into(&mut self.file, shared.path_in(Queue::Hold, &self.queue_id))
     }
 
     /// Makes the message durable and visible to the queue manager, in Postfix's order: permissions, then sync, then
@@ -95,6 +103,46 @@ impl<D: Disk> Draft<D> {
     /// The message is not accepted, and its file is removed. After a failed sync the whole spool is poisoned, except
     /// when the disk was full or over quota: that is over when there is room again.
     pub fn commit(mut self) -> Result<Receipt, SpoolError> {
+        self.make_ready()?;
+        self.file.sync()?;
+        self.file.close()?;
+        Ok(Receipt { queue_id: self.queue_id })
+    }
+
+    /// Writes a whole queue file and makes it durable and visible to the queue manager. Where there is a
+    /// [journal](crate::journal) it goes through it, unless something was written to this draft before, or it is large:
+    /// then, and where there is none, this is [`Draft::write_at`] and [`Draft::commit`].
+    ///
+    /// `done` gets the proof, or why there is none, as from [`Draft::commit`]: on this thread before this returns, or on
+    /// another one that is writing to the journal just now.
+    pub fn commit_whole(mut self, bytes: Vec<u8>, done: Done<Result<Receipt, SpoolError>>) {
+        let shared = Arc::clone(&self.file.shared);
+        match &shared.journal {
+            Some(journal) if !self.is_begun && journal.takes(bytes.len()) => {
+                let queue_id = self.queue_id;
+                let written = self
+                    .write_at(0, &bytes)
+                    .and_then(|()| self.make_ready())
+                    .and_then(|()| self.file.close());
+                let path = std::mem::take(&mut self.file.path);
+                match written {
+                    Ok(()) => journal.submit(&shared, path, queue_id, bytes, done),
+                    Err(error) => {
+                        self.file.path = path;
+                        drop(self);
+                        done(Err(error));
+                    }
+                }
+            }
+            _ => {
+                let written = self.write_at(0, &bytes);
+                done(written.and_then(|()| self.commit()));
+            }
+        }
+    }
+
+    /// Gives the file its final permissions, if all of it is there.
+    fn make_ready(&mut self) -> Result<(), SpoolError> {
         self.file.shared.refuse_if_poisoned()?;
         if self.is_incomplete {
             return Err(SpoolError::Incomplete { path: self.file.path.clone() });
@@ -109,11 +157,7 @@ impl<D: Disk> Draft<D> {
             let created = self.created;
             self.file.with(Step::SetTime, |disk, file| disk.set_modified(file, created))?;
         }
-        match self.file.shared.commit_way() {
-            CommitWay::File => self.file.sync()?,
-        }
-        self.file.close()?;
-        Ok(Receipt { queue_id: self.queue_id })
+        Ok(())
     }
 }
 
@@ -169,45 +213,49 @@ impl<D: Disk> OpenFile<D> {
         })
     }
 
-    fn close(&mut self) -> Result<(), SpoolError> {
+    pub(crate) fn close(&mut self) -> Result<(), SpoolError> {
         if let Some(file) = self.file.take()
             && let Err(error) = self.shared.disk.close(file)
         {
-            self.remove(None);
+            self.shared.remove(&self.path, None);
             return Err(disk(Step::Close, &self.path)(error));
         }
         Ok(())
     }
 
-    fn with<T>(&self, step: Step, call: impl FnOnce(&D, &D::File) -> io::Result<T>) -> Result<T, SpoolError> {
+    pub(crate) fn with<T>(
+        &self,
+        step: Step,
+        call: impl FnOnce(&D, &D::File) -> io::Result<T>,
+    ) -> Result<T, SpoolError> {
         match &self.file {
             Some(file) => call(&self.shared.disk, file).map_err(disk(step, &self.path)),
             None => Err(SpoolError::Incomplete { path: self.path.clone() }),
         }
     }
+}
 
+impl<D: Disk> Shared<D> {
     /// Takes the name away; `file` is the file if it is still open.
-    fn remove(&self, file: Option<&D::File>) {
-        match self.shared.disk.unlink(&self.path) {
+    pub(crate) fn remove(&self, path: &str, file: Option<&D::File>) {
+        match self.disk.unlink(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // An operator, or the queue manager in the moment in which it had its final permissions.
-                self.shared.notify(Notice::warning(format!(
-                    "{}: somebody took it before it was discarded; if it was the queue manager, the message will be \
+                self.notify(Notice::warning(format!(
+                    "{path}: somebody took it before it was discarded; if it was the queue manager, the message will be \
                      delivered although its sender was told to try again",
-                    self.path
                 )));
             }
             Err(error) => {
                 // It may have its final permissions already. Failing again would be no news.
-                let _ = file.map(|file| self.shared.disk.set_mode(file, DRAFT_MARK | 0o600));
+                let _ = file.map(|file| self.disk.set_mode(file, DRAFT_MARK | 0o600));
                 let words = match kind_of(&error) {
                     ErrorKind::ReadOnly => "it stays until the file system can be written again",
                     _ => "remove it by hand",
                 };
-                self.shared.notify(Notice::warning(format!(
-                    "cannot remove the unfinished file {}: {error}; {words}",
-                    self.path
+                self.notify(Notice::warning(format!(
+                    "cannot remove the unfinished file {path}: {error}; {words}",
                 )));
             }
         }
@@ -218,7 +266,7 @@ impl<D: Disk> Drop for OpenFile<D> {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
             // The name goes first: closing gives up the lock, and nobody must find it unlocked.
-            self.remove(Some(&file));
+            self.shared.remove(&self.path, Some(&file));
             drop(file);
         }
     }

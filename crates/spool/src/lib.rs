@@ -76,6 +76,7 @@ pub mod directories;
 mod disk;
 mod draft;
 mod error;
+pub mod journal;
 mod logs;
 pub mod queue;
 pub mod simulated;

@@ -154,24 +154,36 @@ impl<D: Disk> Iterator for Entries<'_, D> {
 pub fn find<D: Disk>(disk_: &D, queue_id: &QueueId) -> Result<Option<Entry>, SpoolError> {
     for _ in 0..2 {
         for queue in Queue::ALL {
-            for depth in 0..=HASH_QUEUE_DEPTH_MAX {
-                let below = hash_dir_path(queue_id.as_str(), depth);
-                let path = format!("{}/{below}{queue_id}", queue.name());
-                match disk_.status(&path) {
-                    Ok(status) if status.kind == FileKind::Regular => {
-                        return Ok(Some(Entry { queue, queue_id: *queue_id, path, status }));
-                    }
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        // Without this level of directories there is none below it either.
-                        let directory = format!("{}/{below}", queue.name());
-                        if disk_.status(directory.trim_end_matches('/')).is_err() {
-                            break;
-                        }
-                    }
-                    Err(error) => return Err(disk(Step::Examine, &path)(error)),
+            if let Some(entry) = find_in(disk_, queue, queue_id)? {
+                return Ok(Some(entry));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Looks a message up by its ID in one queue.
+pub(crate) fn find_in<D: Disk>(
+    disk_: &D,
+    queue: Queue,
+    queue_id: &QueueId,
+) -> Result<Option<Entry>, SpoolError> {
+    for depth in 0..=HASH_QUEUE_DEPTH_MAX {
+        let below = hash_dir_path(queue_id.as_str(), depth);
+        let path = format!("{}/{below}{queue_id}", queue.name());
+        match disk_.status(&path) {
+            Ok(status) if status.kind == FileKind::Regular => {
+                return Ok(Some(Entry { queue, queue_id: *queue_id, path, status }));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Without this level of directories there is none below it either.
+                let directory = format!("{}/{below}", queue.name());
+                if disk_.status(directory.trim_end_matches('/')).is_err() {
+                    break;
                 }
             }
+            Err(error) => return Err(disk(Step::Examine, &path)(error)),
         }
     }
     Ok(None)

@@ -45,6 +45,17 @@ pub enum Bytes {
     Torn,
 }
 
+/// A sync that can be taken out; see [`Simulated::make_sync_lie`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// [`Disk::sync`] of files below this directory.
+    File(&'static str),
+    /// [`Disk::sync_data`].
+    Data,
+    /// [`Disk::sync_all`].
+    All,
+}
+
 #[derive(Debug, Clone)]
 struct World {
     inodes: BTreeMap<u64, Inode>,
@@ -60,7 +71,7 @@ struct World {
     calls: u64,
     faults: Vec<Fault>,
     power_cut_at: Option<u64>,
-    sync_lies: bool,
+    lies: Vec<Lie>,
     has_locks: bool,
     clock: Timestamp,
     user: u32,
@@ -139,7 +150,7 @@ impl Simulated {
             calls: 0,
             faults: Vec::new(),
             power_cut_at: None,
-            sync_lies: false,
+            lies: Vec::new(),
             has_locks: true,
             clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
             user: 1000,
@@ -169,9 +180,9 @@ impl Simulated {
         self.lock().power_cut_at = Some(call);
     }
 
-    /// Makes sync say yes and do nothing. A test that still passes then does not test durability.
-    pub fn make_sync_lie(&self) {
-        self.lock().sync_lies = true;
+    /// Makes a kind of sync say yes and do nothing. A test that still passes then does not test durability.
+    pub fn make_sync_lie(&self, lie: Lie) {
+        self.lock().lies.push(lie);
     }
 
     /// Takes locks away, as some network file systems do.
@@ -308,6 +319,7 @@ impl World {
         self.calls = 0;
         self.faults.clear();
         self.power_cut_at = None;
+        self.lies.clear();
     }
 
     fn number(&mut self) -> u64 {
@@ -372,6 +384,20 @@ impl World {
                 wanted.extend(above);
             }
         }
+        // One name changes in order: what happened to it before, with another file, is on disk too.
+        loop {
+            let is_wanted = |change: &&NameChange| wanted.contains(&change.inode);
+            let paths: BTreeSet<&str> =
+                self.pending_names.iter().filter(is_wanted).flat_map(NameChange::paths).collect();
+            let touched =
+                self.pending_names.iter().filter(|change| change.paths().any(|path| paths.contains(path)));
+            let more: BTreeSet<u64> =
+                touched.map(|change| change.inode).filter(|inode| !wanted.contains(inode)).collect();
+            if more.is_empty() {
+                break;
+            }
+            wanted.extend(more);
+        }
         let changes = std::mem::take(&mut self.pending_names);
         let (synced, pending) = changes.into_iter().partition(|change| wanted.contains(&change.inode));
         self.pending_names = pending;
@@ -397,6 +423,10 @@ impl World {
 }
 
 impl NameChange {
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        self.removed.iter().chain(&self.added).map(String::as_str)
+    }
+
     fn apply(&self, names: &mut BTreeMap<String, u64>) {
         if let Some(removed) = &self.removed {
             names.remove(removed);
@@ -431,6 +461,12 @@ impl Inode {
         }
         self.durable = Image { bytes, ..self.visible.clone() };
         self.dirty_blocks.clear();
+    }
+
+    /// A sync failed: what was dirty counts as written from here on, and is not.
+    fn lose_dirty(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty_blocks);
+        self.lost_blocks.extend(dirty);
     }
 
     /// `in_order` says that no earlier change to its names was lost, so that those of its permissions can be there.
@@ -523,6 +559,10 @@ impl Disk for Simulated {
         Ok(self.open_handle(&mut world, inode))
     }
 
+    fn open_to_write(&self, path: &str) -> io::Result<SimulatedFile> {
+        self.open(path)
+    }
+
     fn try_lock(&self, file: &SimulatedFile) -> io::Result<bool> {
         let mut world = self.call()?;
         if !world.has_locks {
@@ -555,6 +595,17 @@ impl Disk for Simulated {
         }
     }
 
+    fn truncate(&self, file: &SimulatedFile, bytes: u64) -> io::Result<()> {
+        let mut world = self.call()?;
+        let bytes = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
+        let inode = world.inode(file.inode)?;
+        inode.visible.bytes.resize(bytes, 0);
+        let blocks = bytes.div_ceil(BLOCK_BYTES);
+        inode.dirty_blocks.retain(|block| *block < blocks);
+        inode.lost_blocks.retain(|block| *block < blocks);
+        Ok(())
+    }
+
     fn read_at(&self, file: &SimulatedFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut world = self.call()?;
         let bytes = &world.inode(file.inode)?.visible.bytes;
@@ -580,15 +631,55 @@ impl Disk for Simulated {
         let mut world = self.lock();
         if let Some(fault) = world.begin_call() {
             if world.power_cut_at.is_none() {
-                let inode = world.inode(file.inode)?;
-                let dirty = std::mem::take(&mut inode.dirty_blocks);
-                inode.lost_blocks.extend(dirty);
+                world.inode(file.inode)?.lose_dirty();
             }
             return Err(io::Error::from_raw_os_error(fault.errno));
         }
-        if !world.sync_lies {
+        let is_lie = |path: &String| {
+            world.lies.iter().any(|lie| matches!(lie, Lie::File(directory) if path.starts_with(directory)))
+        };
+        let mut paths = world.names.iter().filter(|(_, inode)| **inode == file.inode).map(|(path, _)| path);
+        if !paths.any(is_lie) {
             world.inode(file.inode)?.sync();
             world.sync_names(file.inode);
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self, file: &SimulatedFile) -> io::Result<()> {
+        let mut world = self.lock();
+        if let Some(fault) = world.begin_call() {
+            if world.power_cut_at.is_none() {
+                world.inode(file.inode)?.lose_dirty();
+            }
+            return Err(io::Error::from_raw_os_error(fault.errno));
+        }
+        if !world.lies.contains(&Lie::Data) {
+            let inode = world.inode(file.inode)?;
+            let (mode, modified) = (inode.durable.mode, inode.durable.modified);
+            inode.sync();
+            inode.durable.mode = mode;
+            inode.durable.modified = modified;
+        }
+        Ok(())
+    }
+
+    fn prepare_sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let mut world = self.lock();
+        if let Some(fault) = world.begin_call() {
+            if world.power_cut_at.is_none() {
+                world.inodes.values_mut().for_each(Inode::lose_dirty);
+            }
+            return Err(io::Error::from_raw_os_error(fault.errno));
+        }
+        if !world.lies.contains(&Lie::All) {
+            world.inodes.values_mut().for_each(Inode::sync);
+            world.durable_names = world.names.clone();
+            world.pending_names.clear();
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::directories;
 use crate::disk::{Disk, Status, Timestamp};
 use crate::draft::{Draft, OpenFile};
 use crate::error::{SpoolError, Step, disk};
+use crate::journal::record::BootId;
+use crate::journal::{self, Journal, recovery};
 use crate::logs::LogDirectory;
 use crate::queue::{self, Entries, Entry, HASH_QUEUE_DEPTH_MAX, Queue};
 use crate::stale::{self, DRAFT_MARK};
@@ -24,12 +26,14 @@ const NAME_ATTEMPTS_MAX: u32 = 1000;
 pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// How a message is made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CommitWay {
     /// As Postfix does: fsync(2) of each queue file.
     #[default]
     File,
+    /// Through a [journal](crate::journal), many messages at a time.
+    Journal(journal::Options),
 }
 
 /// The settings of a spool, and Postfix's defaults.
@@ -45,6 +49,8 @@ pub struct Options {
     pub create_missing: bool,
     /// How messages are made durable.
     pub commit_way: CommitWay,
+    /// What tells whether journals that earlier processes left are from before a start of the machine.
+    pub boot_id: BootId,
 }
 
 impl Default for Options {
@@ -55,15 +61,16 @@ impl Default for Options {
             long_queue_ids: false,
             create_missing: false,
             commit_way: CommitWay::File,
+            boot_id: BootId::UNKNOWN,
         }
     }
 }
 
 /// A queue directory that takes messages. Cloning gives another handle to the same one.
-pub struct Spool<D>(Arc<Shared<D>>);
+pub struct Spool<D: Disk>(Arc<Shared<D>>);
 
 /// What a spool and its drafts have in common.
-pub(crate) struct Shared<D> {
+pub(crate) struct Shared<D: Disk> {
     pub(crate) disk: D,
     notify: Notify,
     long_queue_ids: bool,
@@ -73,31 +80,32 @@ pub(crate) struct Shared<D> {
     hold_hash_depth: usize,
     log_directories: [LogDirectory; 3],
     process_id: u32,
-    commit_way: CommitWay,
+    pub(crate) journal: Option<Journal<D>>,
     /// The first failed sync, in words.
     poison: OnceLock<Arc<str>>,
     clock_warned: AtomicBool,
     lock_warned: AtomicBool,
 }
 
-impl<D> Clone for Spool<D> {
+impl<D: Disk> Clone for Spool<D> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<D> fmt::Debug for Spool<D> {
+impl<D: Disk> fmt::Debug for Spool<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spool").field("poison", &self.0.poison).finish_non_exhaustive()
     }
 }
 
 impl<D: Disk> Spool<D> {
-    /// Opens a queue directory for putting messages in, after [looking at it](directories::verify).
+    /// Opens a queue directory for putting messages in, after [looking at it](directories::verify), and brings back what
+    /// the [journals](crate::journal) of processes that are gone answer for, whatever way this one commits.
     ///
     /// # Errors
     /// The directory cannot be used; see [`directories::verify`] and, with `create_missing`,
-    /// [`directories::create_missing`].
+    /// [`directories::create_missing`]. Or a message that was accepted before a crash cannot be brought back.
     pub fn open(disk: D, options: &Options, notify: Notify) -> Result<Self, SpoolError> {
         if options.create_missing {
             directories::create_missing(&disk, None)?;
@@ -107,7 +115,11 @@ impl<D: Disk> Spool<D> {
         }
         let is_hashed = |name: &str| options.hash_queue_names.iter().any(|hashed| hashed == name);
         let hash_queue_depth = options.hash_queue_depth.clamp(1, HASH_QUEUE_DEPTH_MAX);
-        Ok(Self(Arc::new(Shared {
+        let journal = match &options.commit_way {
+            CommitWay::File => None,
+            CommitWay::Journal(journal) => Self::open_journal(&disk, journal, options.boot_id, &notify)?,
+        };
+        let shared = Arc::new(Shared {
             disk,
             notify,
             long_queue_ids: options.long_queue_ids,
@@ -116,11 +128,73 @@ impl<D: Disk> Spool<D> {
             log_directories: ["bounce", "defer", "trace"]
                 .map(|name| LogDirectory::new(name, if is_hashed(name) { hash_queue_depth } else { 0 })),
             process_id: std::process::id(),
-            commit_way: options.commit_way,
+            journal,
             poison: OnceLock::new(),
             clock_warned: AtomicBool::new(false),
             lock_warned: AtomicBool::new(false),
-        })))
+        });
+        recovery::run(&shared, options.boot_id)?;
+        Ok(Self(shared))
+    }
+
+    /// The journal of this process; `None` where the file system or the kernel is not up to it.
+    fn open_journal(
+        disk_: &D,
+        options: &journal::Options,
+        boot_id: BootId,
+        notify: &Notify,
+    ) -> Result<Option<Journal<D>>, SpoolError> {
+        directories::create_journal(disk_, None)?;
+        let journal = Journal::new(options.clone(), boot_id);
+        let lacking = match disk_.prepare_sync_all() {
+            Ok(()) if journal.can_lock(disk_)? => return Ok(Some(journal)),
+            Ok(()) => "the file system has no locks",
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                "syncfs(2) does not tell of errors before Linux 5.8"
+            }
+            Err(error) => return Err(disk(Step::Open, &disk_.describe())(error)),
+        };
+        notify(Notice::warning(format!(
+            "{}: no journal, each queue file is synced instead: {lacking}",
+            disk_.describe()
+        )));
+        Ok(None)
+    }
+
+    /// Makes the checkpoints of the journal when they are due; returns after [`Spool::stop_checkpoints`], after a failed
+    /// sync, and at once where there is no journal. For a thread of its own, one at a time. Without it checkpoints are
+    /// made when the journal is full.
+    pub fn run_checkpoints(&self) {
+        if let Some(journal) = &self.0.journal {
+            journal.run_checkpoints(&self.0);
+        }
+    }
+
+    /// Lets [`Spool::run_checkpoints`] return. Messages that are committed from here on are synced one by one.
+    pub fn stop_checkpoints(&self) {
+        if let Some(journal) = &self.0.journal {
+            journal.stop();
+        }
+    }
+
+    /// Makes a checkpoint now.
+    pub fn checkpoint(&self) {
+        if let Some(journal) = &self.0.journal {
+            journal.checkpoint(&self.0);
+        }
+    }
+
+    /// Makes a last checkpoint and removes the journal. Messages that are committed from here on are synced one by one.
+    pub fn close_journal(&self) {
+        if let Some(journal) = &self.0.journal {
+            journal.close(&self.0);
+        }
+    }
+
+    /// Whether messages go through a journal.
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        self.0.journal.is_some()
     }
 
     /// Begins a message: an empty file in `incoming` under its queue ID, that nobody else will touch until
@@ -192,15 +266,13 @@ impl<D: Disk> Shared<D> {
         (self.notify)(notice);
     }
 
-    pub(crate) fn commit_way(&self) -> CommitWay {
-        self.commit_way
+    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), SpoolError> {
+        self.poisoned_by().map_or(Ok(()), |reason| Err(SpoolError::Poisoned { reason }))
     }
 
-    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), SpoolError> {
-        match self.poison.get() {
-            None => Ok(()),
-            Some(reason) => Err(SpoolError::Poisoned { reason: Arc::clone(reason) }),
-        }
+    /// The first failed sync, in words.
+    pub(crate) fn poisoned_by(&self) -> Option<Arc<str>> {
+        self.poison.get().cloned()
     }
 
     /// Remembers the first failed sync for the rest of the process's life.
@@ -212,7 +284,10 @@ impl<D: Disk> Shared<D> {
     }
 
     /// Makes `incoming/MICROSECONDS.PROCESS`, marked and locked.
-    fn create_temporary(this: &Arc<Self>, clock: &dyn Fn() -> Timestamp) -> Result<OpenFile<D>, SpoolError> {
+    pub(crate) fn create_temporary(
+        this: &Arc<Self>,
+        clock: &dyn Fn() -> Timestamp,
+    ) -> Result<OpenFile<D>, SpoolError> {
         for attempt in 0..NAME_ATTEMPTS_MAX {
             // A clock that stands still must not keep us here.
             let microseconds = clock().plus_microseconds(attempt).microseconds;
@@ -240,7 +315,7 @@ impl<D: Disk> Shared<D> {
         for attempt in 0..NAME_ATTEMPTS_MAX {
             let now = clock().plus_microseconds(attempt);
             let queue_id = QueueId::new(self.long_queue_ids, now.seconds, now.microseconds, status.inode);
-            match self.rename_into(file, Queue::Incoming, &queue_id) {
+            match self.rename_into(file, self.path_in(Queue::Incoming, &queue_id)) {
                 Ok(()) => return Ok((queue_id, now)),
                 // Only a file whose name lies about its inode number can be there, from a restored backup. Postfix
                 // would replace it.
@@ -251,18 +326,23 @@ impl<D: Disk> Shared<D> {
         Err(SpoolError::NoFreeName { directory: Queue::Incoming.name(), attempts: NAME_ATTEMPTS_MAX })
     }
 
-    /// Gives a draft its name in `incoming` or `hold`, and makes the subdirectories of a hashed queue when they turn out to
-    /// be missing.
-    pub(crate) fn rename_into(
-        &self,
-        file: &mut OpenFile<D>,
-        queue: Queue,
-        queue_id: &QueueId,
-    ) -> Result<(), SpoolError> {
-        let depth = if queue == Queue::Hold { self.hold_hash_depth } else { self.incoming_hash_depth };
-        let path = format!("{queue}/{}{queue_id}", queue_id.hash_dir_path(depth));
+    /// Where a new file of this ID goes.
+    pub(crate) fn path_in(&self, queue: Queue, queue_id: &QueueId) -> String {
+        let depth = match queue {
+            Queue::Incoming => self.incoming_hash_depth,
+            Queue::Hold => self.hold_hash_depth,
+            Queue::Active | Queue::Deferred | Queue::Corrupt => 0,
+        };
+        format!("{queue}/{}{queue_id}", queue_id.hash_dir_path(depth))
+    }
+
+    /// Renames, and makes the subdirectories of a hashed queue when they turn out to be missing.
+    pub(crate) fn rename_into(&self, file: &mut OpenFile<D>, path: String) -> Result<(), SpoolError> {
         match file.rename(&path) {
-            Err(SpoolError::Disk { source, .. }) if depth > 0 && source.kind() == io::ErrorKind::NotFound => {
+            // One slash stands behind the queue's own directory, which is always there.
+            Err(SpoolError::Disk { source, .. })
+                if path.matches('/').count() > 1 && source.kind() == io::ErrorKind::NotFound =>
+            {
                 for (at, _) in path.match_indices('/').skip(1) {
                     let directory = path.get(..at).unwrap_or_default();
                     match self.disk.create_directory(directory, 0o700) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -22,6 +23,8 @@ use crate::disk::{Disk, FileKind, Status, Timestamp};
 pub struct UnixDisk {
     directory: OwnedFd,
     path: PathBuf,
+    /// Held open for syncfs(2): a descriptor hears of every error since it was opened.
+    whole: OnceLock<OwnedFd>,
 }
 
 impl UnixDisk {
@@ -32,14 +35,26 @@ impl UnixDisk {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))?;
-        Ok(Self { directory, path: path.to_owned() })
+        Ok(Self { directory, path: path.to_owned(), whole: OnceLock::new() })
+    }
+
+    fn open_directory(&self, directory: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if directory.is_empty() { "." } else { directory };
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?)
+    }
+
+    fn whole(&self) -> io::Result<&OwnedFd> {
+        if let Some(whole) = self.whole.get() {
+            return Ok(whole);
+        }
+        // A directory that is ours: the queue directory itself may not be ours to read.
+        let opened = self.open_directory("incoming")?;
+        Ok(self.whole.get_or_init(|| opened))
     }
 
     fn read(&self, directory: &str) -> io::Result<Dir> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = if directory.is_empty() { "." } else { directory };
-        let handle = retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?;
-        Ok(Dir::new(handle)?)
+        Ok(Dir::new(self.open_directory(directory)?)?)
     }
 }
 
@@ -56,6 +71,11 @@ impl Disk for UnixDisk {
     fn open(&self, path: &str) -> io::Result<OwnedFd> {
         // A named pipe in a queue directory must not stop us: do not wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?)
+    }
+
+    fn open_to_write(&self, path: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(retry_on_intr(|| rustix::fs::openat(&self.directory, path, flags, Mode::empty()))?)
     }
 
@@ -92,6 +112,10 @@ impl Disk for UnixDisk {
         Ok(())
     }
 
+    fn truncate(&self, file: &OwnedFd, bytes: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
+    }
+
     fn read_at(&self, file: &OwnedFd, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0_usize;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -122,6 +146,22 @@ impl Disk for UnixDisk {
 
     fn sync(&self, file: &OwnedFd) -> io::Result<()> {
         Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
+    }
+
+    fn sync_data(&self, file: &OwnedFd) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fdatasync(file))?)
+    }
+
+    fn prepare_sync_all(&self) -> io::Result<()> {
+        if !syncfs_tells_of_errors() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.whole().map(drop)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let whole = self.whole()?;
+        Ok(retry_on_intr(|| rustix::fs::syncfs(whole))?)
     }
 
     fn close(&self, file: OwnedFd) -> io::Result<()> {
@@ -207,6 +247,15 @@ impl Disk for UnixDisk {
     fn describe(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// Before Linux 5.8 syncfs(2) returned 0 although bytes could not be written.
+fn syncfs_tells_of_errors() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
 }
 
 /// A write lock on the whole file, held by the open file and not by the process (Linux 3.15).

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use postfix::notice::{Notice, Severity};
 use postfix::record::{RecordType, encode};
 use proptest::prelude::*;
-use spool::simulated::{Bytes, Names, Simulated};
+use spool::simulated::{Bytes, Lie, Names, Simulated};
 use spool::{Disk, Draft, ErrorKind, Options, Queue, Spool, SpoolError, Timestamp};
 
 /// One message in the streamed layout: content first, behind a gap, and the front last.
@@ -225,7 +225,7 @@ fn cut_power_everywhere(options: &Options, is_lying: bool) -> Result<u64, String
     for call in 0..=all_calls {
         let disk = Simulated::new();
         if is_lying {
-            disk.make_sync_lie();
+            disk.make_sync_lie(Lie::File("incoming/"));
         }
         disk.cut_power_at(call);
         let outcome = work(&disk, options);

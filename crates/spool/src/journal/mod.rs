@@ -1,0 +1,454 @@
+//! The journal: many messages made durable by one fdatasync(2).
+//!
+//! A message's queue file is written as always, but not synced. Its bytes are appended to the journal file of this
+//! process, together with those of all messages that have come meanwhile, and one sync makes them all durable. That is
+//! when they are acknowledged. Whoever finds nobody writing writes the next batch, and goes on until nothing waits: no
+//! timer, no thread of its own, and batches as large as the disk is slow.
+//!
+//! A *checkpoint* makes the queue files themselves durable, with one syncfs(2), and then *retires* what stands in the
+//! journal: most of those files are delivered and gone by then, and never reach the disk. It happens some time after the first
+//! message, or when the journal has grown to some size.
+//!
+//! # What is where
+//!
+//! `journal/INSTANCE` in the queue directory, one file for each process, locked as long as the process lives; made with
+//! its first message, removed when it ends in order. [`record`] has the format, [`scan`] reads what a crash left of it,
+//! `recovery` brings back what it answers for. What cannot be read is kept aside as `journal/INSTANCE.damaged`. After a
+//! failed checkpoint the file is called `journal/INSTANCE.unsynced`: the kernel shows the messages whole as long as
+//! the machine runs and takes them for written, so that only the next start of the machine can tell.
+//!
+//! # Order of things
+//!
+//! | step | after a crash of the machine from here on |
+//! |---|---|
+//! | the queue file is written, has its final mode, and is closed | the message is there, or not, or in part; nobody was told |
+//! | its record is written, in a batch | the same |
+//! | the journal is synced; **the client is told** | recovery writes it again unless it is there, whole |
+//! | the file system is synced | the same |
+//! | the mark is written and synced | the queue file is on disk |
+//!
+//! A message is in the journal at most until the second checkpoint after it.
+
+mod checkpoint;
+pub mod record;
+pub(crate) mod recovery;
+mod ring;
+pub mod scan;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use postfix::notice::{Notice, Severity};
+use postfix::queue_id::QueueId;
+
+use crate::committer::Done;
+use crate::disk::Disk;
+use crate::draft::Receipt;
+use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
+use crate::queue::Queue;
+use crate::spool::Shared;
+use record::{
+    BATCH_ALIGNMENT_BYTES, Batch, BootId, Content, HEADER_BYTES, Header, Instance, PAYLOAD_BYTES_MAX,
+    RECORD_ALIGNMENT_BYTES, padded,
+};
+use ring::{BATCHES_START, Ring};
+
+/// The directory of journal files.
+pub const DIRECTORY: &str = "journal";
+
+/// The most that is written at once.
+const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// By how much the file grows at a time, so that most batches go where the file system has blocks already: then a sync
+/// writes them and nothing else.
+const GROWTH_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
+
+/// How a journal is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The name of the file, and the mark of its records: nobody may be able to guess it.
+    pub instance: Instance,
+    /// How long after the first message that is not retired a checkpoint begins.
+    pub checkpoint_delay: Duration,
+    /// How many bytes may come before a checkpoint begins at once. The file grows to twice as much.
+    pub checkpoint_bytes: u64,
+}
+
+/// The journal of this process.
+pub(crate) struct Journal<D: Disk> {
+    options: Options,
+    boot_id: BootId,
+    path: String,
+    batch_bytes_max: u64,
+    /// Made with the first batch.
+    file: Mutex<Option<Arc<D::File>>>,
+    state: Mutex<State>,
+    /// There is work for a checkpoint, or one has ended.
+    changed: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<Entry>,
+    /// Who writes, and will see whatever comes.
+    writer: Option<ThreadId>,
+    ring: Ring,
+    /// The length of the file, which is filled to there.
+    file_bytes: u64,
+    next_sequence: u64,
+    follows: u64,
+    retired_below: u64,
+    is_checkpointing: bool,
+    /// The file system was synced: below this sequence number all can be retired.
+    mark_due: Option<u64>,
+    marks_written: usize,
+    /// The last mark could not be written.
+    mark_error: Option<io::Error>,
+    bytes_since_checkpoint: u64,
+    is_closed: bool,
+}
+
+/// A message whose queue file is complete, and which nobody has acknowledged.
+struct Entry {
+    path: String,
+    queue_id: QueueId,
+    payload: Vec<u8>,
+    payload_checksum: u32,
+    done: Done<Result<Receipt, SpoolError>>,
+}
+
+impl Entry {
+    fn record_bytes(&self) -> u64 {
+        padded(HEADER_BYTES.saturating_add(self.payload.len()), RECORD_ALIGNMENT_BYTES) as u64
+    }
+}
+
+/// Entries that are written together, and where.
+struct Group {
+    entries: Vec<Entry>,
+    batch: Batch,
+    offset: u64,
+    bytes: u64,
+    file_bytes: u64,
+}
+
+impl<D: Disk> Journal<D> {
+    pub(crate) fn new(options: Options, boot_id: BootId) -> Self {
+        let limit = options.checkpoint_bytes.saturating_mul(2).max(BATCHES_START.saturating_mul(8));
+        Self {
+            path: format!("{DIRECTORY}/{}", options.instance),
+            batch_bytes_max: (limit / 4).min(BATCH_BYTES_MAX),
+            options,
+            boot_id,
+            file: Mutex::new(None),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                writer: None,
+                ring: Ring::new(limit),
+                file_bytes: 0,
+                next_sequence: 1,
+                follows: 1,
+                retired_below: 1,
+                is_checkpointing: false,
+                mark_due: None,
+                marks_written: 0,
+                mark_error: None,
+                bytes_since_checkpoint: 0,
+                is_closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Whether the file system has the locks that tell a live journal from a left one.
+    pub(crate) fn can_lock(&self, disk_: &D) -> Result<bool, SpoolError> {
+        let file = disk_.create_new(&self.path, 0o600).map_err(disk(Step::Create, &self.path))?;
+        let locked = disk_.try_lock(&file);
+        disk_.unlink(&self.path).map_err(disk(Step::Remove, &self.path))?;
+        match locked {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+            Err(error) => Err(disk(Step::Lock, &self.path)(error)),
+        }
+    }
+
+    /// Whether a message of this size goes through the journal. A larger one has a sync of its own: writing it twice would
+    /// cost more.
+    pub(crate) fn takes(&self, payload_bytes: usize) -> bool {
+        let record_bytes = padded(HEADER_BYTES.saturating_add(payload_bytes), BATCH_ALIGNMENT_BYTES) as u64;
+        payload_bytes <= PAYLOAD_BYTES_MAX && record_bytes <= self.batch_bytes_max && !self.lock().is_closed
+    }
+
+    /// Takes a message whose queue file is complete under `path`, and sees to it that `done` gets to know.
+    pub(crate) fn submit(
+        &self,
+        shared: &Shared<D>,
+        path: String,
+        queue_id: QueueId,
+        payload: Vec<u8>,
+        done: Done<Result<Receipt, SpoolError>>,
+    ) {
+        let payload_checksum = crc32fast::hash(&payload);
+        self.lock().waiting.push_back(Entry { path, queue_id, payload, payload_checksum, done });
+        self.drive(shared);
+    }
+
+    /// Writes what waits, and what comes meanwhile; returns at once if somebody else is at it.
+    fn drive(&self, shared: &Shared<D>) {
+        {
+            let mut state = self.lock();
+            if state.writer.is_some() {
+                return;
+            }
+            state.writer = Some(std::thread::current().id());
+        }
+        let mut buffer = Vec::new();
+        loop {
+            let mut state = self.lock();
+            if let Some(below) = state.mark_due {
+                drop(state);
+                self.write_mark(shared, below);
+            } else if let Some(reason) = shared.poisoned_by() {
+                let refused = std::mem::take(&mut state.waiting);
+                if refused.is_empty() {
+                    return self.rest(state);
+                }
+                drop(state);
+                for entry in refused {
+                    complete(shared, entry, Err(SpoolError::Poisoned { reason: Arc::clone(&reason) }));
+                }
+            } else if state.waiting.is_empty() {
+                return self.rest(state);
+            } else if let Some(group) = self.next_group(&mut state) {
+                drop(state);
+                self.write_group(shared, group, &mut buffer);
+            } else if let Some(error) = state.mark_error.take() {
+                let refused = std::mem::take(&mut state.waiting);
+                drop(state);
+                for entry in refused {
+                    complete(shared, entry, Err(disk(Step::Write, &self.path)(again(&error))));
+                }
+            } else if state.is_checkpointing {
+                drop(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
+            } else {
+                drop(state);
+                self.sync_queue_files(shared);
+            }
+        }
+    }
+
+    fn rest(&self, mut state: MutexGuard<'_, State>) {
+        state.writer = None;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Takes from the front what fits into one batch; `None` if the file has no room for it.
+    fn next_group(&self, state: &mut State) -> Option<Group> {
+        let (mut count, mut bytes) = (0_u32, 0_u64);
+        for entry in &state.waiting {
+            let more = bytes.saturating_add(entry.record_bytes());
+            if count > 0 && more > self.batch_bytes_max {
+                break;
+            }
+            (count, bytes) = (count.saturating_add(1), more);
+        }
+        let bytes = bytes.next_multiple_of(BATCH_ALIGNMENT_BYTES as u64);
+        let offset = state.ring.place(bytes)?;
+        let batch = Batch {
+            first: state.next_sequence,
+            count,
+            follows: state.follows,
+            retired_below: state.retired_below,
+        };
+        state.next_sequence = batch.end();
+        let entries = state.waiting.drain(..count as usize).collect();
+        Some(Group { entries, batch, offset, bytes, file_bytes: state.file_bytes })
+    }
+
+    fn write_group(&self, shared: &Shared<D>, group: Group, buffer: &mut Vec<u8>) {
+        self.encode(&group, buffer);
+        let written = self.append(shared, group.offset, group.bytes, group.file_bytes, buffer);
+        match written {
+            Ok(file_bytes) => {
+                let mut state = self.lock();
+                let was_empty = state.ring.end_sequence().is_none();
+                state.file_bytes = file_bytes;
+                state.follows = group.batch.end();
+                state.ring.push(group.offset, group.bytes, group.batch.end());
+                state.bytes_since_checkpoint = state.bytes_since_checkpoint.saturating_add(group.bytes);
+                let is_checkpoint_due = state.bytes_since_checkpoint >= self.options.checkpoint_bytes;
+                drop(state);
+                if was_empty || is_checkpoint_due {
+                    self.changed.notify_all();
+                }
+                for entry in group.entries {
+                    let receipt = Receipt::new(entry.queue_id);
+                    complete(shared, entry, Ok(receipt));
+                }
+            }
+            Err(failure) => {
+                for entry in group.entries {
+                    complete(shared, entry, Err(failure.again()));
+                }
+            }
+        }
+    }
+
+    fn encode(&self, group: &Group, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        for (entry, sequence) in group.entries.iter().zip(group.batch.first..) {
+            let header = Header {
+                instance: self.options.instance,
+                boot_id: self.boot_id,
+                sequence,
+                batch: group.batch,
+                content: Content::Message { queue: Queue::Incoming, queue_id: entry.queue_id },
+                payload_bytes: u32::try_from(entry.payload.len()).unwrap_or(u32::MAX),
+                payload_checksum: entry.payload_checksum,
+            };
+            header.encode(buffer);
+            buffer.extend_from_slice(&entry.payload);
+            buffer.resize(padded(buffer.len(), RECORD_ALIGNMENT_BYTES), 0);
+        }
+        buffer.resize(padded(buffer.len(), BATCH_ALIGNMENT_BYTES), 0);
+    }
+
+    /// Writes a batch and syncs it. Returns how long the file is now.
+    fn append(
+        &self,
+        shared: &Shared<D>,
+        offset: u64,
+        bytes: u64,
+        file_bytes: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Failure> {
+        let failed = |step| move |source| Failure { step, path: self.path.clone(), source };
+        let file = self.file(shared).map_err(|(step, source)| failed(step)(source))?;
+        let links = shared.disk.file_status(&file).map_err(failed(Step::Examine))?.links;
+        if links == 0 {
+            // Somebody removed it. What it held is on disk with the next checkpoint; the next batch makes a new one.
+            *lock(&self.file) = None;
+            return Err(failed(Step::Write)(io::ErrorKind::NotFound.into()));
+        }
+        let file_bytes = file_bytes.max(BATCHES_START);
+        let end = offset.saturating_add(bytes);
+        let new_bytes = if end > file_bytes {
+            let growth = (file_bytes / 2).clamp(*GROWTH_BYTES.start(), *GROWTH_BYTES.end());
+            let grown = end.next_multiple_of(growth);
+            buffer.resize(usize::try_from(grown.saturating_sub(offset)).unwrap_or(usize::MAX), 0);
+            let mut written = shared.disk.write_at(&file, offset, buffer).map(|()| grown);
+            if written.as_ref().is_err_and(|error| kind_of(error) == ErrorKind::NoSpace) {
+                // No room to spare; for this batch there may be some.
+                shared.disk.truncate(&file, file_bytes).map_err(failed(Step::Truncate))?;
+                buffer.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+                written = shared.disk.write_at(&file, offset, buffer).map(|()| end);
+            }
+            if written.is_err() {
+                // Nothing half-written stays, and takes no room; if even that fails, it is overwritten later.
+                let _ = shared.disk.truncate(&file, file_bytes);
+            }
+            written.map_err(failed(Step::Write))?
+        } else {
+            shared.disk.write_at(&file, offset, buffer).map_err(failed(Step::Write))?;
+            file_bytes
+        };
+        self.sync(shared, &file).map_err(failed(Step::Sync))?;
+        Ok(new_bytes)
+    }
+
+    /// Syncs the journal; after a failure nothing is accepted any more, unless it was for want of room.
+    fn sync(&self, shared: &Shared<D>, file: &D::File) -> io::Result<()> {
+        shared.disk.sync_data(file).inspect_err(|error| {
+            if kind_of(error) != ErrorKind::NoSpace {
+                shared.poison(&disk(Step::Sync, &self.path)(again(error)));
+            }
+        })
+    }
+
+    /// The journal file, made and locked if there is none.
+    fn file(&self, shared: &Shared<D>) -> Result<Arc<D::File>, (Step, io::Error)> {
+        let mut slot = lock(&self.file);
+        if let Some(file) = &*slot {
+            return Ok(Arc::clone(file));
+        }
+        let at = |step| move |error| (step, error);
+        let file = shared.disk.create_new(&self.path, 0o600).map_err(at(Step::Create))?;
+        let made = self.make(shared, &file);
+        if let Err(error) = made {
+            // The next batch tries again; what is left otherwise is empty, and recovery removes it.
+            let _ = shared.disk.unlink(&self.path);
+            return Err(error);
+        }
+        let file = Arc::new(file);
+        *slot = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Locks a new journal file, gives it room for the marks, and makes its name durable.
+    fn make(&self, shared: &Shared<D>, file: &D::File) -> Result<(), (Step, io::Error)> {
+        let at = |step| move |error| (step, error);
+        let is_ours = shared.disk.try_lock(file).map_err(at(Step::Lock))?;
+        let room = vec![0; usize::try_from(BATCHES_START).unwrap_or_default()];
+        shared.disk.write_at(file, 0, &room).map_err(at(Step::Write))?;
+        shared.disk.sync(file).map_err(at(Step::Sync)).inspect_err(|(step, error)| {
+            if kind_of(error) != ErrorKind::NoSpace {
+                shared.poison(&disk(*step, &self.path)(again(error)));
+            }
+        })?;
+        // Who clears up could have looked at it in the moment before it was locked.
+        let links = shared.disk.file_status(file).map_err(at(Step::Examine))?.links;
+        if !is_ours || links == 0 {
+            return Err((Step::Lock, io::ErrorKind::WouldBlock.into()));
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// A call on the journal file that failed, for everybody in the batch.
+struct Failure {
+    step: Step,
+    path: String,
+    source: io::Error,
+}
+
+impl Failure {
+    fn again(&self) -> SpoolError {
+        disk(self.step, &self.path)(again(&self.source))
+    }
+}
+
+/// The same error once more.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+/// Tells the client; a message that is not accepted goes first.
+fn complete<D: Disk>(shared: &Shared<D>, entry: Entry, outcome: Result<Receipt, SpoolError>) {
+    if outcome.is_err() {
+        shared.remove(&entry.path, None);
+    }
+    let done = entry.done;
+    // It belongs to one session; the others in the batch want their answers too.
+    if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
+        shared.notify(Notice { severity: Severity::Panic, text: "committer: a job panicked".to_owned() });
+    }
+}
+
+/// No code of ours panics while it holds one of these locks, and what they guard is valid at every step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<D: Disk> fmt::Debug for Journal<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -226,6 +226,10 @@ parameters! {
     /// the system calls that it needs, `landlock` the queue directories and the ports of name servers and tables. Empty
     /// for neither.
     qmqpd_sandbox: keywords(SANDBOX) = "seccomp, landlock"; Effective;
+    /// How many sessions of one client that bring no message are logged within a minute, and ten times as many of all
+    /// clients together; the others are counted, and the log says how many they were. Messages are always logged. Zero is
+    /// no limit.
+    qmqpd_session_log_limit: integer((Bounds::at_least(0))) = "100"; Effective;
     /// Where log lines go while maillog_file is empty.
     qmqpd_log: keyword(LogTarget) = "syslog"; Effective;
 

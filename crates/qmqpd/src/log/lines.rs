@@ -7,7 +7,7 @@ use postfix::queue_id::QueueId;
 use qmqp::reply::Status;
 use qmqp::server::Event;
 
-use super::{Log, Program};
+use super::{Log, Program, Voice};
 use crate::client::Client;
 use crate::verdict::Verdict;
 
@@ -18,14 +18,16 @@ pub struct SessionLog<'s> {
     client: &'s str,
     /// From `debug_peer_level`: 0 for most clients, 1 shows decisions, 2 shows the protocol.
     verbosity: u32,
+    voice: &'s Voice<'s>,
     queue_id: OnceLock<QueueId>,
 }
 
 impl<'s> SessionLog<'s> {
-    /// A log for the session of this client.
+    /// A log for the session of this client. A silent voice holds back what is no message, unless the session is to be
+    /// shown in detail.
     #[must_use]
-    pub fn new(log: &'s Log, client: &'s Client, verbosity: u32) -> Self {
-        Self { log, client: &client.shown, verbosity, queue_id: OnceLock::new() }
+    pub fn new(log: &'s Log, client: &'s Client, verbosity: u32, voice: &'s Voice<'s>) -> Self {
+        Self { log, client: &client.shown, verbosity, voice, queue_id: OnceLock::new() }
     }
 
     /// The client is there, and its name is known.
@@ -41,6 +43,9 @@ impl<'s> SessionLog<'s> {
     /// The message has a queue ID; every later line carries it.
     pub fn begin_message(&self, queue_id: &QueueId) {
         let queue_id = self.queue_id.get_or_init(|| *queue_id);
+        if self.voice.has_message() && self.verbosity == 0 {
+            self.connect();
+        }
         self.info(&format!("{queue_id}: client={}", self.client));
     }
 
@@ -102,16 +107,22 @@ impl<'s> SessionLog<'s> {
 
     /// A line of its own words, from a match list or table.
     pub fn notice(&self, notice: &postfix::notice::Notice) {
-        self.log.notice(Program::Qmqpd, notice);
+        self.write(notice.severity, &notice.text);
     }
 
     fn about_message(&self, severity: Severity, text: &str) {
         let queue_id = self.queue_id.get().map_or(NO_QUEUE_ID, QueueId::as_str);
-        self.log.write(Program::Qmqpd, severity, &format!("{queue_id}: {}: {text}", self.client));
+        self.write(severity, &format!("{queue_id}: {}: {text}", self.client));
     }
 
     fn info(&self, text: &str) {
-        self.log.write(Program::Qmqpd, Severity::Info, text);
+        self.write(Severity::Info, text);
+    }
+
+    fn write(&self, severity: Severity, text: &str) {
+        if self.verbosity > 0 || !self.voice.is_silent() {
+            self.log.write(Program::Qmqpd, severity, text);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod format;
 pub mod lines;
 mod options;
+mod quota;
 mod sink;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use postfix::notice::{Notice, Severity};
 use format::Framer;
 pub use format::escape;
 pub use options::{LogConfig, Place, Standing};
+pub use quota::{SessionQuota, Voice, WINDOW as QUOTA_WINDOW};
 use sink::Sinks;
 
 /// Lines that wait for the writer at most; one more is dropped and counted.

@@ -21,7 +21,7 @@ use postfix::settings::Settings;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::access::Access;
-use crate::log::{Log, Program};
+use crate::log::{Log, Program, QUOTA_WINDOW, SessionQuota};
 use crate::peer::PeerNames;
 use crate::submit::Submit;
 
@@ -51,6 +51,8 @@ pub struct Service {
     pub memory: Semaphore,
     /// Messages whose client has heard no reply although they may be durable already.
     pub commits: Commits,
+    /// How many sessions without a message are logged.
+    pub session_quota: SessionQuota,
     /// Sessions that have ended in this process.
     pub sessions_served: AtomicU64,
     /// The master is Postfix's.
@@ -82,6 +84,20 @@ impl Service {
     #[must_use]
     pub fn changed_table(&self) -> Option<String> {
         self.access.changed().or_else(|| self.submit.changed())
+    }
+
+    /// Says what the log has left out, each minute.
+    async fn report_unlogged_sessions(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(QUOTA_WINDOW).await;
+            self.report_unlogged();
+        }
+    }
+
+    fn report_unlogged(&self) {
+        for line in self.session_quota.end_window() {
+            self.log.write(Program::Qmqpd, Severity::Warning, &line);
+        }
     }
 
     /// What the protocol machine refuses without reading it.

@@ -28,7 +28,7 @@ use super::{
 use crate::config;
 use crate::exit::Exit;
 use crate::jail::{Calls, InForce, JailError};
-use crate::log::{Log, LogConfig, Program};
+use crate::log::{Log, LogConfig, Program, SessionQuota};
 use crate::submit::{Local, Postfix, Submit, Wake, front_bytes};
 use crate::{cli, inherited};
 
@@ -151,6 +151,7 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
         Err(error) => return fatal(&log, &format!("start threads: {error}")),
     };
     let ending = runtime.block_on(async {
+        tokio::spawn(Arc::clone(&service).report_unlogged_sessions());
         match work {
             Work::Clients(sockets) => life::live(Arc::clone(&service), sockets, ties).await,
             Work::Stdin => stdin::serve(Arc::clone(&service)).await,
@@ -159,6 +160,7 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     // Ends the sessions that are left, which discards their queue files; but a table server that does not answer must
     // not keep a process that is about to end.
     runtime.shutdown_timeout(LAST_SESSIONS_TIME_MAX);
+    service.report_unlogged();
     service.submit.shut_down();
     match ending {
         Ok(()) => {
@@ -220,6 +222,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         waiting_room: Arc::new(Semaphore::new(WAITING_ROOM_CONNECTIONS_MAX)),
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
         commits: super::Commits::default(),
+        session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
         sessions_served: AtomicU64::new(0),
         is_under_postfix,
         session_ended: tokio::sync::Notify::new(),

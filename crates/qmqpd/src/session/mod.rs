@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 pub use connection::{Broken, Connection, Patience};
 
+use postfix::notice::Severity;
 use tokio::time::{Instant, sleep};
 
 use crate::access::Authorization;
 use crate::client::{Client, PeerAddress};
-use crate::log::Program;
 use crate::log::lines::SessionLog;
+use crate::log::{Program, Voice};
 use crate::peer::Name;
 use crate::service::Service;
 use crate::verdict::{self, Ending, Verdict};
@@ -27,9 +28,10 @@ use crate::verdict::{self, Ending, Verdict};
 pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: PeerAddress) {
     let began = Instant::now();
     let arrived = crate::service::now();
-    let client = identify(&service, peer).await;
+    let voice = begin(&service, peer);
+    let client = identify(&service, peer, &voice).await;
     let verbosity = service.access.verbosity(&client, &service.log).await;
-    let log = SessionLog::new(&service.log, &client, verbosity);
+    let log = SessionLog::new(&service.log, &client, verbosity, &voice);
     log.connect();
     let patience = Patience {
         operation: service.settings.qmqpd_timeout,
@@ -54,7 +56,8 @@ pub(crate) async fn turn_away(
     ending: Ending,
 ) {
     let client = Client::new(peer, &Name::Unknown, service.settings.qmqpd_client_port_logging);
-    let log = SessionLog::new(&service.log, &client, 0);
+    let voice = begin(&service, peer);
+    let log = SessionLog::new(&service.log, &client, 0, &voice);
     let patience =
         Patience { operation: service.settings.qmqpd_timeout.min(TURN_AWAY_TIME_MAX), deadline: None };
     let session = Session {
@@ -70,11 +73,20 @@ pub(crate) async fn turn_away(
     session.answer(&verdict).await;
 }
 
-async fn identify(service: &Service, peer: PeerAddress) -> Client {
+/// Whether the session is logged from its beginning.
+fn begin(service: &Service, peer: PeerAddress) -> Voice<'_> {
+    let (voice, said) = service.session_quota.begin(peer.ip());
+    if let Some(text) = said {
+        service.log.write(Program::Qmqpd, Severity::Warning, &text);
+    }
+    voice
+}
+
+async fn identify(service: &Service, peer: PeerAddress, voice: &Voice<'_>) -> Client {
     let with_port = service.settings.qmqpd_client_port_logging;
     let Some(ip) = peer.ip() else { return Client::new(peer, &Name::Unknown, with_port) };
     let found = service.names.lookup(ip).await;
-    for notice in &found.notices {
+    for notice in found.notices.iter().filter(|_| !voice.is_silent()) {
         service.log.notice(Program::Qmqpd, notice);
     }
     Client::new(peer, &found.name, with_port)

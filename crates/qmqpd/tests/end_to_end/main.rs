@@ -16,6 +16,7 @@ mod harness;
 mod changes;
 mod clients;
 mod delivery;
+mod hostile;
 mod life;
 mod limits;
 mod proxymap;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     clients::add(&mut trials);
     delivery::add(&mut trials);
     limits::add(&mut trials);
+    hostile::add(&mut trials);
     trouble::add(&mut trials);
     life::add(&mut trials);
     changes::add(&mut trials);

@@ -17,6 +17,7 @@ const HOSTS: &str = "\
 127.0.0.5 -bad.example.com
 127.0.0.6 single
 127.0.0.7 first.example.com second.example.com
+127.0.0.8 bell\x07\x1b[31m.example.com
 ";
 
 /// Starts the program again in namespaces of its own, if that is possible and has not been done. Returns where it

@@ -36,6 +36,7 @@ pub const MYHOSTNAME: &str = "mx.example.test";
 ///
 /// `in_flow_delay`: without a queue manager Postfix would pause for a second before each message.
 /// `max_use`: the lines that a process logs as it starts must not appear in the middle of a case.
+/// `qmqpd_session_log_limit`: and each of them is compared by its log lines.
 /// `qmqpd_error_delay`: refusals are most of the cases; the cases about the delay set it.
 pub const BASE_MAIN_CF: &[&str] = &[
     "compatibility_level = 3.6",
@@ -48,6 +49,7 @@ pub const BASE_MAIN_CF: &[&str] = &[
     "max_idle = 1h",
     "qmqpd_authorized_clients = 127.0.0.0/8, [::1]",
     "qmqpd_error_delay = 0",
+    "qmqpd_session_log_limit = 0",
 ];
 
 /// The value that a main.cf setting would have after `base` and then `more`; the last one wins.

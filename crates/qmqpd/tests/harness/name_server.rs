@@ -57,6 +57,8 @@ const ZONE: &[(&str, Answer)] = &[
     ("15.1.0.127.in-addr.arpa", Pointer("12345")),
     ("16.1.0.127.in-addr.arpa", Pointer("unknown")),
     ("unknown", Address("127.0.1.16")),
+    ("17.1.0.127.in-addr.arpa", Pointer("\u{1b}[31m\r\nFAKED\u{7}.dns.example")),
+    ("18.1.0.127.in-addr.arpa", Pointer("nul\0\u{9b}.dns.example")),
 ];
 
 /// Seconds that an answer may be kept.

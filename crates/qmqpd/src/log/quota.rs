@@ -1,0 +1,242 @@
+//! How many sessions without a message are logged: a client that is refused as fast as it can connect must not fill the
+//! log, nor push other clients' lines out of it.
+//!
+//! A session takes a place when it begins, and gives it back when its message begins: mail is always logged. Who finds no
+//! place is silent until then. What was left out is counted for each client, and said at the end of each minute.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The time in which sessions are counted.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// All clients together have so many times the places of one.
+const ALL_CLIENTS_FACTOR: u32 = 10;
+
+/// So many clients are counted by themselves in one window; the others together.
+const CLIENTS_MAX: usize = 1000;
+
+/// So many of them are named at the end of a window.
+const CLIENTS_NAMED_MAX: usize = 20;
+
+/// The places of one window.
+#[derive(Debug)]
+pub struct SessionQuota {
+    /// Places of one client; `None` is any number.
+    limit: Option<u32>,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// Of all clients.
+    logged: u32,
+    is_full_said: bool,
+    clients: HashMap<Option<IpAddr>, Count>,
+    /// Of those that are not counted by themselves.
+    others: Count,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    logged: u32,
+    silent: u64,
+}
+
+/// What a session may log.
+#[derive(Debug)]
+pub struct Voice<'q> {
+    quota: &'q SessionQuota,
+    client: Option<IpAddr>,
+    is_silent: AtomicBool,
+}
+
+impl SessionQuota {
+    /// `limit` is qmqpd_session_log_limit; zero is none.
+    #[must_use]
+    pub fn new(limit: i64) -> Self {
+        let limit = u32::try_from(limit).ok().filter(|limit| *limit > 0);
+        Self { limit, window: Mutex::default() }
+    }
+
+    /// A session begins. The text is for the log, once for each client and window.
+    pub fn begin(&self, client: Option<IpAddr>) -> (Voice<'_>, Option<String>) {
+        let client = client.map(network);
+        let voice = |is_silent| Voice { quota: self, client, is_silent: AtomicBool::new(is_silent) };
+        let Some(limit) = self.limit else { return (voice(false), None) };
+        let mut window = self.window();
+        let all_are_full = window.logged >= limit.saturating_mul(ALL_CLIENTS_FACTOR);
+        let own = window.count(client);
+        if !all_are_full && own.logged < limit {
+            own.logged = own.logged.saturating_add(1);
+            window.logged = window.logged.saturating_add(1);
+            return (voice(false), None);
+        }
+        own.silent = own.silent.saturating_add(1);
+        let is_first = own.silent == 1;
+        let (who, is_news) = if all_are_full {
+            ("all clients".to_owned(), !std::mem::replace(&mut window.is_full_said, true))
+        } else {
+            (shown(client), is_first)
+        };
+        let text = format!(
+            "too many sessions without a message from {who}: until the minute is over, further ones are only counted"
+        );
+        (voice(true), is_news.then_some(text))
+    }
+
+    /// Ends a window: what there is to say about it.
+    pub fn end_window(&self) -> Vec<String> {
+        let window = std::mem::take(&mut *self.window());
+        let mut silent: Vec<_> = window.clients.into_iter().filter(|(_, count)| count.silent > 0).collect();
+        silent.sort_by_key(|(client, count)| (std::cmp::Reverse(count.silent), *client));
+        let (named, others) = silent.split_at_checked(CLIENTS_NAMED_MAX).unwrap_or((&silent, &[]));
+        let line = |sessions: u64, who: &str| {
+            format!("sessions without a message, not logged: {sessions} from {who}")
+        };
+        let mut lines: Vec<String> =
+            named.iter().map(|(client, count)| line(count.silent, &shown(*client))).collect();
+        let rest =
+            others.iter().map(|(_, count)| count.silent).fold(window.others.silent, u64::saturating_add);
+        if rest > 0 {
+            lines.push(line(rest, "other clients"));
+        }
+        lines
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Window {
+    /// The count of a client; beyond [`CLIENTS_MAX`] clients, that of all others.
+    fn count(&mut self, client: Option<IpAddr>) -> &mut Count {
+        if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&client) {
+            return &mut self.others;
+        }
+        self.clients.entry(client).or_default()
+    }
+}
+
+impl Voice<'_> {
+    /// Whether the session says nothing for now.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// The session has a message: it is logged, and costs no place. True if it was silent until now.
+    pub fn has_message(&self) -> bool {
+        let was_silent = self.is_silent.swap(false, Ordering::Relaxed);
+        if self.quota.limit.is_none() {
+            return false;
+        }
+        let mut window = self.quota.window();
+        let own = window.count(self.client);
+        if was_silent {
+            own.silent = own.silent.saturating_sub(1);
+        } else {
+            own.logged = own.logged.saturating_sub(1);
+            window.logged = window.logged.saturating_sub(1);
+        }
+        was_silent
+    }
+}
+
+/// Whoever has one address of an IPv6 network has all of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+fn shown(client: Option<IpAddr>) -> String {
+    match client {
+        Some(IpAddr::V6(network)) => format!("[{network}]/64"),
+        Some(address) => format!("[{address}]"),
+        None => "local clients".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    /// Whether each of so many sessions is silent, and what was said meanwhile.
+    fn sessions(quota: &SessionQuota, client: &str, count: usize) -> (usize, Vec<String>) {
+        let begun: Vec<_> = (0..count).map(|_| quota.begin(address(client))).collect();
+        let silent = begun.iter().filter(|(voice, _)| voice.is_silent()).count();
+        (silent, begun.into_iter().filter_map(|(_, text)| text).collect())
+    }
+
+    #[test]
+    fn a_client_is_silent_from_its_limit_on_until_the_window_is_over() {
+        let quota = SessionQuota::new(3);
+        let words = "too many sessions without a message from [192.0.2.1]: until the minute is over, further ones are \
+                     only counted";
+        assert_eq!(sessions(&quota, "192.0.2.1", 10), (7, vec![words.to_owned()]));
+        assert_eq!(sessions(&quota, "192.0.2.2", 3), (0, vec![]));
+        assert_eq!(quota.end_window(), ["sessions without a message, not logged: 7 from [192.0.2.1]"]);
+        assert_eq!(sessions(&quota, "192.0.2.1", 3), (0, vec![]));
+        assert!(quota.end_window().is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_client() {
+        let quota = SessionQuota::new(1);
+        assert_eq!(sessions(&quota, "2001:db8::1", 1).0, 0);
+        assert_eq!(sessions(&quota, "2001:db8::ffff", 2).0, 2);
+        assert_eq!(sessions(&quota, "2001:db8:0:1::1", 1).0, 0);
+        let line = "sessions without a message, not logged: 2 from [2001:db8::]/64";
+        assert_eq!(quota.end_window(), [line]);
+    }
+
+    #[test]
+    fn mail_is_always_logged_and_costs_no_place() {
+        let quota = SessionQuota::new(1);
+        for _ in 0..10 {
+            let (voice, _) = quota.begin(address("192.0.2.1"));
+            assert!(!voice.is_silent() && !voice.has_message());
+        }
+        let (_idle, _) = quota.begin(address("192.0.2.1"));
+        let (voice, said) = quota.begin(address("192.0.2.1"));
+        assert!(voice.is_silent() && said.is_some());
+        assert!(voice.has_message() && !voice.is_silent());
+        assert!(quota.end_window().is_empty(), "nothing was left out in the end");
+    }
+
+    #[test]
+    fn very_many_clients_share_what_there_is() {
+        let quota = SessionQuota::new(2);
+        let mut said = Vec::new();
+        let mut silent = 0_u64;
+        for client in 0..5000_u32 {
+            let (voice, text) = quota.begin(Some(std::net::Ipv4Addr::from_bits(client).into()));
+            said.extend(text);
+            silent += u64::from(voice.is_silent());
+        }
+        assert_eq!((silent, said.len()), (4980, 1), "{said:?}");
+        let lines = quota.end_window();
+        assert_eq!(lines.len(), CLIENTS_NAMED_MAX + 1, "{lines:?}");
+        let of = |line: &String| line.split_whitespace().nth(6).unwrap().parse::<u64>().unwrap();
+        assert_eq!(lines.iter().map(of).sum::<u64>(), 4980);
+        assert!(quota.window().clients.len() <= CLIENTS_MAX);
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_silent() {
+        let quota = SessionQuota::new(0);
+        assert_eq!(sessions(&quota, "192.0.2.1", 1000), (0, vec![]));
+        assert!(!quota.begin(None).0.has_message());
+        assert!(quota.end_window().is_empty());
+    }
+}

@@ -34,6 +34,23 @@ const IMPURE: &[&str] = &[
     "std::process::",
 ];
 
+/// Where memory safety is our own affair: how many blocks, functions and `impl`s are unsafe, and why there is no other way.
+const UNSAFE: &[(&str, usize, &str)] = &[
+    (
+        "lookup/src/native/posix.rs",
+        7,
+        "regcomp(3) and regexec(3) of the C library, as Postfix's regexp: tables read them",
+    ),
+    (
+        "lookup/src/native/pcre.rs",
+        12,
+        "libpcre2, with flags of Postfix's pcre: tables that the safe wrapper lacks",
+    ),
+    ("qmqpd/src/inherited.rs", 3, "descriptors that a master(8) left open at agreed numbers"),
+    ("qmqpd/src/service/worker.rs", 1, "fork(2), while there is one thread"),
+    ("qmqpd/tests/sandbox/probe.rs", 1, "tries to map memory that can be run"),
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
@@ -112,4 +129,51 @@ fn links_lead_somewhere() {
             assert!(there, "{} links to {target}, which is not there", path.display());
         }
     }
+}
+
+/// One more `unsafe` is worth a line above, with its reason.
+#[test]
+fn unsafe_code_is_counted_and_justified() {
+    let crates = root().join("crates");
+    let mut found = Vec::new();
+    for path in sources(&crates) {
+        let name = path.strip_prefix(&crates).unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+        // A `"` before the word: it is quoted, as in this file.
+        let count = code
+            .flat_map(|line| line.match_indices("unsafe ").map(move |(at, _)| &line[..at]))
+            .filter(|before| !before.contains('"'))
+            .count();
+        if count > 0 {
+            found.push((name, count));
+        }
+    }
+    found.sort();
+    let known: Vec<_> = UNSAFE.iter().map(|(name, count, _)| ((*name).to_owned(), *count)).collect();
+    let mut sorted = known.clone();
+    sorted.sort();
+    assert_eq!(found, sorted, "found, and listed with a reason");
+    assert!(UNSAFE.iter().all(|(_, _, reason)| reason.len() > 20));
+}
+
+/// docs/dependencies.md has a row for each crate that we name, and for none that we do not.
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, table) = manifest.split_once("[workspace.dependencies]").unwrap();
+    let table = table.split("\n[").next().unwrap();
+    let mut named: Vec<&str> = table
+        .lines()
+        .filter(|line| !line.contains("path = \"crates/"))
+        .filter_map(|line| line.split_once(" = ").map(|(name, _)| name))
+        .collect();
+    let page = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let mut explained: Vec<&str> = rows.filter(|name| *name != "crate").collect();
+    for list in [&mut named, &mut explained] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    assert_eq!(named, explained, "named in Cargo.toml, and explained in docs/dependencies.md");
 }

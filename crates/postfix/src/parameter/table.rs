@@ -207,7 +207,8 @@ parameters! {
     qmqpd_commit: keyword(Commit) = "file"; Effective;
     /// How many threads wait for the disk at the same time.
     qmqpd_commit_threads: integer((Bounds::between(1, 1024))) = "16"; Effective;
-    /// How many clients one service process serves at the same time; one more hears Z at once.
+    /// How many clients one service process serves at the same time. One more hears Z at once; under Postfix's master(8)
+    /// it waits for a place, or for another process.
     qmqpd_connection_limit: integer((Bounds::between(1, 1_000_000))) = "5000"; Effective;
     /// How long one client may stay, from its connection to its reply, however busily it sends.
     qmqpd_session_deadline: time(POSITIVE) = "3600s"; Effective;
@@ -453,6 +454,8 @@ parameters! {
     queue_service_name: text(POSITIVE) = "qmgr"; Effective;
     /// How long a service process may be stuck before it ends itself.
     daemon_timeout: time(POSITIVE) = "18000s"; Effective;
+    /// What a service process runs first that is started with `-D`, or with MAIL_DEBUG in its environment: a shell command.
+    debugger_command: text(ANY) = ""; Effective;
     /// Pause before a service whose process failed is started again.
     service_throttle_time: time(POSITIVE) = "60s"; Effective;
     /// Services of master.cf that are not started: `name/type` or `type`, `!` for exceptions.

@@ -10,10 +10,11 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use postfix::notice::{Notice, Severity};
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
-use super::Service;
+use super::status::StatusChannel;
+use super::{Service, passed};
 use crate::client::PeerAddress;
 use crate::log::Program;
 use crate::session::{self, Connection};
@@ -26,13 +27,26 @@ pub(crate) enum Listener {
     Inet(AsyncFd<std::net::TcpListener>),
     /// A socket in the file system.
     Unix(AsyncFd<std::os::unix::net::UnixListener>),
+    /// A socket in the file system on which other servers hand over their clients: a service of type `pass`.
+    Pass(AsyncFd<std::os::unix::net::UnixListener>),
+}
+
+/// Who has come.
+enum Arrival {
+    /// A client.
+    Client(Connection, PeerAddress),
+    /// A server that has a client for us.
+    Passer(UnixStream),
 }
 
 impl Listener {
     /// Takes over an inherited listening socket. Its flags are shared with the master and are left as they are: it is
-    /// non-blocking already.
-    pub(crate) fn inherit(socket: OwnedFd) -> io::Result<Self> {
+    /// non-blocking already. With `passes_connections` it is that of a `pass` service.
+    pub(crate) fn inherit(socket: OwnedFd, passes_connections: bool) -> io::Result<Self> {
         let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+        if passes_connections {
+            return crate::inherited::watch(std::os::unix::net::UnixListener::from(socket)).map(Self::Pass);
+        }
         if address.family() == Some(AddressFamily::Unix) {
             return crate::inherited::watch(std::os::unix::net::UnixListener::from(socket)).map(Self::Unix);
         }
@@ -43,23 +57,34 @@ impl Listener {
     async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Inet(listener) => listener.readable().await.map(|mut ready| ready.retain_ready()),
-            Self::Unix(listener) => listener.readable().await.map(|mut ready| ready.retain_ready()),
+            Self::Unix(listener) | Self::Pass(listener) => {
+                listener.readable().await.map(|mut ready| ready.retain_ready())
+            }
         }
     }
 
     /// Takes one client; `None` if another process was faster, or nobody is left.
-    fn accept(&self) -> io::Result<Option<(Connection, PeerAddress)>> {
+    fn accept(&self) -> io::Result<Option<Arrival>> {
         let accepted = match self {
             Self::Inet(listener) => {
                 listener.try_io(Interest::READABLE, |listener| listener.accept()).map(|(stream, address)| {
                     stream.set_nonblocking(true)?;
-                    Ok((Connection::Inet(TcpStream::from_std(stream)?), PeerAddress::of(address)))
+                    Ok(Arrival::Client(
+                        Connection::Inet(TcpStream::from_std(stream)?),
+                        PeerAddress::of(address),
+                    ))
                 })
             }
             Self::Unix(listener) => {
                 listener.try_io(Interest::READABLE, |listener| listener.accept()).map(|(stream, _)| {
                     stream.set_nonblocking(true)?;
-                    Ok((Connection::Unix(UnixStream::from_std(stream)?), PeerAddress::Local))
+                    Ok(Arrival::Client(Connection::Unix(UnixStream::from_std(stream)?), PeerAddress::Local))
+                })
+            }
+            Self::Pass(listener) => {
+                listener.try_io(Interest::READABLE, |listener| listener.accept()).map(|(stream, _)| {
+                    stream.set_nonblocking(true)?;
+                    Ok(Arrival::Passer(UnixStream::from_std(stream)?))
                 })
             }
         };
@@ -71,8 +96,14 @@ impl Listener {
     }
 }
 
-/// Accepts until `give_way` says that a successor does.
-pub(crate) async fn run(service: Arc<Service>, listener: Listener, mut give_way: watch::Receiver<bool>) {
+/// Accepts until `give_way` says that a successor does. Where `relief` is there, clients that are too many wait in the
+/// backlog, for a place here or for another process; elsewhere they are turned away.
+pub(super) async fn run(
+    service: Arc<Service>,
+    listener: Listener,
+    relief: Option<Arc<StatusChannel>>,
+    mut give_way: watch::Receiver<bool>,
+) {
     loop {
         let ready = tokio::select! {
             biased;
@@ -89,8 +120,16 @@ pub(crate) async fn run(service: Arc<Service>, listener: Listener, mut give_way:
                 service.give_way(&format!("table {changed} has changed -- restarting"));
                 return;
             }
+            let mut place = Arc::clone(&service.connections).try_acquire_owned().ok();
+            if let (None, Some(relief)) = (&place, &relief) {
+                place = tokio::select! {
+                    biased;
+                    _ = give_way.wait_for(|is_over| *is_over) => return,
+                    place = wait_for_place(&service, relief) => place,
+                };
+            }
             match listener.accept() {
-                Ok(Some((connection, peer))) => start_session(&service, connection, peer),
+                Ok(Some(arrival)) => start_session(&service, arrival, place),
                 Ok(None) => break,
                 Err(error) => {
                     pause_after(&service, &error).await;
@@ -101,24 +140,44 @@ pub(crate) async fn run(service: Arc<Service>, listener: Listener, mut give_way:
     }
 }
 
-fn start_session(service: &Arc<Service>, connection: Connection, peer: PeerAddress) {
+/// Meanwhile the master may start another process, as it does for a process of Postfix that is busy.
+async fn wait_for_place(service: &Service, relief: &StatusChannel) -> Option<OwnedSemaphorePermit> {
+    let _full = relief.full_house();
+    Arc::clone(&service.connections).acquire_owned().await.ok()
+}
+
+fn start_session(service: &Arc<Service>, arrival: Arrival, place: Option<OwnedSemaphorePermit>) {
     let service = Arc::clone(service);
-    match Arc::clone(&service.connections).try_acquire_owned() {
-        Ok(place) => {
+    match place {
+        Some(place) => {
             tokio::spawn(async move {
-                session::serve(Arc::clone(&service), connection, peer).await;
+                match arrival {
+                    Arrival::Client(connection, peer) => {
+                        session::serve(Arc::clone(&service), connection, peer).await;
+                    }
+                    Arrival::Passer(passer) => serve_passed(Arc::clone(&service), passer).await,
+                }
                 drop(place);
                 service.sessions_served.fetch_add(1, Ordering::AcqRel);
                 service.session_ended.notify_waiters();
             });
         }
-        Err(_) => {
+        None => {
+            // Somebody else's client hears that from him who has it.
+            let Arrival::Client(connection, peer) = arrival else { return };
             let Ok(place) = Arc::clone(&service.waiting_room).try_acquire_owned() else { return };
             tokio::spawn(async move {
                 session::turn_away(service, connection, peer, Ending::TooManyConnections).await;
                 drop(place);
             });
         }
+    }
+}
+
+async fn serve_passed(service: Arc<Service>, passer: UnixStream) {
+    match passed::receive(passer).await {
+        Ok((connection, peer)) => session::serve(service, connection, peer).await,
+        Err(failure) => service.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string()),
     }
 }
 

@@ -31,17 +31,21 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
     let mut terminate = signal(SignalKind::terminate())?;
     let process_id = ties.as_ref().map_or_else(std::process::id, |ties| ties.known_process_id);
     let status = sockets.status.map(|socket| StatusChannel::new(socket, process_id, sockets.generation));
-    let status = status.transpose()?;
+    let status = status.transpose()?.map(Arc::new);
     let known_process = ties.as_ref().map(|ties| ties.known_process.try_clone().and_then(inherited::watch));
     let known_process = known_process.transpose()?;
-    let mut accepting = JoinSet::new();
-    for socket in sockets.listeners {
-        let listener = Listener::inherit(socket)?;
-        accepting.spawn(accept::run(Arc::clone(&service), listener, service.give_way.subscribe()));
-    }
     if let Some(status) = &status {
         // Postfix's master counts us so from birth and ignores it; ours takes it for the end of our start.
+        // It must be said before somebody finds no place and says the contrary.
         status.report(State::Available);
+    }
+    let mut accepting = JoinSet::new();
+    // Postfix's master can start another process for the clients that are too many for this one.
+    let relief = status.clone().filter(|_| service.is_under_postfix);
+    for socket in sockets.listeners {
+        let listener = Listener::inherit(socket, sockets.passes_connections)?;
+        let give_way = service.give_way.subscribe();
+        accepting.spawn(accept::run(Arc::clone(&service), listener, relief.clone(), give_way));
     }
     tokio::select! {
         _ = terminate.recv() => {
@@ -50,7 +54,7 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
             let _ = timeout(LAST_REPLIES_TIME_MAX, service.commits.finished()).await;
             return Ok(());
         }
-        () = reason_to_give_way(&service, status.as_ref(), known_process.as_ref()) => {}
+        () = reason_to_give_way(&service, status.as_deref(), known_process.as_ref()) => {}
     }
     while accepting.join_next().await.is_some() {}
     match (ties, &status) {
@@ -76,6 +80,8 @@ async fn reason_to_give_way(
 ) {
     let master_is_gone = async {
         match status {
+            // The known process looks after that, and knows more.
+            Some(_) if known_process.is_some() => std::future::pending().await,
             Some(status) => status.closed().await,
             None => std::future::pending().await,
         }
@@ -107,9 +113,7 @@ async fn worn_out(service: &Service, status: Option<&StatusChannel>) {
         if served > 0 && !is_proven {
             is_proven = true;
             if let Some(status) = status {
-                // From now on the master takes a crash for a crash, not for a bad start.
-                status.report(State::Taken);
-                status.report(State::Available);
+                status.prove();
             }
         }
         let is_idle = service.connections.available_permits() == service.connections_max;

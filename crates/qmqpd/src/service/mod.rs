@@ -3,7 +3,9 @@
 //! `start` opens everything that needs privileges, gives them up, and only then lets the first client in.
 
 mod accept;
+mod debugger;
 mod life;
+mod passed;
 mod prepare;
 mod refuse;
 mod start;

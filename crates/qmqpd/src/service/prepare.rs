@@ -11,8 +11,8 @@ use postfix::text::split_list;
 use spool::{Spool, SpoolError, UnixDisk};
 use tokio::sync::Semaphore;
 
-use super::REMOTE_LOOKUPS_MAX;
 use super::start::provisional_log;
+use super::{REMOTE_LOOKUPS_MAX, debugger};
 use crate::access::Access;
 use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) dates: DateFormat,
     pub(super) is_under_postfix: bool,
     pub(super) confinement: Confinement,
+    /// Somebody looks at this process: it does the work itself.
+    pub(super) is_debugged: bool,
 }
 
 /// The jail and the sandbox, as far as they are in force.
@@ -65,6 +67,10 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     // Relative names of tables start in the queue directory, as with Postfix.
     std::env::set_current_dir(&config.jail.queue_directory)
         .map_err(|error| failure(format!("chdir {}: {error}", config.jail.queue_directory.display())))?;
+    let is_debugged = debugger::is_wanted(arguments);
+    if is_debugged {
+        debugger::run(&settings.debugger_command, &log).map_err(failure)?;
+    }
     let remote_lookups = Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX));
     let access = open_access(settings, arguments.verbosity, &remote_lookups, &say)
         .map_err(|error| failure(error.to_string()))?;
@@ -101,6 +107,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
         spool,
         dates,
         is_under_postfix: config::is_under_postfix(&config.source),
+        is_debugged,
     })
 }
 

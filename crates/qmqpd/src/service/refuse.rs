@@ -4,12 +4,14 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use postfix::notice::Severity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::passed;
 use super::start::{Inherited, fatal};
 use crate::jail::{self, Calls, JailError, JailPlan, Owner, Sandbox};
 use crate::log::{Log, Program};
@@ -29,7 +31,7 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
     let until = Instant::now() + REFUSING_TIME;
     while let Some(ready) = wait(&sockets, until) {
         for socket in ready {
-            answer(socket, &reply);
+            answer(socket, &reply, sockets.passes_connections);
         }
     }
     log.flush();
@@ -74,10 +76,16 @@ fn wait(sockets: &Inherited, until: Instant) -> Option<Vec<&OwnedFd>> {
     Some(listeners.enumerate().filter(|(at, _)| is_ready(*at)).map(|(_, socket)| socket).collect())
 }
 
-fn answer(listener: &OwnedFd, reply: &[u8]) {
-    let Ok(socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) else {
+fn answer(listener: &OwnedFd, reply: &[u8], passes_connections: bool) {
+    let Ok(mut socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) else {
         return;
     };
+    if passes_connections {
+        let passer = UnixStream::from(socket);
+        let _ = passer.set_read_timeout(Some(CLIENT_TIME_MAX));
+        let Ok(client) = passed::take_descriptor(&passer) else { return };
+        socket = client;
+    }
     let mut stream = TcpStream::from(socket);
     // One client at a time, each for a moment: this is for telling, not for serving.
     let _ = stream.set_write_timeout(Some(CLIENT_TIME_MAX));

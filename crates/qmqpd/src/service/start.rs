@@ -38,7 +38,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = Arguments::parse(&words);
     // Before anything else opens descriptors: these numbers are the master's promise.
-    let sockets = Inherited::take(parsed.as_ref().map_or(1, |arguments| arguments.listeners));
+    let sockets = Inherited::take(parsed.as_ref().ok());
     let is_for_stdin = parsed.as_ref().is_ok_and(|arguments| arguments.stdin_session);
     if !is_for_stdin && (!sockets.are_of_a_master() || std::io::stdin().is_terminal()) {
         return by_hand(&words).report();
@@ -67,18 +67,22 @@ pub(super) struct Inherited {
     pub(super) listeners: Vec<OwnedFd>,
     pub(super) status: Option<OwnedFd>,
     pub(super) generation: u32,
+    /// On the sockets other servers hand over clients of theirs: a service of type `pass`.
+    pub(super) passes_connections: bool,
     /// The flow-control pipe: ours by inheritance, but only cleanup(8) and qmgr(8) have business with it.
     _flow: (Option<OwnedFd>, Option<OwnedFd>),
 }
 
 impl Inherited {
-    fn take(listeners: u32) -> Self {
+    fn take(arguments: Option<&Arguments>) -> Self {
         use postfix::child::{FLOW_READ_DESCRIPTOR, FLOW_WRITE_DESCRIPTOR};
+        let listeners = arguments.map_or(1, |arguments| arguments.listeners);
         let listeners = i32::try_from(listeners).unwrap_or(0);
         let descriptors = (0..listeners).map(|at| FIRST_LISTEN_DESCRIPTOR.saturating_add(at));
         Self {
             listeners: descriptors.filter_map(inherited::take).collect(),
             status: inherited::take(STATUS_DESCRIPTOR),
+            passes_connections: arguments.is_some_and(|arguments| arguments.transport == "pass"),
             generation: std::env::var(GENERATION_VARIABLE).map_or(0, |value| parse_generation(&value)),
             _flow: (inherited::take(FLOW_READ_DESCRIPTOR), inherited::take(FLOW_WRITE_DESCRIPTOR)),
         }
@@ -120,7 +124,9 @@ enum Work {
 fn serve(prepared: Prepared, work: Work) -> ExitCode {
     let log = prepared.log.clone();
     let ties = match &work {
-        Work::Clients(Inherited { status: Some(status), .. }) if prepared.is_under_postfix => {
+        Work::Clients(Inherited { status: Some(status), .. })
+            if prepared.is_under_postfix && !prepared.is_debugged =>
+        {
             match worker::split(status, &prepared.confinement.sandbox) {
                 Ok(Role::Worker(ties)) => Some(ties),
                 Ok(Role::Known(status)) => return status,

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use postfix::child::{State, status_message};
 use tokio::io::unix::AsyncFd;
@@ -13,19 +14,46 @@ pub(crate) struct StatusChannel {
     socket: AsyncFd<OwnedFd>,
     process_id: u32,
     generation: u32,
+    /// How many tasks have a client waiting and no place for it. Locked while a report goes out, so that the last
+    /// report is the truth.
+    waiting: Mutex<usize>,
 }
+
+/// While one of these lives, the master knows that this process takes no further client, and may start another.
+#[derive(Debug)]
+pub(crate) struct FullHouse<'c>(&'c StatusChannel);
 
 impl StatusChannel {
     /// `process_id` is the one that the master knows.
     pub(crate) fn new(socket: OwnedFd, process_id: u32, generation: u32) -> io::Result<Self> {
         let socket = crate::inherited::watch(socket)?;
-        Ok(Self { socket, process_id, generation })
+        Ok(Self { socket, process_id, generation, waiting: Mutex::new(0) })
     }
 
     /// Says that we are busy or idle. An error means that the master does not listen any more; [`Self::closed`] tells.
     pub(crate) fn report(&self, state: State) {
         let message = status_message(self.process_id, self.generation, state);
         let _ = rustix::net::send(self.socket.get_ref(), &message, rustix::net::SendFlags::NOSIGNAL);
+    }
+
+    /// Says that a client waits and that there is no place for it. Do not accept as long as the value lives.
+    pub(crate) fn full_house(&self) -> FullHouse<'_> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = waiting.saturating_add(1);
+        if *waiting == 1 {
+            self.report(State::Taken);
+        }
+        FullHouse(self)
+    }
+
+    /// Tells the master that this process has served somebody: from now on a crash is a crash to it, not a bad start.
+    pub(crate) fn prove(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full house has said the one, and says the other when it ends.
+        if *waiting == 0 {
+            self.report(State::Taken);
+            self.report(State::Available);
+        }
     }
 
     /// Returns when the master has closed its end: it reloads, restarts the service under stress, or is gone.
@@ -40,6 +68,16 @@ impl StatusChannel {
                 Ok((_, count)) if count > 0 => {}
                 Ok(_) | Err(_) => return,
             }
+        }
+    }
+}
+
+impl Drop for FullHouse<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = waiting.saturating_sub(1);
+        if *waiting == 0 {
+            self.0.report(State::Available);
         }
     }
 }

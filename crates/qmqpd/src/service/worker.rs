@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! master ── status channel ──┬── known process   ends: channel closed, worker gives way, worker ends, SIGTERM
-//!                            └── worker          gives way: channel closed, known process gone, table changed
+//!                            └── worker          gives way: known process gone, table changed
 //! ```
 #![allow(unsafe_code)]
 
@@ -107,9 +107,21 @@ fn wait(status: &OwnedFd, worker: &OwnedFd, child: Pid, signals: &SigSet) -> io:
             return Ok(if gave_way(worker) { ExitCode::SUCCESS } else { exit_code_of(child) });
         }
         if master_closed {
+            if is_removed(&signals) {
+                let _ = kill(child, Signal::SIGTERM);
+                return Ok(exit_code_of(child));
+            }
             return Ok(ExitCode::SUCCESS);
         }
     }
+}
+
+/// Whether the channel was closed because the service is gone from master.cf: then SIGTERM follows at once, and the worker,
+/// which the master does not know, has to hear of it too. The worker goes on accepting meanwhile, so that waiting here
+/// holds up no client.
+fn is_removed(signals: &SignalFd) -> bool {
+    let mut watched = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut watched, PollTimeout::from(REMOVAL_SIGNAL_DELAY_MAX_MILLISECONDS)), Ok(1..))
 }
 
 /// Whether the worker said so before it closed its end, or just died.
@@ -124,6 +136,9 @@ fn exit_code_of(child: Pid) -> ExitCode {
         Ok(_) | Err(_) => ExitCode::FAILURE,
     }
 }
+
+/// How long after the end of the channel a master's SIGTERM may come: it sends it with its next system calls.
+const REMOVAL_SIGNAL_DELAY_MAX_MILLISECONDS: u8 = 100;
 
 impl Ties {
     /// Says that a successor may be started, and lets the known process end.

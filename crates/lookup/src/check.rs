@@ -300,7 +300,7 @@ mod tests {
                 "hash:/etc/postfix/c",
                 "error: \"hash:/etc/postfix/c\": unsupported dictionary type: hash; run \"postmap lmdb:/etc/postfix/c\" \
                  and write lmdb:/etc/postfix/c, or write texthash:/etc/postfix/c to read the source file itself, or \
-                 proxy:hash:/etc/postfix/c under Postfix",
+                 proxy:hash:/etc/postfix/c where Postfix runs its proxymap(8)",
             ),
             (
                 "inline:{Host.Example=x}",

@@ -160,8 +160,11 @@ pub struct Loaded {
     pub unused: Vec<UnknownName>,
     /// Names that values refer to although nothing defines them; they expand to nothing.
     pub undefined: Vec<UnknownName>,
-    /// Settings that our own cleanup does not implement yet; it must not take mail while there is one.
+    /// Settings that our own cleanup does not implement yet; it must not take mail while there is one. Empty where
+    /// qmqpd_submit leaves the mail to Postfix's.
     pub refused_by_local_cleanup: Vec<ConfigError>,
+    /// The same, whoever takes the mail.
+    pub beyond_local_cleanup: Vec<ConfigError>,
     /// The old defaults in force.
     pub legacy: LegacyDefaults,
     set: BTreeSet<String>,
@@ -242,9 +245,10 @@ pub fn survey(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) ->
     let loaded = settings.map(|settings| Loaded {
         legacy: legacy_defaults(&settings, &namespace),
         refused_by_local_cleanup: match settings.qmqpd_submit {
-            Submit::Local => loader::refused_by_local_cleanup(&namespace),
+            Submit::Local => loader::beyond_local_cleanup(&namespace),
             Submit::Postfix => Vec::new(),
         },
+        beyond_local_cleanup: loader::beyond_local_cleanup(&namespace),
         unused: namespace.unused(),
         undefined: namespace.undefined(),
         set: namespace.set_names(),

@@ -42,7 +42,13 @@ enum Command {
     /// Says what runs, and where it listens.
     Status(Where),
     /// Says what is wrong with the configuration, and what to write instead. Exit status: 0, or 78.
-    Check(Where),
+    Check {
+        #[command(flatten)]
+        place: Where,
+        /// Check for the place of qmqpd(8) under Postfix's master(8). The directory is /etc/postfix unless -c names another.
+        #[arg(long)]
+        postfix: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -57,10 +63,16 @@ struct Where {
 
 impl Where {
     fn source(&self) -> Result<ConfigSource, Exit> {
-        ConfigSource::from_option(self.directory.as_deref()).map_err(|error| {
-            Exit::unavailable(format!("the working directory cannot be told: {error}; change to another one"))
-        })
+        ConfigSource::from_option(self.directory.as_deref()).map_err(|error| no_working_directory(&error))
     }
+
+    fn source_of_postfix(&self) -> Result<ConfigSource, Exit> {
+        ConfigSource::of_postfix(self.directory.as_deref()).map_err(|error| no_working_directory(&error))
+    }
+}
+
+fn no_working_directory(error: &std::io::Error) -> Exit {
+    Exit::unavailable(format!("the working directory cannot be told: {error}; change to another one"))
 }
 
 /// Whether these are the arguments of a daemon: the first begins with one of its option letters. A lone `-V` is ours: a
@@ -118,7 +130,10 @@ fn obey(command: &Command) -> Result<String, Exit> {
         Command::Reload(place) => control::reload(&place.source()?, &place.overrides),
         Command::Stop { place, drain } => control::stop(&place.source()?, &place.overrides, *drain),
         Command::Status(place) => control::status(&place.source()?, &place.overrides),
-        Command::Check(place) => check::check(&place.source()?, &place.overrides),
+        Command::Check { place, postfix } => {
+            let source = if *postfix { place.source_of_postfix()? } else { place.source()? };
+            check::check(&source, &place.overrides)
+        }
     }
 }
 

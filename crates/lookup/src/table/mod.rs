@@ -192,11 +192,11 @@ pub(crate) fn way_out(type_name: &str, name: &str) -> Option<String> {
     match type_name {
         "hash" | "btree" | "dbm" | "sdbm" => Some(format!(
             "run \"postmap lmdb:{name}\" and write lmdb:{name}, or write texthash:{name} to read the source file itself, \
-             or proxy:{type_name}:{name} under Postfix"
+             or proxy:{type_name}:{name} where Postfix runs its proxymap(8)"
         )),
         "ldap" | "mysql" | "pgsql" | "sqlite" | "mongodb" | "memcache" | "nis" | "nisplus" | "netinfo" => {
             Some(format!(
-                "write proxy:{type_name}:{name} under Postfix, or put a socketmap: or tcp: server in front of it, or export \
+                "write proxy:{type_name}:{name} where Postfix runs its proxymap(8), or put a socketmap: or tcp: server in front of it, or export \
              it to a file and run \"postmap lmdb:FILE\""
             ))
         }

@@ -155,7 +155,7 @@ fn expansion_error(namespace: &Namespace<'_>, name: &str, raw: &str, error: Expa
 }
 
 /// The settings that our own cleanup does not implement.
-pub(super) fn refused_by_local_cleanup(namespace: &Namespace<'_>) -> Vec<ConfigError> {
+pub(super) fn beyond_local_cleanup(namespace: &Namespace<'_>) -> Vec<ConfigError> {
     let mut refused = Vec::new();
     for parameter in PARAMETERS {
         let Reach::NotYet(feature) = parameter.reach else { continue };

@@ -3,6 +3,7 @@
 //! [`load`] is for the master and for `qmqpd check`; [`for_service`] is for a service process.
 
 mod addresses;
+mod drop_in;
 mod files;
 mod host;
 mod service;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::unistd::Uid;
 use postfix::child::Arguments;
 use postfix::main_cf::{MainCf, Override};
-use postfix::master_cf::{Defaults, MasterCf, Transport};
+use postfix::master_cf::{Defaults, MasterCf, Service as Line, Transport};
 use postfix::notice::Notice;
 use postfix::settings::{ConfigError, Endpoint, LegacyDefaults, Loaded, Settings};
 
@@ -15,12 +15,12 @@ use super::addresses::Interfaces;
 use super::files::read_at_rest;
 use super::standing::{ConfigSource, log_config};
 use super::survey::{is_own, master_cf_text, mistake};
-use super::{Facts, account_errors, open_error, parse_overrides, read_main_cf, sound_overrides};
+use super::{Facts, account_errors, drop_in, open_error, parse_overrides, read_main_cf, sound_overrides};
 use crate::jail::{JailPlan, Owner};
 use crate::log::{LogConfig, Place, Standing};
 
 /// The command of the services that are ours.
-const PROGRAM: &str = "qmqpd";
+pub(super) const PROGRAM: &str = "qmqpd";
 
 /// One service that `qmqpd serve` runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Service {
     pub name: String,
     /// The command word, and `argv[0]` of its processes.
     pub program: String,
-    /// Where it listens; at least one address.
+    /// Where it listens; at least one address, or none where Postfix's master(8) does that.
     pub addresses: Vec<SocketAddr>,
     /// What asks for it: file and line, or the parameter.
     pub origin: String,
@@ -85,6 +85,10 @@ pub(super) fn find(
         found.errors.push(*unreadable);
         None
     });
+    if is_under_postfix(source) {
+        drop_in::find(source, file, facts, main_cf, loaded, &passed_on, &mut found);
+        return found;
+    }
     if let Some(file) = file {
         let lines = file.inet_services(PROGRAM).count();
         if loaded.is_set("qmqpd_listen") {
@@ -158,23 +162,8 @@ fn from_master_cf(
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
     let Found { services, errors, .. } = found;
     for (line, endpoint) in file.inet_services(PROGRAM) {
-        let wrong = |what: String, remedy: &str| ConfigError {
-            file: file.path().to_owned(),
-            line: Some(line.line),
-            name: String::new(),
-            value: line.name.clone(),
-            what,
-            remedy: remedy.to_owned(),
-            warnings: Vec::new(),
-        };
-        if root && !line.unprivileged {
-            let what = "the Postfix QMQP server must run with $mail_owner privileges".to_owned();
-            errors.push(wrong(what, "write y or - into the unprivileged column, the fourth"));
-        }
-        if line.wakeup_seconds > 0 {
-            let what = "a QMQP server has nothing to do when it is woken".to_owned();
-            errors.push(wrong(what, "write - into the wakeup column, the sixth"));
-        }
+        let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
+        errors.extend(bad_columns(file, line, root));
         let addresses = interfaces.listen_addresses(endpoint).unwrap_or_else(|what| {
             errors.push(wrong(what, "write a port, or address:port, into the first column"));
             Vec::new()
@@ -189,7 +178,7 @@ fn from_master_cf(
         arguments.extend(passed_on.iter().cloned());
         let origin = format!("{}, line {}", file.path(), line.line);
         let own = own_settings(facts, main_cf, &line.name, &arguments, &origin, errors);
-        let own = own.unwrap_or_else(|| settings.clone());
+        let own = own.map_or_else(|| settings.clone(), |own| own.settings);
         services.push(Service {
             name: line.name.clone(),
             program: line.command.clone(),
@@ -204,15 +193,42 @@ fn from_master_cf(
     }
 }
 
+/// What is wrong about a line of master.cf.
+pub(super) fn wrong_line(file: &MasterCf, line: &Line, what: String, remedy: &str) -> ConfigError {
+    ConfigError {
+        file: file.path().to_owned(),
+        line: Some(line.line),
+        name: String::new(),
+        value: line.name.clone(),
+        what,
+        remedy: remedy.to_owned(),
+        warnings: Vec::new(),
+    }
+}
+
+/// Columns with values that make no sense for a QMQP server.
+pub(super) fn bad_columns(file: &MasterCf, line: &Line, root: bool) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    if root && !line.unprivileged {
+        let what = "the Postfix QMQP server must run with $mail_owner privileges".to_owned();
+        errors.push(wrong_line(file, line, what, "write y or - into the unprivileged column, the fourth"));
+    }
+    if line.wakeup_seconds > 0 {
+        let what = "a QMQP server has nothing to do when it is woken".to_owned();
+        errors.push(wrong_line(file, line, what, "write - into the wakeup column, the sixth"));
+    }
+    errors
+}
+
 /// The parameters as a service with these arguments sees them, with defaults for those that are broken.
-fn own_settings(
+pub(super) fn own_settings(
     facts: &Facts,
     main_cf: &MainCf,
     service_name: &str,
     arguments: &[String],
     origin: &str,
     errors: &mut Vec<ConfigError>,
-) -> Option<Settings> {
+) -> Option<Loaded> {
     let command_line: Vec<&str> =
         std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str)).collect();
     let parsed = match Arguments::parse(&command_line) {
@@ -240,8 +256,8 @@ fn own_settings(
     // Those of main.cf are known already.
     let mistakes = loaded.unused_besides(&others).filter(|unknown| unknown.line.is_none() && is_own(unknown));
     errors.extend(mistakes.map(mistake));
-    errors.extend(loaded.refused_by_local_cleanup);
-    Some(loaded.settings)
+    errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
+    Some(loaded)
 }
 
 /// The service that qmqpd_listen describes.

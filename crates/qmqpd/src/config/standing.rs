@@ -55,6 +55,18 @@ impl ConfigSource {
         }
     }
 
+    /// The directory of a Postfix, as its master(8) would tell its children: what is given, else `MAIL_CONFIG`, else
+    /// `/etc/postfix`.
+    ///
+    /// # Errors
+    /// The working directory is gone, so that a relative path means nothing.
+    pub fn of_postfix(directory: Option<&Path>) -> std::io::Result<Self> {
+        let from_environment = std::env::var_os("MAIL_CONFIG").map(PathBuf::from);
+        let directory = directory.map(Path::to_owned).or(from_environment);
+        let directory = directory.unwrap_or_else(|| PathBuf::from(DEFAULT_DIRECTORY));
+        std::path::absolute(directory).map(Self::Postfix)
+    }
+
     /// What the environment of a service process says.
     #[must_use]
     pub fn from_environment() -> Self {

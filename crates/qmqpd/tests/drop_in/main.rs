@@ -15,6 +15,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod check;
 mod delivery;
 mod dialogue;
 mod life;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     dialogue::add(&mut trials);
     life::add(&mut trials);
     services::add(&mut trials);
+    check::add(&mut trials);
     trouble::add(&mut trials);
     delivery::add(&mut trials);
     trials.run()

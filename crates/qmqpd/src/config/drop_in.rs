@@ -1,0 +1,134 @@
+//! The services that Postfix's master(8) would start us for: what `qmqpd check --postfix` looks at.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::unistd::Uid;
+use postfix::main_cf::MainCf;
+use postfix::master_cf::{MasterCf, Service as Line, Transport};
+use postfix::notice::Notice;
+use postfix::settings::words::Submit;
+use postfix::settings::{ConfigError, Loaded, Settings};
+
+use super::service::{Found, PROGRAM, Service, bad_columns, own_settings, wrong_line};
+use super::standing::ConfigSource;
+use super::{Facts, open_error};
+
+/// Finds them, and what is wrong with them and with what they need of Postfix.
+pub(super) fn find(
+    source: &ConfigSource,
+    file: Option<MasterCf>,
+    facts: &Facts,
+    main_cf: &MainCf,
+    loaded: &Loaded,
+    passed_on: &[String],
+    found: &mut Found,
+) {
+    let Some(file) = file else {
+        if found.errors.is_empty() {
+            let path = source.directory().unwrap_or(Path::new("")).join("master.cf").display().to_string();
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            found.errors.push(open_error(&path, &missing, "name the directory of Postfix's files with -c"));
+        }
+        return;
+    };
+    found.errors.extend(file.errors().iter().cloned());
+    found.notices.extend(file.notices().iter().cloned());
+    if loaded.is_set("qmqpd_listen") {
+        let text = "qmqpd_listen means nothing here: Postfix's master(8) listens where master.cf says";
+        found.notices.push(Notice::info(text.to_owned()));
+    }
+    for line in file.services().iter().filter(|line| is_ours(line.program())) {
+        service(&file, line, facts, main_cf, loaded, passed_on, found);
+    }
+    if found.services.is_empty() && found.errors.is_empty() {
+        found.errors.push(ConfigError {
+            file: file.path().to_owned(),
+            line: None,
+            name: String::new(),
+            value: String::new(),
+            what: format!("{}: no line has the command qmqpd", file.path()),
+            remedy: "write, for example: 628 inet n - n - - qmqpd".to_owned(),
+            warnings: Vec::new(),
+        });
+    }
+}
+
+/// `qmqpd`, or ours beside Postfix's under a name like `qmqpd-new`.
+fn is_ours(program: &str) -> bool {
+    program.strip_prefix(PROGRAM).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+fn service(
+    file: &MasterCf,
+    line: &Line,
+    facts: &Facts,
+    main_cf: &MainCf,
+    loaded: &Loaded,
+    passed_on: &[String],
+    found: &mut Found,
+) {
+    let root = Uid::effective().is_root();
+    let origin = format!("{}, line {}", file.path(), line.line);
+    if let Transport::UnixDatagram | Transport::Fifo = line.transport {
+        let what = format!("qmqpd does not serve a {}", line.transport.as_str());
+        found.errors.push(wrong_line(file, line, what, "write inet, unix or pass into the second column"));
+    }
+    found.errors.extend(bad_columns(file, line, root));
+    let mut arguments = line.arguments.clone();
+    arguments.extend(passed_on.iter().cloned());
+    let own = own_settings(facts, main_cf, &line.name, &arguments, &origin, &mut found.errors);
+    let settings = own.as_ref().map_or_else(|| loaded.settings.clone(), |own| own.settings.clone());
+    found.notices.extend(another_program(&settings, line, &origin));
+    match settings.qmqpd_submit {
+        Submit::Local => {}
+        Submit::Postfix => {
+            found.errors.extend(missing_cleanup(file, line, &settings));
+            let beyond = own.iter().flat_map(|own| &own.beyond_local_cleanup);
+            let names: Vec<String> = beyond.map(|error| error.name.clone()).collect();
+            if !names.is_empty() {
+                found.notices.push(Notice::info(format!(
+                    "{origin}: with qmqpd_submit = local this service would refuse its work, for what our own cleanup \
+                     lacks: {}",
+                    names.join(", ")
+                )));
+            }
+        }
+    }
+    found.services.push(Service {
+        name: line.name.clone(),
+        program: line.command.clone(),
+        addresses: Vec::new(),
+        origin,
+        process_limit: line.process_limit,
+        unprivileged: root,
+        chroot: root && line.chroot,
+        arguments,
+        settings: Arc::new(settings),
+    });
+}
+
+/// The service that would take the mail.
+fn missing_cleanup(file: &MasterCf, line: &Line, settings: &Settings) -> Option<ConfigError> {
+    let name = &settings.cleanup_service_name;
+    let is_it = |other: &&Line| other.transport == Transport::Unix && !other.private && other.name == *name;
+    if file.services().iter().any(|other| is_it(&other)) {
+        return None;
+    }
+    let what = format!("no public unix service \"{name}\" takes the mail (cleanup_service_name)");
+    Some(wrong_line(file, line, what, &format!("write: {name} unix n - - - 0 cleanup")))
+}
+
+/// What master(8) would start instead of this program.
+fn another_program(settings: &Settings, line: &Line, origin: &str) -> Option<Notice> {
+    let path = Path::new(&settings.daemon_directory).join(&line.command);
+    let shown = path.display();
+    let text = match std::fs::read(&path) {
+        Err(error) => format!("{origin}: {shown} cannot be read: {error}"),
+        Ok(program) if std::env::current_exe().and_then(std::fs::read).is_ok_and(|own| own == program) => {
+            return None;
+        }
+        Ok(_) => format!("{origin}: {shown} is another program than the one that checks"),
+    };
+    Some(Notice::info(text))
+}

@@ -1,0 +1,93 @@
+//! `qmqpd check --postfix`: what is said before a Postfix is switched over.
+
+use std::process::Command;
+
+use super::harness::drop_in::{self, Submit};
+use super::harness::ours::PROGRAM;
+use super::harness::peers::Peer;
+use super::harness::postfix::{Instance, Setup, write_old};
+use super::harness::trials::Trials;
+
+pub fn add(trials: &mut Trials) {
+    let needs = [Peer::Postfix];
+    trials.add("check::a_postfix_that_works_is_good", &needs, good);
+    trials.add("check::what_our_cleanup_lacks_is_named", &needs, lacking);
+    trials.add("check::lines_of_master_cf", &needs, lines);
+}
+
+/// Exit status, and all that it says.
+fn check(postfix: &Instance, more: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["check", "--postfix", "-c"]).arg(&postfix.config).args(more).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+fn good() {
+    let setup = Setup {
+        main_cf: vec!["qmqpd_listen = 127.0.0.1:1".to_owned()],
+        master_cf: "clients pass n - n - - qmqpd\nmore unix n - n - - qmqpd -v\n".to_owned(),
+        ..Default::default()
+    };
+    let (status, said) = check(&drop_in::start(Submit::Postfix, &setup), &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("note: qmqpd_listen means nothing here"), "{said}");
+    assert!(!said.contains("another program") && !said.contains("error"), "{said}");
+    // Not switched over yet.
+    let (status, said) = check(&Instance::start(&Setup::default()), &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("/usr/lib/postfix/sbin/qmqpd is another program than the one that checks"),
+        "{said}"
+    );
+}
+
+/// Nothing, as long as Postfix's cleanup(8) takes the mail; but it is said what would be.
+fn lacking() {
+    let main_cf = [
+        "smtpd_milters = inet:127.0.0.1:1",
+        "non_smtpd_milters = inet:127.0.0.1:1",
+        "milter_default_action = accept",
+    ];
+    let setup = Setup { main_cf: main_cf.map(str::to_owned).to_vec(), ..Default::default() };
+    let postfix = drop_in::start(Submit::Postfix, &setup);
+    let (status, said) = check(&postfix, &[]);
+    let local = check(&postfix, &["-o", "qmqpd_submit=local"]);
+    if local.0 == Some(0) {
+        // Our own cleanup has learnt it.
+        assert!(!said.contains("would refuse its work"), "{said}");
+        return;
+    }
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("with qmqpd_submit = local this service would refuse its work"), "{said}");
+    assert!(said.contains("non_smtpd_milters"), "{said}");
+    assert_eq!(local.0, Some(78), "{}", local.1);
+    assert!(
+        local.1.contains("non_smtpd_milters = inet:127.0.0.1:1: our own cleanup does not implement"),
+        "{}",
+        local.1
+    );
+}
+
+fn lines() {
+    let postfix = drop_in::start(Submit::Postfix, &Setup::default());
+    let path = postfix.config.join("master.cf");
+    let text = std::fs::read_to_string(&path).unwrap();
+    write_old(&path, &text.replace("cleanup   unix  n", "cleanup   unix  y"));
+    let (status, said) = check(&postfix, &[]);
+    assert_eq!(status, Some(78));
+    assert!(
+        said.contains("no public unix service \"cleanup\" takes the mail (cleanup_service_name)"),
+        "{said}"
+    );
+    let (status, said) = check(&postfix, &["-o", "qmqpd_submit=local"]);
+    assert_eq!(status, Some(0), "{said}");
+    write_old(&path, &text.replace("inet n - n - - qmqpd", "inet n n n - - qmqpd"));
+    let (status, said) = check(&postfix, &[]);
+    assert_eq!(status, Some(78));
+    assert!(said.contains("the Postfix QMQP server must run with $mail_owner privileges"), "{said}");
+    write_old(&path, &text.replace(" qmqpd", " smtpd"));
+    let (status, said) = check(&postfix, &[]);
+    assert_eq!(status, Some(78));
+    assert!(said.contains("no line has the command qmqpd"), "{said}");
+}

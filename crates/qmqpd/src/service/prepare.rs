@@ -121,6 +121,7 @@ fn open_spool(disk: UnixDisk, settings: &Settings, log: &Log) -> Result<Spool<Un
             long_queue_ids: settings.enable_long_queue_ids,
             create_missing: false,
             commit_way: spool::CommitWay::File,
+            ..spool::Options::default()
         },
         Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
     )

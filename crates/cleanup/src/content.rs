@@ -27,6 +27,8 @@ pub(crate) struct Content {
     pub(crate) tables: Arc<dyn Tables>,
     pub(crate) arrival: Arrival,
     pub(crate) rules: Rules,
+    /// What was found by the end of the content.
+    pub(crate) mime_errors: Errors,
     /// Received: headers anywhere, ours included.
     hop_count: u32,
     seen: Seen,
@@ -51,6 +53,7 @@ impl Content {
     ) -> Self {
         let mut content = Self {
             rules: Rules::new(Arc::clone(&options), Arc::clone(&tables), &arrival.queue_id, origin),
+            mime_errors: Errors::default(),
             hop_count: 1,
             options,
             tables,
@@ -69,14 +72,26 @@ impl Content {
 
     /// A parser for this content.
     pub(crate) fn parser(&self) -> Parser {
-        let strictness = Strictness::new(&self.options, self.rules.has_header_rules());
-        Parser::new(Arc::clone(&self.options), strictness)
+        Parser::new(Arc::clone(&self.options), self.strictness())
     }
 
-    /// The message will be refused: nothing more of it is looked at or kept.
+    pub(crate) fn strictness(&self) -> Strictness {
+        Strictness::new(&self.options, self.rules.has_header_rules())
+    }
+
+    /// The message will be refused or vanish: nothing more of it is looked at or kept.
     #[inline]
     const fn is_over(&self) -> bool {
-        self.rules.refusal.is_some()
+        self.rules.is_over()
+    }
+
+    /// What is wrong with a message that was looked at to its end, by the standards of MIME.
+    pub(crate) fn mime_refusal(&self) -> Option<Refusal> {
+        let mut errors = self.mime_errors;
+        if self.options.non_empty_end_of_header_action != EndOfHeader::Reject {
+            errors = errors.without(MimeError::NonEmptyEndOfHeader);
+        }
+        errors.gravest().map(|error| Refusal::Content { text: format!("5.6.0 {}", error.text()) })
     }
 
     fn check_hops(&mut self) {
@@ -166,7 +181,7 @@ impl<'a> Output<'a> {
     /// Takes a record as it came.
     #[inline]
     pub(crate) fn record(&mut self, parser: &mut Parser, kind: RecordType, data: &[u8]) {
-        if self.content.is_over() {
+        if self.content.is_over() || self.is_far_too_large() {
             return;
         }
         let has_stray = self.content.options.replace_stray_cr_lf && memchr2(b'\r', b'\n', data).is_some();
@@ -188,23 +203,22 @@ impl<'a> Output<'a> {
         self.content.cleaned = cleaned;
     }
 
-    /// The content is complete. What is wrong with it by the standards of MIME counts only now.
+    /// The content is complete.
     pub(crate) fn finish(&mut self, parser: &mut Parser) {
-        if self.content.is_over() {
+        if self.content.is_over() || self.is_far_too_large() {
             return;
         }
         parser.finish(self);
-        let rules = &mut self.content.rules;
-        let mut errors = parser.errors();
-        if self.content.options.non_empty_end_of_header_action != EndOfHeader::Reject {
-            errors = errors.without(MimeError::NonEmptyEndOfHeader);
-        }
-        let has_reason = matches!(rules.refusal, Some(Refusal::Defer { .. } | Refusal::Content { .. }));
-        if let Some(error) = errors.gravest()
-            && !has_reason
-        {
-            rules.refuse(Refusal::Content { text: format!("5.6.0 {}", error.text()) });
-        }
+        self.content.mime_errors = parser.errors();
+    }
+
+    /// So large that Postfix would have noticed: nothing more is looked at. It writes the file in blocks.
+    #[inline]
+    fn is_far_too_large(&self) -> bool {
+        const BLOCK_BYTES: u64 = 4096;
+        let limit = self.content.options.message_size_limit;
+        let uncounted = self.out.len().abs_diff(self.counted) as u64;
+        limit != 0 && self.content.bytes.saturating_add(uncounted) > limit.saturating_add(BLOCK_BYTES)
     }
 
     /// Brings the count of content bytes up to date.

@@ -6,16 +6,16 @@
 //! depends on the envelope (our own Received: header, a missing From: header) leaves in [`Message::finish`].
 //!
 //! ```text
-//! content bytes ─ incoming ─ N/L records ─ mime ─┬─ header: parse, drop, rewrite, fold ─┬─ content records
-//!                                                └─ body ──────────────────────────────┘
+//! content bytes ─ incoming ─ N/L records ─ mime ─┬─ header: rules, parse, drop, rewrite, fold ─┬─ content records
+//!                                                └─ body: rules ─────────────────────────────┘
 //! sender, recipients ─ address (rewrite) ─ envelope (duplicates) ─────────────────────── envelope records
 //! ```
 //!
 //! [`Message`] is the only door; the modules behind it know nothing of each other's state. Where optional features come
 //! in: an address that has been rewritten and may be mapped leaves `Envelope::clean` (envelope) or
 //! `header::rewrite_addresses` (header); a recipient that may be aliased passes `Envelope::write_recipient`, an automatic
-//! one `Envelope::add_automatic_recipient`; a record, a header and a body record that may be checked pass
-//! `Output::record`, `Output::header` and `Output::body`.
+//! one `Envelope::add_automatic_recipient`. Rules see each record in `Output::record`, each header in `Output::header` and each
+//! body record in `Output::body`; what they decide is kept in `rules`.
 
 mod address;
 mod content;

@@ -146,7 +146,7 @@ impl Message {
         } else if self.exceeds_limit(bytes) {
             Some(Refusal::Size)
         } else {
-            self.content.rules.refusal.clone()
+            self.content.rules.refusal.clone().or_else(|| self.content.mime_refusal())
         }
     }
 
@@ -170,8 +170,15 @@ impl Message {
         let names = self.envelope.names();
         self.content.rules.notices.name_envelope(&names);
         notices.append(std::mem::take(&mut self.content.rules.notices));
+        let has_reason =
+            matches!(self.content.rules.refusal, Some(Refusal::Defer { .. } | Refusal::Content { .. }));
+        if let Some(refusal) = self.content.mime_refusal()
+            && !has_reason
+        {
+            self.content.rules.refuse(refusal);
+        }
+        let extracted = if self.content.rules.is_over() { Vec::new() } else { self.extracted() };
         let refusal = self.content.rules.refusal.take();
-        let extracted = if refusal.is_none() { self.extracted() } else { Vec::new() };
         notices.append(std::mem::take(&mut self.envelope.notices));
         let slot = from.as_ref().map_or(0, |_| POINTER_RECORD_BYTES as u64);
         let from_len = from.as_ref().map_or(0, |(_, records)| records.len() as u64);

@@ -34,7 +34,7 @@ pub(crate) trait Receiver {
     /// The primary header section is complete; `errors` is what was found so far.
     fn end_of_primary(&mut self, errors: Errors);
     /// A record that is no header: empty lines, boundary lines, body. `offset` counts the bytes of the body before it,
-    /// line ends too; it begins anew with each empty line that ends a header section.
+    /// line ends too; it begins anew behind each header section, and with a boundary line that ends the last part.
     fn body(&mut self, kind: RecordType, data: &[u8], offset: u64);
     /// Something is wrong, the first time that it is; `text` is where.
     fn error(&mut self, error: MimeError, text: &[u8]);
@@ -172,6 +172,7 @@ impl Parser {
         if text.get(boundary.text.len()..).is_some_and(|rest| rest.starts_with(b"--")) {
             self.boundaries.pop();
             self.media_type = MediaType::Other;
+            self.body_offset = 0;
         } else {
             self.media_type = boundary.default_type;
             self.mode = Mode::Header(Section::Part);
@@ -200,9 +201,9 @@ impl Parser {
             }
             Mode::Body
         } else {
-            self.body_offset = 0;
             self.mode_behind_headers()
         };
+        self.body_offset = 0;
         // The record that ended the section is body, even if another section follows.
         self.body_record(kind, data, receiver);
     }

@@ -3,7 +3,7 @@
 use crate::content::Content;
 use crate::generated;
 use crate::header::{Known, name_len};
-use crate::mime::Section;
+use crate::mime::{Errors, MimeError, Section};
 use crate::options::Origin;
 use crate::rules::Change;
 
@@ -22,14 +22,27 @@ pub(crate) fn foresee(content: &mut Content, origin: &Origin) {
 pub(crate) fn records(content: &mut Content, origin: &Origin, recipient: Option<&[u8]>) -> Vec<u8> {
     let mut rules = content.rules.anew();
     let mut lines = generated::received(&content.options, &content.arrival, origin, recipient);
-    for line in &mut lines {
+    for (line, name) in lines.iter_mut().zip(["Received:", "", ""]) {
         if rules.rejects_characters(line) {
             break;
         }
-        rules.strip_characters(line);
+        // It stays a header, whatever is taken away from it.
+        let mut text = line.split_off(name.len());
+        rules.strip_characters(&mut text);
+        line.append(&mut text);
     }
     let mut header = join(lines, content.options.header_size_limit);
-    let change = if rules.refusal.is_some() { Change::Drop } else { rules.header(Section::Primary, &header) };
+    let is_over = rules.is_over();
+    if !is_over && content.strictness().headers_are_7bit && !header.is_ascii() {
+        // Each error is logged the first time that it occurs.
+        content.rules.forget_mime_error(MimeError::EightBitHeader);
+        rules.mime_error(MimeError::EightBitHeader, &header);
+        content.mime_errors.add(MimeError::EightBitHeader);
+    }
+    let change = if is_over { Change::Drop } else { rules.header(Section::Primary, &header) };
+    if rules.is_over() {
+        content.mime_errors = Errors::default();
+    }
     let of_content = std::mem::replace(&mut content.rules, rules);
 
     let mut records = Vec::new();

@@ -120,10 +120,15 @@ impl Rules {
         }
     }
 
-    /// Puts what came of all that follows behind what came of this.
+    /// The message will be refused or vanish: nothing more of it is looked at.
+    #[inline]
+    pub(crate) const fn is_over(&self) -> bool {
+        self.refusal.is_some() || self.decisions.is_discarded
+    }
+
+    /// Puts what came of all that follows behind what came of this, unless that has ended all looking.
     pub(crate) fn follow(&mut self, mut later: Self) {
-        if self.refusal.is_some() {
-            // Then nothing more is looked at.
+        if self.is_over() {
             return;
         }
         if later.is_passed_by_foresight && !self.decisions.is_passed {
@@ -218,12 +223,21 @@ impl Rules {
         self.options.header_body_checks && !self.decisions.is_passed
     }
 
-    /// Something in the message is wrong by the standards of MIME, which is told at its end.
+    /// Something in the message is wrong by the standards of MIME, which counts at its end.
     pub(crate) fn mime_error(&mut self, error: MimeError, text: &[u8]) {
-        let Self { queue_id, origin, .. } = self;
         let shown = logged(&self.options, text, 100);
-        let before = format!("{queue_id}: reject: mime-error {}: {shown} from {origin};", error.text());
+        let before = format!("{} {shown} from {};", self.start_of_mime_error(error), self.origin);
         self.notices.push_naming_envelope(before, String::new(), Some("unknown"));
+    }
+
+    /// Forgets a line that [`Rules::mime_error`] made.
+    pub(crate) fn forget_mime_error(&mut self, error: MimeError) {
+        let start = self.start_of_mime_error(error);
+        self.notices.remove_naming_envelope(&start);
+    }
+
+    fn start_of_mime_error(&self, error: MimeError) -> String {
+        format!("{}: reject: mime-error {}:", self.queue_id, error.text())
     }
 
     fn ask(&mut self, maps: Maps, subject: Subject, text: &[u8]) -> Change {

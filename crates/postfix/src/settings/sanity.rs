@@ -17,6 +17,7 @@ pub(super) fn check(
     check.networks();
     check.origin();
     check.verp();
+    check.conversion();
     check.listeners();
 }
 
@@ -106,6 +107,13 @@ impl Check<'_, '_> {
             let remedy = format!("choose two of {filter}");
             self.add("default_verp_delimiters", delimiters, what, &remedy);
             return;
+        }
+    }
+
+    fn conversion(&mut self) {
+        if self.settings.disable_mime_input_processing && self.settings.force_mime_input_conversion {
+            let what = "do not specify both disable_mime_input_processing=yes and force_mime_input_conversion=yes";
+            self.add("force_mime_input_conversion", "yes", what.to_owned(), "remove one of them");
         }
     }
 

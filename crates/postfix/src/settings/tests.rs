@@ -228,6 +228,10 @@ fn sanity_checks_in_the_words_of_postfix() {
              character",
         ),
         (
+            "disable_mime_input_processing = yes\nforce_mime_input_conversion = yes",
+            "do not specify both disable_mime_input_processing=yes and force_mime_input_conversion=yes",
+        ),
+        (
             "relayhost = MX.example.test",
             "myhostname and relayhost parameter settings must not be identical: mx.example.test",
         ),
@@ -271,29 +275,28 @@ fn names_that_nothing_reads_are_listed() {
 
 #[test]
 fn what_our_cleanup_lacks_is_named() {
-    let loaded = load_text(
-        "header_checks = regexp:/etc/x\nvirtual_alias_maps =\nstrict_8bitmime = No\nvirtual_maps = hash:/v\n",
-    )
-    .unwrap();
+    let loaded =
+        load_text("milter_header_checks = regexp:/etc/x\nnon_smtpd_milters = inet:localhost:8891\n").unwrap();
     let names: Vec<_> = loaded.refused_by_local_cleanup.iter().map(|error| error.name.as_str()).collect();
-    assert_eq!(names, ["virtual_maps", "header_checks"]);
+    assert_eq!(names, ["non_smtpd_milters", "milter_header_checks"]);
     assert_eq!(
         loaded.refused_by_local_cleanup[1].to_string(),
-        "/p/main.cf, line 1: header_checks = regexp:/etc/x: our own cleanup does not implement content inspection yet; \
-         remove header_checks, or leave this mail to a Postfix that implements it"
+        "/p/main.cf, line 1: milter_header_checks = regexp:/etc/x: our own cleanup does not implement milters yet; \
+         remove milter_header_checks, or leave this mail to a Postfix that implements it"
     );
+    assert_eq!(load_text("non_smtpd_milters =\n").unwrap().refused_by_local_cleanup, []);
 }
 
 #[test]
 fn the_cleanup_of_postfix_lacks_nothing() {
-    const SETTINGS: &str = "header_checks = regexp:/etc/x\nnon_empty_end_of_header_action = reject\n";
+    const SETTINGS: &str = "milter_header_checks = regexp:/etc/x\nnon_smtpd_milters = inet:localhost:8891\n";
     let master = HostFacts { is_under_postfix: true, ..facts() };
     let load = |text: &str, host: &HostFacts<'_>| {
         let loaded = load(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], host).unwrap();
         let refused: Vec<_> = loaded.refused_by_local_cleanup.into_iter().map(|error| error.name).collect();
         (loaded.settings.qmqpd_submit, refused)
     };
-    let refused = ["header_checks", "non_empty_end_of_header_action"].map(str::to_owned).to_vec();
+    let refused = ["non_smtpd_milters", "milter_header_checks"].map(str::to_owned).to_vec();
     assert_eq!(load(SETTINGS, &master), (Submit::Postfix, vec![]));
     assert_eq!(load(SETTINGS, &facts()), (Submit::Local, refused.clone()));
     assert_eq!(load(&format!("{SETTINGS}qmqpd_submit = local\n"), &master), (Submit::Local, refused));

@@ -19,6 +19,7 @@
 mod harness;
 
 mod addresses;
+mod checks;
 mod content;
 mod envelope;
 mod limits;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let cases: Vec<Case> = [
         protocol::cases(),
         content::cases(),
+        checks::cases(),
         addresses::cases(),
         rewriting::cases(),
         envelope::cases(),
@@ -63,5 +65,6 @@ fn main() -> ExitCode {
         .add("page::every_difference_is_proven", &[], move || suite::every_difference_is_proven(&proven));
     suite.add_all(cases);
     random::add(&mut suite);
+    checks::add_random(&mut suite);
     suite.run()
 }

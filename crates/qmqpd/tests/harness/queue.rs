@@ -43,11 +43,11 @@ impl Queue {
         files_below(&self.path.join("incoming"))
     }
 
-    /// The files in `incoming` that carry the mark of a whole message.
+    /// The files in `incoming` and `hold` that carry the mark of a whole message.
     pub fn committed(&self) -> Vec<PathBuf> {
         let whole =
             |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o700 == 0o700);
-        self.incoming().into_iter().filter(whole).collect()
+        self.incoming().into_iter().chain(files_below(&self.path.join("hold"))).filter(whole).collect()
     }
 
     /// Waits until `incoming` has no file; for refused messages.
@@ -64,7 +64,12 @@ impl Queue {
     pub fn take(&self) -> Vec<Result<QueueFile, String>> {
         let mut paths = self.committed();
         paths.sort_by_key(|path| fs::metadata(path).map(|data| (data.mtime(), data.mtime_nsec())).ok());
-        let files = paths.iter().map(|path| check_owner(path).and_then(|()| QueueFile::read(path))).collect();
+        let read = |path: &PathBuf| {
+            check_owner(path)?;
+            let is_held = path.starts_with(self.path.join("hold"));
+            QueueFile::read(path).map(|file| QueueFile { is_held, ..file })
+        };
+        let files = paths.iter().map(read).collect();
         for path in paths {
             fs::remove_file(path).unwrap();
         }

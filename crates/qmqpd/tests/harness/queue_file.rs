@@ -24,6 +24,8 @@ pub struct QueueFile {
     pub bytes: u64,
     /// The six numbers of the size record.
     pub size: [u64; 6],
+    /// Whether it was found in the hold queue.
+    pub is_held: bool,
     /// Whether the content is not where the classic layout puts it.
     pub streamed: bool,
     /// Records before the content, without the size record.
@@ -49,6 +51,7 @@ impl QueueFile {
             id,
             bytes: length,
             size: [0; 6],
+            is_held: false,
             streamed: false,
             envelope: vec![],
             content: vec![],
@@ -140,18 +143,20 @@ impl QueueFile {
     pub fn lines(&self, mask: &Mask, canonical: bool) -> Vec<String> {
         let [_, _, recipients, flags, _, options] = self.size;
         let mut lines = vec![format!("C recipients={recipients} flags={flags} options={options}")];
-        let mut extracted = self.extracted.clone();
-        lines.extend(self.envelope.iter().map(|record| mask.record(record)));
-        if canonical {
-            let (moved, rest): (Vec<Record>, _) =
-                extracted.into_iter().partition(|record| record.is_recipient());
-            extracted = rest;
-            lines.extend(moved.iter().map(|record| mask.record(record)));
+        if self.is_held {
+            lines.insert(0, "on hold".to_owned());
         }
+        let (mut envelope, mut extracted) = (self.envelope.clone(), self.extracted.clone());
+        extracted.retain(|record| !record.is_message_id());
+        if canonical {
+            // What is about the message stands before what is about recipients, wherever the layout has it.
+            envelope.append(&mut extracted);
+            envelope.sort_by_key(Record::is_recipient);
+        }
+        lines.extend(envelope.iter().map(|record| mask.record(record)));
         lines.push("M".to_owned());
         lines.extend(self.content.iter().map(|record| mask.record(record)));
         lines.push("X".to_owned());
-        extracted.retain(|record| !record.is_message_id());
         lines.extend(extracted.iter().map(|record| mask.record(record)));
         lines
     }

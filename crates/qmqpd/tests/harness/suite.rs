@@ -34,7 +34,12 @@ impl Suite {
 
     /// Adds a test of many cases that `make` draws; nothing is expected of them but that both servers do the same.
     pub fn add_random(&mut self, name: &str, make: fn(&mut Random) -> Case) {
-        let pair = self.pair(&[format!("# {name}")]);
+        self.add_random_with(name, vec![], make);
+    }
+
+    /// The same under these main.cf lines.
+    pub fn add_random_with(&mut self, name: &str, main_cf: Vec<String>, make: fn(&mut Random) -> Case) {
+        let pair = self.pair(&[main_cf, vec![format!("# {name}")]].concat());
         let oracle_only = oracle_only();
         self.trials.add(name, &[Peer::Postfix], move || {
             let seed = random::seed();

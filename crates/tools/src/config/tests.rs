@@ -73,12 +73,12 @@ fn complaints_name_what_is_wrong() {
 
 #[test]
 fn explain_tells_all_about_a_parameter() {
-    let (text, complaints) = output("", &["--explain", "qmqpd_timeout", "header_checks"]);
+    let (text, complaints) = output("", &["--explain", "qmqpd_timeout", "milter_header_checks"]);
     assert_eq!(
         text,
         "qmqpd_timeout: time, 1s or more\ndefault: 300s\ntakes effect\nHow long a client may take for each single \
-         read or write.\n\nheader_checks: list\ndefault: empty\nnot implemented yet, so that only the default is \
-         accepted: content inspection\nPatterns that primary message headers are compared with.\n"
+         read or write.\n\nmilter_header_checks: list\ndefault: empty\nnot implemented yet, so that only the \
+         default is accepted: milters\nPatterns that headers from milters are compared with.\n"
     );
     assert!(complaints.is_empty());
 }

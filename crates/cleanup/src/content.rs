@@ -354,6 +354,10 @@ impl Receiver for Output<'_> {
     }
 
     fn error(&mut self, error: MimeError, text: &[u8]) {
+        let is_told = self.content.options.non_empty_end_of_header_action == EndOfHeader::Reject;
+        if error == MimeError::NonEmptyEndOfHeader && !is_told {
+            return;
+        }
         self.content.rules.mime_error(error, text);
     }
 }

@@ -480,3 +480,6 @@ fn cut(text: &str, len_max: usize) -> &str {
     let end = (0..=len_max.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,8 @@ impl Check<'_, '_> {
 
     fn conversion(&mut self) {
         if self.settings.disable_mime_input_processing && self.settings.force_mime_input_conversion {
-            let what = "do not specify both disable_mime_input_processing=yes and force_mime_input_conversion=yes";
+            let what =
+                "do not specify both disable_mime_input_processing=yes and force_mime_input_conversion=yes";
             self.add("force_mime_input_conversion", "yes", what.to_owned(), "remove one of them");
         }
     }

@@ -77,7 +77,7 @@ fn rules(sandbox: &Sandbox) -> Result<RulesetCreated, RuleError> {
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
-    for directory in &sandbox.spool_directories {
+    for directory in sandbox.spool_directories.iter().filter(|directory| directory.is_dir()) {
         rules = below(rules, directory, queue)?;
     }
     for directory in sandbox.log_directories.iter().filter(|directory| directory.is_dir()) {

@@ -33,16 +33,16 @@ impl Sandbox {
     /// For a process with these settings, whose tables reach these servers through the network.
     #[must_use]
     pub fn new(settings: &Settings, table_servers: &[(String, u16)]) -> Self {
-        let log_directories: &[&str] = match settings.qmqpd_submit {
-            Submit::Local => &["bounce", "defer", "trace"],
+        let (spool_directories, log_directories): (&[&str], &[&str]) = match settings.qmqpd_submit {
+            Submit::Local => (&["incoming", "hold"], &["bounce", "defer", "trace"]),
             // Only what is too much for the memory, for a while.
-            Submit::Postfix => &[],
+            Submit::Postfix => (&["incoming"], &[]),
         };
         let is_name = |host: &str| host.parse::<std::net::IpAddr>().is_err();
         Self {
             seccomp: settings.qmqpd_sandbox.contains("seccomp"),
             landlock: settings.qmqpd_sandbox.contains("landlock"),
-            spool_directories: vec!["incoming".into()],
+            spool_directories: spool_directories.iter().map(PathBuf::from).collect(),
             log_directories: log_directories.iter().map(PathBuf::from).collect(),
             tcp_ports: table_servers.iter().map(|(_, port)| *port).chain([DNS_PORT]).collect(),
             resolves_by_libc: table_servers.iter().any(|(host, _)| is_name(host)),

@@ -139,11 +139,41 @@ fn actions_on_headers() -> Vec<Case> {
     let does = |name: &str| checked(name, format!("X-Do: {}\nX-After: x\n\nhello\n", name.replace('_', " ")));
     let all = |name: &str, content: &str| checked(name, content);
     let mut cases: Vec<Case> = [
-        "warn text", "warn", "info", "filter one", "filter two", "filter bad", "filter none", "pass", "hold",
-        "prepend good", "prepend known", "prepend bad", "prepend none", "replace good", "replace to", "replace from",
-        "replace id", "replace bcc", "replace resent", "replace received", "replace encoding", "replace blank",
-        "replace bad", "replace none", "redirect one", "redirect bad", "bcc one", "bcc two", "bcc bad", "strip",
-        "ignore", "dunno", "ok", "delay", "unknown",
+        "warn text",
+        "warn",
+        "info",
+        "filter one",
+        "filter two",
+        "filter bad",
+        "filter none",
+        "pass",
+        "hold",
+        "prepend good",
+        "prepend known",
+        "prepend bad",
+        "prepend none",
+        "replace good",
+        "replace to",
+        "replace from",
+        "replace id",
+        "replace bcc",
+        "replace resent",
+        "replace received",
+        "replace encoding",
+        "replace blank",
+        "replace bad",
+        "replace none",
+        "redirect one",
+        "redirect bad",
+        "bcc one",
+        "bcc two",
+        "bcc bad",
+        "strip",
+        "ignore",
+        "dunno",
+        "ok",
+        "delay",
+        "unknown",
     ]
     .map(does)
     .to_vec();
@@ -170,9 +200,15 @@ fn actions_on_headers() -> Vec<Case> {
         all("pass_ends_it", "X-Do: pass\nX-Do: reject\nSubject: secret\n\ndo reject\n"),
         discarded(all("discard_ends_it", "X-Do: discard\nX-Do: reject\n\ndo reject\n")),
         all("copy_before_pass", "X-Do: bcc one\nX-Do: pass\nX-Do: bcc two\n\ndo bcc\n"),
-        all("reject_after_effects", "X-Do: hold\nX-Do: bcc one\nX-Do: reject\nX-Do: info\nMessage-Id: <a@b>\n\nx\n")
-            .reply("DError: 5.7.1 message content rejected"),
-        discarded(all("discard_with_too_many_hops", &format!("X-Do: discard\n{}\nx\n", "Received: x\n".repeat(60)))),
+        all(
+            "reject_after_effects",
+            "X-Do: hold\nX-Do: bcc one\nX-Do: reject\nX-Do: info\nMessage-Id: <a@b>\n\nx\n",
+        )
+        .reply("DError: 5.7.1 message content rejected"),
+        discarded(all(
+            "discard_with_too_many_hops",
+            &format!("X-Do: discard\n{}\nx\n", "Received: x\n".repeat(60)),
+        )),
         all("received_dropped_and_counted", &format!("{}\nx\n", "Received: drop\n".repeat(60))),
         all("some_received_dropped", &format!("{}Received: x\n\nx\n", "Received: drop\n".repeat(60)))
             .reply("DError: too many hops"),
@@ -184,7 +220,10 @@ fn actions_on_headers() -> Vec<Case> {
         all("bcc_is_looked_at", "Bcc: check\n\nx\n"),
         all("blank_before_the_colon", "X-Do : warn\n\nx\n"),
         all("folded", "X-Any: folded\n\tand again\n\nx\n"),
-        all("says_what_it_saw", b"X-Say: a\tb\n c\n\nx\n".escape_ascii().to_string().replace("\\n", "\n").as_str()),
+        all(
+            "says_what_it_saw",
+            b"X-Say: a\tb\n c\n\nx\n".escape_ascii().to_string().replace("\\n", "\n").as_str(),
+        ),
         all("says_utf8", "X-Say: gr\u{fc}n\n\nx\n"),
         checked("says_8bit", b"X-Say: gr\xfcn\n\nx\n"),
         checked("says_nul", b"X-Say: a\0b\n\nx\n"),
@@ -206,13 +245,25 @@ fn actions_on_headers() -> Vec<Case> {
 }
 
 fn actions_on_lines() -> Vec<Case> {
-    let does = |what: &str| {
-        checked(&format!("body::{what}"), format!("Subject: x\n\nfirst\ndo {what}\nlast\n"))
-    };
+    let does =
+        |what: &str| checked(&format!("body::{what}"), format!("Subject: x\n\nfirst\ndo {what}\nlast\n"));
     let body = |name: &str, content: &str| checked(&format!("body::{name}"), content);
     let mut cases: Vec<Case> = [
-        "warn", "info", "filter", "pass", "hold", "prepend", "prepend none", "replace", "replace none", "redirect",
-        "bcc", "strip", "ignore", "ok", "nonsense",
+        "warn",
+        "info",
+        "filter",
+        "pass",
+        "hold",
+        "prepend",
+        "prepend none",
+        "replace",
+        "replace none",
+        "redirect",
+        "bcc",
+        "strip",
+        "ignore",
+        "ok",
+        "nonsense",
     ]
     .map(does)
     .to_vec();
@@ -244,7 +295,10 @@ fn actions_on_lines() -> Vec<Case> {
             "Content-Type: multipart/mixed; boundary=b\n\n1234567890\n--b\nX-A: b\n\n12\ndo info\n1234567890\ndo warn\n--b\n\ndo info\n",
         ),
         ("part_without_empty_line", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-A: b\ndo info\n"),
-        ("message_begins_anew", "Content-Type: message/rfc822\n\nSubject: y\n\ndo info\n1234567890\ndo warn\n"),
+        (
+            "message_begins_anew",
+            "Content-Type: message/rfc822\n\nSubject: y\n\ndo info\n1234567890\ndo warn\n",
+        ),
         ("no_empty_line", "12345678\ndo info\n"),
     ] {
         cases.push(limited(name, "10", content));
@@ -256,11 +310,16 @@ fn actions_on_lines() -> Vec<Case> {
 
 fn sections() -> Vec<Case> {
     let main_cf = [
-        format!("header_checks = {}", inline(&[("^X-A", "WARN primary"), ("^Content-|^MIME", "REJECT wrong")])),
+        format!(
+            "header_checks = {}",
+            inline(&[("^X-A", "WARN primary"), ("^Content-|^MIME", "REJECT wrong")])
+        ),
         format!("mime_header_checks = {}", inline(&[("^X-Stop", "REJECT in a part"), ("^", "WARN mime")])),
         format!("nested_header_checks = {}", inline(&[("^X-Pre", "PREPEND X-B: c"), ("^", "WARN nested")])),
     ];
-    let case = |name: &str, content: &str| with(Case::content(format!("checks::section::{name}"), content), &main_cf);
+    let case = |name: &str, content: &str| {
+        with(Case::content(format!("checks::section::{name}"), content), &main_cf)
+    };
     let same = |name: &str, content: &str| checked(&format!("section::{name}"), content);
     let few = |name: &str, content: &str| {
         let rules = format!("header_checks = {}", inline(&[("^X-Do: info", "INFO")]));
@@ -269,20 +328,44 @@ fn sections() -> Vec<Case> {
     vec![
         case("primary", "X-A: b\nMIME-Version: 1.0\nContent-Type: text/plain\nContent-Foo: x\n\nX-A: b\n")
             .reply("DError: 5.7.1 wrong"),
-        case("mime_in_primary", "X-A: b\nMIME-Version: 1.0\nContent-Type: text/plain\nContent-ID: x\n\nX-A: b\n"),
+        case(
+            "mime_in_primary",
+            "X-A: b\nMIME-Version: 1.0\nContent-Type: text/plain\nContent-ID: x\n\nX-A: b\n",
+        ),
         case("part", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-A: b\nTo : c\n\nX-A: b\n--b--\n"),
         case("part_stops", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Stop: b\n\nx\n--b--\n")
             .reply("DError: 5.7.1 in a part"),
-        case("nested", "Content-Type: message/rfc822\n\nX-A: b\nX-Pre: b\nContent-Type: text/html\n\nX-A: b\n"),
+        case(
+            "nested",
+            "Content-Type: message/rfc822\n\nX-A: b\nX-Pre: b\nContent-Type: text/html\n\nX-A: b\n",
+        ),
         same("default_part", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: info\n\nx\n--b--\n"),
         same("default_nested", "Content-Type: message/rfc822\n\nX-Do: info\nX-Do: hold\n\nx\n"),
-        same("part_replaced", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: replace to\n\nx\n--b--\n"),
-        same("part_prepended", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: prepend good\n\nx\n--b--\n"),
-        same("part_encoding", "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: replace encoding\n\nx\n--b--\n"),
+        same(
+            "part_replaced",
+            "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: replace to\n\nx\n--b--\n",
+        ),
+        same(
+            "part_prepended",
+            "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: prepend good\n\nx\n--b--\n",
+        ),
+        same(
+            "part_encoding",
+            "Content-Type: multipart/mixed; boundary=b\n\n--b\nX-Do: replace encoding\n\nx\n--b--\n",
+        ),
         same("type_refused", "Content-Type: application/evil\n\nx\n").reply("DError: 5.7.1 evil"),
-        same("type_replaced_and_obeyed", "Content-Type: multipart/change; boundary=b\n\n--b\nX-Do : info\n\nx\n"),
-        same("boundary_lines", "Content-Type: multipart/mixed; boundary=b\n\nsay pre\n--b\n\nsay in\n--b--\nsay post\n"),
-        same("nested_received", &format!("Content-Type: message/rfc822\n\n{}\nx\n", "Received: x\n".repeat(60))),
+        same(
+            "type_replaced_and_obeyed",
+            "Content-Type: multipart/change; boundary=b\n\n--b\nX-Do : info\n\nx\n",
+        ),
+        same(
+            "boundary_lines",
+            "Content-Type: multipart/mixed; boundary=b\n\nsay pre\n--b\n\nsay in\n--b--\nsay post\n",
+        ),
+        same(
+            "nested_received",
+            &format!("Content-Type: message/rfc822\n\n{}\nx\n", "Received: x\n".repeat(60)),
+        ),
         few("deep", &nested(150)).reply("DError: 5.6.0 MIME nesting exceeds safety limit"),
         few("as_deep_as_may_be", &nested(102)),
         few("one_deeper", &nested(103)).reply("DError: 5.6.0 MIME nesting exceeds safety limit"),
@@ -304,10 +387,18 @@ fn nested(depth: usize) -> String {
 
 fn own_received() -> Vec<Case> {
     let case = |name: &str, pattern: &str, action: &str, content: &str| {
-        let rules = inline(&[(pattern, action), ("^X-Do: reject", "REJECT"), ("^X-Do: info", "INFO"), ("^X-Do: hold", "HOLD")]);
+        let rules = inline(&[
+            (pattern, action),
+            ("^X-Do: reject", "REJECT"),
+            ("^X-Do: info", "INFO"),
+            ("^X-Do: hold", "HOLD"),
+        ]);
         with(
             Case::content(format!("checks::own_received::{name}"), content),
-            &[format!("header_checks = {rules}"), format!("body_checks = {}", inline(&[("^do reject", "REJECT body")]))],
+            &[
+                format!("header_checks = {rules}"),
+                format!("body_checks = {}", inline(&[("^do reject", "REJECT body")])),
+            ],
         )
     };
     const OURS: &str = "^Received:.*QMQP";
@@ -323,13 +414,19 @@ fn own_received() -> Vec<Case> {
         discarded(case("discard", OURS, "DISCARD", HELLO)),
         case("redirect", OURS, "REDIRECT other@x", HELLO),
         case("pass", OURS, "PASS", "X-Do: reject\n\ndo reject\n"),
-        case("pass_by_client", "^Received: from localhost \\(localhost \\[127", "PASS known", "X-Do: reject\n\ndo reject\n"),
+        case(
+            "pass_by_client",
+            "^Received: from localhost \\(localhost \\[127",
+            "PASS known",
+            "X-Do: reject\n\ndo reject\n",
+        ),
         case("hold", OURS, "HOLD", HELLO),
         case("hold_twice", OURS, "HOLD", "X-Do: hold\n\nhello\n"),
         case("filter", OURS, "FILTER scan:", HELLO),
         case("bcc", OURS, "BCC copy@x", HELLO),
         case("unknown", OURS, "FROB", HELLO),
-        case("by_recipient", "for <bob@rcpt.example>", "REJECT not for bob", HELLO).reply("DError: 5.7.1 not for bob"),
+        case("by_recipient", "for <bob@rcpt.example>", "REJECT not for bob", HELLO)
+            .reply("DError: 5.7.1 not for bob"),
         case("by_recipient_hold", "for <bob@rcpt.example>", "HOLD", HELLO),
         case("by_recipient_pass", "for <bob@rcpt.example>", "PASS", "Subject: x\n\nhello\n"),
         case("by_other_recipient", "for <carol@rcpt.example>", "REJECT not for carol", HELLO),
@@ -355,8 +452,14 @@ fn own_received() -> Vec<Case> {
             },
         ),
         with(
-            Case::bytes("checks::own_received::two_recipients", request(b"\nx\n", SENDER, &[RECIPIENT, b"c@d"])),
-            &[format!("header_checks = {}", inline(&[("with QMQP\\s*id", "WARN two")]).replace("regexp:", "pcre:"))],
+            Case::bytes(
+                "checks::own_received::two_recipients",
+                request(b"\nx\n", SENDER, &[RECIPIENT, b"c@d"]),
+            ),
+            &[format!(
+                "header_checks = {}",
+                inline(&[("with QMQP\\s*id", "WARN two")]).replace("regexp:", "pcre:")
+            )],
         ),
     ]
 }
@@ -384,26 +487,41 @@ fn envelopes() -> Vec<Case> {
         case("always_bcc", SENDER, &[RECIPIENT]).with(&["always_bcc = archive@x"]),
         case("port", SENDER, &[RECIPIENT]).with(&["qmqpd_client_port_logging = yes"]),
         with(
-            Case::bytes("checks::envelope::rejected_without_recipients", request(b"X-Do: reject\n\nx\n", SENDER, &[])),
+            Case::bytes(
+                "checks::envelope::rejected_without_recipients",
+                request(b"X-Do: reject\n\nx\n", SENDER, &[]),
+            ),
             &rules(),
         )
         .reply("DError: 5.7.1 message content rejected"),
         with(
-            Case::bytes("checks::envelope::copy_without_recipients", request(b"X-Do: bcc one\n\nx\n", SENDER, &[])),
+            Case::bytes(
+                "checks::envelope::copy_without_recipients",
+                request(b"X-Do: bcc one\n\nx\n", SENDER, &[]),
+            ),
             &rules(),
         )
         .reply("DError: no recipients specified"),
         discarded(with(
-            Case::bytes("checks::envelope::discarded_without_recipients", request(b"X-Do: discard\n\nx\n", SENDER, &[])),
+            Case::bytes(
+                "checks::envelope::discarded_without_recipients",
+                request(b"X-Do: discard\n\nx\n", SENDER, &[]),
+            ),
             &rules(),
         )),
         with(
-            Case::bytes("checks::envelope::copy_is_a_recipient", request(b"X-Do: bcc one\n\nx\n", SENDER, &[b"copy@elsewhere.example"])),
+            Case::bytes(
+                "checks::envelope::copy_is_a_recipient",
+                request(b"X-Do: bcc one\n\nx\n", SENDER, &[b"copy@elsewhere.example"]),
+            ),
             &rules(),
         )
         .with(&["always_bcc = copy@elsewhere.example"]),
         with(
-            Case::bytes("checks::envelope::copy_without_mapping", request(b"X-Do: bcc one\n\nx\n", SENDER, &[RECIPIENT])),
+            Case::bytes(
+                "checks::envelope::copy_without_mapping",
+                request(b"X-Do: bcc one\n\nx\n", SENDER, &[RECIPIENT]),
+            ),
             &rules(),
         )
         .with(&["receive_override_options = no_address_mappings"]),
@@ -464,9 +582,11 @@ fn characters() -> Vec<Case> {
         case("first", NO_NUL, b"\0Subject: x\n\nhello\n").reply(REJECTED),
         case("several", "message_reject_characters = xyz\\r", b"To: a\n\nhello y\n").reply(REJECTED),
         case("cr_is_gone", "message_reject_characters = \\r", b"To: a\n\nhel\rlo\n"),
-        case("in_our_header", "message_reject_characters = Q", b"Message-Id: <a@b>\n\nhello\n").reply(REJECTED),
+        case("in_our_header", "message_reject_characters = Q", b"Message-Id: <a@b>\n\nhello\n")
+            .reply(REJECTED),
         case("eight_bit", "message_reject_characters = \\200\\374", b"To: a\n\n\xfc\n").reply(REJECTED),
-        case("text_is_shown", "message_reject_characters = \\7", b"To: a\n\nring \x07 \x1b \xfc bell\n").reply(REJECTED),
+        case("text_is_shown", "message_reject_characters = \\7", b"To: a\n\nring \x07 \x1b \xfc bell\n")
+            .reply(REJECTED),
         case("stripped", STRIP, b"Subject: xz\0z\nZ: zz\n\nhezzllo\0\n\xff\xfe\n"),
         case("stripped_empty_line", STRIP, b"Subject: x\nzzz\nX : y\n"),
         case("stripped_colon", "message_strip_characters = :", b"Subject: x\n\nhello: y\n").differs(
@@ -480,7 +600,9 @@ fn characters() -> Vec<Case> {
         case("stripped_name", STRIP, b"zTo: joe\nTzo : bob\n\nx\n"),
         case("stripped_first", STRIP, b"z leading blank\n\nx\n").differs(
             "a-first-line-never-continues-our-received-header",
-            |postfix| assert!(postfix.message().contains("; DATE\n leading blank\n"), "{}", postfix.message()),
+            |postfix| {
+                assert!(postfix.message().contains("; DATE\n leading blank\n"), "{}", postfix.message())
+            },
             |ours| assert!(ours.message().ends_with("\n\n leading blank\n\nx\n"), "{}", ours.message()),
         ),
         case("stripped_long", STRIP, format!("Subject: x\n\n{}\n", "az".repeat(3000)).as_bytes()),
@@ -513,7 +635,9 @@ fn strictness() -> Vec<Case> {
     let both = |name: &str, content: &[u8]| case("strict_8bitmime", name, content);
     let domain = |name: &str, content: &[u8]| case("strict_mime_encoding_domain", name, content);
     let part = |encoding: &str| {
-        format!("Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Transfer-Encoding: {encoding}\n\n\u{fc}\n--b--\n")
+        format!(
+            "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Transfer-Encoding: {encoding}\n\n\u{fc}\n--b--\n"
+        )
     };
     let typed = |content_type: &str, encoding: &str| {
         format!("Content-Type: {content_type}\nContent-Transfer-Encoding: {encoding}\n\nSubject: x\n\nx\n")
@@ -533,10 +657,13 @@ fn strictness() -> Vec<Case> {
         Case::bytes("checks::strict_7bit_headers::no_recipient", request(b"X: \xfc\n\nx\n", SENDER, &[]))
             .with(&["strict_7bit_headers = yes"])
             .reply(HEADER),
-        Case::bytes("checks::strict_7bit_headers::eight_bit_recipient", request(b"X: y\n\nx\n", SENDER, &["\u{fc}@x".as_bytes()]))
-            // The log has the header up to its queue ID, which differs.
-            .with(&["strict_7bit_headers = yes", "mail_name = Another Mail System"])
-            .reply(HEADER),
+        Case::bytes(
+            "checks::strict_7bit_headers::eight_bit_recipient",
+            request(b"X: y\n\nx\n", SENDER, &["\u{fc}@x".as_bytes()]),
+        )
+        // The log has the header up to its queue ID, which differs.
+        .with(&["strict_7bit_headers = yes", "mail_name = Another Mail System"])
+        .reply(HEADER),
         body("seven_bit", b"Subject: \xfc\n\nx\n"),
         body("undeclared", b"Subject: x\n\nx\n\xfc\ny\n\xfc\n").reply(BODY),
         body("declared", b"Content-Transfer-Encoding: 8bit\n\n\xfc\n"),
@@ -544,15 +671,23 @@ fn strictness() -> Vec<Case> {
         body("comment", b"Content-Transfer-Encoding: (c) 8bit (d)\n\n\xfc\n"),
         body("base64", b"Content-Transfer-Encoding: base64\n\n\xfc\n"),
         body("unknown", b"Content-Transfer-Encoding: 9bit\n\n\xfc\n").reply(BODY),
-        body("twice", b"Content-Transfer-Encoding: 8bit\nContent-Transfer-Encoding: 7bit\n\n\xfc\n").reply(BODY),
+        body("twice", b"Content-Transfer-Encoding: 8bit\nContent-Transfer-Encoding: 7bit\n\n\xfc\n")
+            .reply(BODY),
         body("long", format!("Subject: x\n\n{}\u{fc}\n", "x".repeat(300)).as_bytes()).reply(BODY),
         body("nul", b"Subject: x\n\nab\0\xfc\n").reply(BODY),
         body("declared_part", part("8bit").as_bytes()),
         body("undeclared_part", part("7bit").as_bytes()).reply(BODY),
         body("behind_the_parts", format!("{}\u{fc}\n", part("8bit")).as_bytes()).reply(BODY),
-        body("before_the_parts", b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n\xfc\n--b\n")
-            .reply(BODY),
-        body("nested", b"Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: x\n\n\xfc\n").reply(BODY),
+        body(
+            "before_the_parts",
+            b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n\xfc\n--b\n",
+        )
+        .reply(BODY),
+        body(
+            "nested",
+            b"Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: x\n\n\xfc\n",
+        )
+        .reply(BODY),
         body("no_header", b"\xfc is no header\n").reply(BODY),
         both("header", b"Subject: \xfc\n\nx\n").reply(HEADER),
         both("body", b"Subject: x\n\n\xfc\n").reply(BODY),
@@ -561,7 +696,8 @@ fn strictness() -> Vec<Case> {
         both("declared", b"Subject: x\nContent-Transfer-Encoding: 8bit\n\n\xfc\n"),
         domain("multipart_8bit", typed("multipart/mixed; boundary=b", "8bit").as_bytes()),
         domain("multipart_base64", typed("multipart/mixed; boundary=b", "base64").as_bytes()).reply(DOMAIN),
-        domain("message_quoted_printable", typed("message/rfc822", "quoted-printable").as_bytes()).reply(DOMAIN),
+        domain("message_quoted_printable", typed("message/rfc822", "quoted-printable").as_bytes())
+            .reply(DOMAIN),
         domain("message_binary", typed("message/rfc822", "binary").as_bytes()),
         domain("global_base64", typed("message/global", "base64").as_bytes()),
         domain("partial_8bit", typed("message/partial", "8bit").as_bytes()).reply(DOMAIN),
@@ -570,8 +706,13 @@ fn strictness() -> Vec<Case> {
         domain("external_binary", typed("message/external-body", "binary").as_bytes()).reply(DOMAIN),
         domain("other_message", typed("message/x", "base64").as_bytes()),
         domain("text", typed("text/plain", "base64").as_bytes()),
-        domain("unended", b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64").reply(DOMAIN),
-        domain("order", b"Content-Transfer-Encoding: base64\nContent-Type: multipart/mixed; boundary=b\n\nx\n").reply(DOMAIN),
+        domain("unended", b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64")
+            .reply(DOMAIN),
+        domain(
+            "order",
+            b"Content-Transfer-Encoding: base64\nContent-Type: multipart/mixed; boundary=b\n\nx\n",
+        )
+        .reply(DOMAIN),
         Case::content("checks::strict_and_rule", b"Subject: x\n\n\xfc\nreject\n")
             .with(&["strict_8bitmime = yes", "body_checks = regexp:{{/^reject/ REJECT first}}"])
             .reply("DError: 5.7.1 first"),
@@ -602,7 +743,8 @@ fn overrides() -> Vec<Case> {
 /// Messages of what the rules above look for, under those rules.
 pub fn add_random(suite: &mut Suite) {
     suite.add_random_with("random::checks", rules(), random_checks);
-    let strict = ["strict_8bitmime = yes", "strict_mime_encoding_domain = yes", "message_strip_characters = z\\0"];
+    let strict =
+        ["strict_8bitmime = yes", "strict_mime_encoding_domain = yes", "message_strip_characters = z\\0"];
     suite.add_random_with("random::strict", strict.map(str::to_owned).to_vec(), random_strict);
 }
 
@@ -613,14 +755,18 @@ fn random_checks(random: &mut Random) -> Case {
             0..=3 => {
                 // Mostly rules that let the rest be seen.
                 let (pattern, action) = HEADER_RULES[random.below(HEADER_RULES.len())];
-                let ends = ["REJECT", "DISCARD", "PASS", "REDIRECT", "reject"].iter().any(|end| action.starts_with(end));
-                if let Some(value) = pattern.strip_prefix("^X-Do: ").filter(|_| !ends || random.below(4) == 0) {
+                let ends = ["REJECT", "DISCARD", "PASS", "REDIRECT", "reject"]
+                    .iter()
+                    .any(|end| action.starts_with(end));
+                if let Some(value) = pattern.strip_prefix("^X-Do: ").filter(|_| !ends || random.below(4) == 0)
+                {
                     text.extend_from_slice(format!("X-Do: {}\n", value.trim_end_matches('$')).as_bytes());
                 }
             }
             4..=5 => {
                 let (pattern, action) = BODY_RULES[random.below(BODY_RULES.len())];
-                let ends = ["REJECT", "DISCARD", "PASS", "REDIRECT"].iter().any(|end| action.starts_with(end));
+                let ends =
+                    ["REJECT", "DISCARD", "PASS", "REDIRECT"].iter().any(|end| action.starts_with(end));
                 if let Some(value) = pattern.strip_prefix("^do ").filter(|_| !ends || random.below(4) == 0) {
                     text.extend_from_slice(format!("do {value}\n").as_bytes());
                 }
@@ -628,7 +774,8 @@ fn random_checks(random: &mut Random) -> Case {
             _ => text.extend_from_slice(random.pick(LINES)),
         }
     }
-    let recipients: Vec<&[u8]> = (0..random.below(4)).map(|_| random.pick(&[RECIPIENT, b"joe", b"a b@x"])).collect();
+    let recipients: Vec<&[u8]> =
+        (0..random.below(4)).map(|_| random.pick(&[RECIPIENT, b"joe", b"a b@x"])).collect();
     Case::bytes("checks", request(&text, random.pick(&[SENDER, b"", b"joe"]), &recipients))
 }
 

@@ -29,6 +29,7 @@ const PROBES: &[Probe] = &[
     ("makes_a_queue_file", ["ok", "ok", "ok", "ok"], queue_file),
     ("makes_a_queue_file_in_a_subdirectory", ["ok", "ok", "ok", "ok"], hashed_queue_file),
     ("makes_a_file_without_a_name", ["ok", "ok", "ok", "ok"], nameless_file),
+    ("puts_a_message_on_hold", ["ok", "ok", "ok", "ok"], || std::fs::rename("incoming/message", "hold/message")),
     ("removes_a_log", ["ok", "ok", "ok", "ok"], || std::fs::remove_file("defer/log")),
     ("starts_threads", ["ok", "ok", "ok", "ok"], runtime),
     ("asks_a_name_server", ["ok", "ok", "ok", "ok"], || UdpSocket::bind("127.0.0.1:0")?.send_to(b"?", "127.0.0.1:53").map(drop)),
@@ -101,7 +102,7 @@ fn run(name: &str, keywords: &str, columns: &str) -> String {
     let queue = dir.path().join("queue");
     directory(&queue, 0o755);
     let owner = nix::unistd::User::from_name("nobody").unwrap().expect("user nobody");
-    for place in ["", "incoming", "incoming/A", "active", "defer", "bounce", "trace"] {
+    for place in ["", "incoming", "incoming/A", "active", "hold", "defer", "bounce", "trace"] {
         directory(&queue.join(place), 0o755);
         nix::unistd::chown(&queue.join(place), Some(owner.uid), None).unwrap();
     }

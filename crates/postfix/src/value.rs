@@ -226,8 +226,6 @@ pub fn keywords(name: &str, value: &str, known: &[&'static str]) -> Result<Keywo
 pub trait Keyword: Sized + Copy + 'static {
     /// The keywords and what they mean.
     const KEYWORDS: &'static [(&'static str, Self)];
-    /// Keywords that have a meaning which this release does not have yet: refused, with these words.
-    const NOT_YET: &'static [(&'static str, &'static str)];
 
     /// The keyword of this value.
     fn as_str(self) -> &'static str;
@@ -235,15 +233,13 @@ pub trait Keyword: Sized + Copy + 'static {
 
 /// Defines an enum whose variants are keywords.
 macro_rules! keyword_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }
-     $(not yet { $($later:literal = $why:literal),+ $(,)? })?) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $variant),+ }
 
         impl $crate::value::Keyword for $name {
             const KEYWORDS: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),+];
-            const NOT_YET: &'static [(&'static str, &'static str)] = &[$($(($later, $why)),+)?];
 
             fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }

@@ -13,10 +13,15 @@ use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use spool::committer::{Clock, Committers, Job, Reason, Written};
+use spool::journal;
+use spool::journal::record::{BootId, Instance};
 use spool::simulated::Simulated;
-use spool::{Disk, Draft, ErrorKind, Options, Queue, Receipt, Spool, SpoolError, Timestamp, UnixDisk};
+use spool::{
+    CommitWay, Disk, Draft, ErrorKind, Options, Queue, Receipt, Spool, SpoolError, Timestamp, UnixDisk,
+};
 
 /// A clock on which no two readings are the same.
 fn clock() -> Clock {
@@ -51,11 +56,27 @@ fn create<D: Disk>(committers: &Committers<D>) -> Draft<D> {
 
 type Outcomes = Receiver<Result<Receipt, SpoolError>>;
 
+/// A journal with checkpoints all the time.
+fn with_journal(instance: u8) -> Options {
+    let commit_way = CommitWay::Journal(journal::Options {
+        instance: Instance([instance; 16]),
+        checkpoint_delay: Duration::from_millis(5),
+        checkpoint_bytes: 64 * 1024,
+    });
+    Options { commit_way, ..own_queue() }
+}
+
 #[test]
 fn many_sessions_on_few_threads_all_get_their_own_answer() {
+    for options in [own_queue(), with_journal(1)] {
+        many_sessions(&options);
+    }
+}
+
+fn many_sessions(options: &Options) {
     let directory = tempfile::tempdir().unwrap();
     let disk = UnixDisk::open(directory.path()).unwrap();
-    let spool = Spool::open(disk, &own_queue(), Arc::new(|notice| panic!("{notice:?}"))).unwrap();
+    let spool = Spool::open(disk, options, Arc::new(|notice| panic!("{notice:?}"))).unwrap();
     // A real clock, so that threads meet within a microsecond.
     let real: Clock = Arc::new(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -68,9 +89,19 @@ fn many_sessions_on_few_threads_all_get_their_own_answer() {
             let (committers, accepted) = (&committers, &accepted);
             scope.spawn(move || {
                 for message in 0..20 {
-                    let text = format!("session {session} message {message}");
+                    let text = format!("session {session} message {message}{}", " and more".repeat(500));
+                    if message % 2 == 1 {
+                        // A small message comes whole.
+                        let draft = create(committers);
+                        let (to, from) = mpsc::channel();
+                        let writes = vec![(0, text.clone().into_bytes())];
+                        committers.submit(Job::Commit { draft, writes, done: answer(&to) }).unwrap();
+                        let receipt = from.recv().unwrap().unwrap();
+                        accepted.lock().unwrap().insert((receipt.queue_id().to_string(), text));
+                        continue;
+                    }
                     let draft = create(committers);
-                    if message % 5 == 4 {
+                    if message % 10 == 4 {
                         committers.submit(Job::Discard { draft, done: Box::new(|()| ()) }).unwrap();
                         continue;
                     }
@@ -99,8 +130,45 @@ fn many_sessions_on_few_threads_all_get_their_own_answer() {
             (entry.queue_id.to_string(), text)
         })
         .collect();
-    assert_eq!(found.len(), 20 * 16);
+    assert_eq!(found.len(), 20 * 18);
     assert_eq!(found, *accepted.lock().unwrap());
+}
+
+#[test]
+fn the_journal_goes_with_an_orderly_end_and_stays_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let journals = || fs::read_dir(directory.path().join("journal")).unwrap().count();
+    let open = |instance, boot_id: &str| {
+        let disk = UnixDisk::open(directory.path()).unwrap();
+        let options = Options { boot_id: BootId::parse(boot_id), ..with_journal(instance) };
+        Spool::open(disk, &options, Arc::new(|_| ())).unwrap()
+    };
+    let first = "00000000-0000-0000-0000-000000000001";
+    let committers = Committers::start(open(1, first), clock(), 2, 100).unwrap();
+    let (to, from) = mpsc::channel();
+    for _ in 0..50 {
+        let draft = create(&committers);
+        let writes = vec![(0, b"x".repeat(3000))];
+        committers.submit(Job::Commit { draft, writes, done: answer(&to) }).unwrap();
+    }
+    assert_eq!(from.iter().take(50).filter(Result::is_ok).count(), 50);
+    assert_eq!(journals(), 1);
+    // Somebody else looks while it is in use.
+    drop(open(2, first));
+    assert_eq!(journals(), 1);
+    committers.shut_down();
+    assert_eq!(journals(), 0);
+    // Nobody shuts it down: it stays until the next start, and an earlier start of the machine brings the mail back.
+    let spool = open(3, first);
+    let mut draft = Some(spool.create(&*clock()).unwrap());
+    let id = draft.as_ref().unwrap().queue_id().to_string();
+    draft.take().unwrap().commit_whole(b"y".repeat(3000), Box::new(|outcome| assert!(outcome.is_ok())));
+    drop(spool);
+    assert_eq!(journals(), 1);
+    fs::remove_file(directory.path().join("incoming").join(&id)).unwrap();
+    drop(open(4, "00000000-0000-0000-0000-000000000002"));
+    assert_eq!(fs::read(directory.path().join("incoming").join(&id)).unwrap(), b"y".repeat(3000));
+    assert_eq!(journals(), 0);
 }
 
 #[test]

@@ -479,3 +479,55 @@ fn a_failure_of_any_call_is_an_error_and_leaves_nothing() {
     }
     assert!(failures_seen > 200, "only {failures_seen} failures came through");
 }
+
+/// After a failed checkpoint the kernel shows the queue files whole, and they are not on disk.
+#[test]
+fn after_a_failed_checkpoint_only_a_start_of_the_machine_brings_mail_back() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    let id = server.accept("m", 20).unwrap();
+    let path = format!("incoming/{id}");
+    let whole = disk.bytes(&path).unwrap();
+    disk.fail(disk.calls()..=disk.calls(), EIO, false);
+    server.spool.checkpoint();
+    assert!(server.spool.is_poisoned());
+    assert_eq!(server.accept("refused", 20), None);
+    server.spool.close_journal();
+    drop(server);
+    // Processes come and go, and sync what they see.
+    let image = disk.after_kill();
+    for instance in [2, 3] {
+        let next = start(&image, FIRST_BOOT, instance).unwrap();
+        let notices = &next.ledger.lock().unwrap().notices;
+        assert!(notices.iter().any(|notice| notice.text.contains("when the machine has been started again")));
+        image.sync_all().unwrap();
+    }
+    let lost = image.after_power_cut(Names::Kept, Bytes::Lost, 1);
+    assert_ne!(lost.bytes(&path).unwrap(), whole, "the failed sync lost nothing: this tests nothing");
+    start(&lost, SECOND_BOOT, 4).unwrap();
+    assert_eq!(lost.bytes(&path).unwrap(), whole);
+}
+
+/// A part of the journal cannot be read: the rest comes back, and the file is kept.
+#[test]
+fn a_damaged_journal_is_kept_and_the_rest_of_it_recovered() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    let ids: Vec<String> = (0..3).map(|n| server.accept(&format!("m{n}"), 20).unwrap()).collect();
+    drop(server);
+    let image = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
+    let journal = format!("journal/{}", Instance([1; 16]));
+    let bytes = image.bytes(&journal).unwrap();
+    let second = bytes.windows(ids[1].len()).position(|window| window == ids[1].as_bytes()).unwrap();
+    let file = image.open_to_write(&journal).unwrap();
+    image.write_at(&file, second as u64, b"?").unwrap();
+    drop(file);
+    let next = start(&image, SECOND_BOOT, 2).unwrap();
+    for (number, id) in ids.iter().enumerate() {
+        assert_eq!(image.bytes(&format!("incoming/{id}")).is_some(), number != 1);
+    }
+    assert!(image.bytes(&format!("{journal}.damaged")).is_some());
+    let notices = &next.ledger.lock().unwrap().notices;
+    let told = notices.iter().find(|notice| notice.severity == Severity::Error).unwrap();
+    assert!(told.text.contains("accepted messages may be lost: 0 records and 1 batches"), "{}", told.text);
+}

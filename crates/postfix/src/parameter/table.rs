@@ -203,8 +203,17 @@ parameters! {
     /// directory. `local` is our own cleanup, straight into the incoming queue; the parameters that it does not implement
     /// must then have their defaults.
     qmqpd_submit: keyword(Submit) computed "`postfix` in a process that Postfix's master(8) started, `local` in one of `qmqpd serve`"; Effective;
-    /// How a message is made durable before K is sent: `file` writes the queue file and waits until it is on disk.
-    qmqpd_commit: keyword(Commit) = "file"; Effective;
+    /// How our own cleanup makes a message durable before K is sent. `file` writes the queue file and waits until it is on
+    /// disk. `journal` also appends the message to a journal in the queue directory, and waits until that is on disk, which
+    /// takes one wait for many messages; after a crash of the machine, mail that was delivered in the last moments before it
+    /// can be delivered again.
+    qmqpd_commit: keyword(Commit) computed "`file` in a process that Postfix's master(8) started, `journal` in one of `qmqpd serve`"; Effective;
+    /// How long messages may stay in the journal before their queue files are brought to disk and the journal is free again: the
+    /// time within which mail can repeat after a crash of the machine.
+    qmqpd_journal_checkpoint_delay: time(POSITIVE) = "1s"; Effective;
+    /// How much may be in the journal before the same happens at once. The journal of a process takes twice as much of the
+    /// disk at most.
+    qmqpd_journal_checkpoint_size: long((Bounds::between(8_388_608, 4_294_967_296))) in "bytes" = "67108864"; Effective;
     /// How many threads wait for the disk at the same time.
     qmqpd_commit_threads: integer((Bounds::between(1, 1024))) = "16"; Effective;
     /// How many clients one service process serves at the same time. One more hears Z at once; under Postfix's master(8)

@@ -105,11 +105,7 @@ impl<'n, 'a> Loader<'n, 'a> {
         if let Some(&(_, value)) = T::KEYWORDS.iter().find(|(word, _)| *word == text) {
             return Some(value);
         }
-        let what = if let Some((_, why)) = T::NOT_YET.iter().find(|(word, _)| *word == text) {
-            format!("{name} = {text}: {why}")
-        } else {
-            self.keyword_in_words_of_postfix(name, &text)
-        };
+        let what = self.keyword_in_words_of_postfix(name, &text);
         self.keep(name, &text, what);
         None
     }

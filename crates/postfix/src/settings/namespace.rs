@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::words::{NetworksStyle, Submit};
+use super::words::{Commit, NetworksStyle, Submit};
 use super::{ConfigError, HostFacts, UnknownName};
 use crate::expand::{ExpandError, Found, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
@@ -60,6 +60,8 @@ impl<'a> Namespace<'a> {
         // The order decides what a circle of these four sees; it is Postfix's.
         let submit = if host.is_under_postfix { Submit::Postfix } else { Submit::Local };
         namespace.computed.insert("qmqpd_submit", submit.as_str().to_owned());
+        let commit = if host.is_under_postfix { Commit::File } else { Commit::Journal };
+        namespace.computed.insert("qmqpd_commit", commit.as_str().to_owned());
         namespace.computed.insert("config_directory", host.config_directory.clone());
         let name = namespace.default_myhostname(host);
         namespace.computed.insert("myhostname", name);

@@ -137,7 +137,7 @@ fn host_names_depend_on_each_other_as_in_postfix() {
 fn all_errors_are_found_at_once() {
     let error = load_text(
         "oops\nqmqpd_timeout = 5 m\nsoft_bounce = maybe\nline_length_limit = 511\nmail_name = ${x\n\
-         receive_override_options = no_milters, no_checks\nmail_owner =\nqmqpd_commit = journal\n",
+         receive_override_options = no_milters, no_checks\nmail_owner =\nqmqpd_commit = jornal\n",
     )
     .unwrap_err();
     let whats: Vec<_> = error.errors.iter().map(|error| error.what.as_str()).collect();
@@ -146,7 +146,7 @@ fn all_errors_are_found_at_once() {
         [
             "/p/main.cf, line 1: missing '=' after attribute name: \"oops\"",
             "parameter qmqpd_timeout: bad time value or unit: 5 m",
-            "qmqpd_commit = journal: committing through a journal is not implemented yet",
+            "unknown qmqpd_commit value \"jornal\" in \"jornal\"",
             "unknown receive_override_options value \"no_checks\" in \"no_milters, no_checks\"",
             "invalid line_length_limit parameter value 511 < 512",
             "bad boolean configuration: soft_bounce = maybe",

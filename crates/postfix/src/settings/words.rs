@@ -17,9 +17,8 @@ keyword_enum! {
     Commit {
         /// The queue file is written and synced.
         File = "file",
-    }
-    not yet {
-        "journal" = "committing through a journal is not implemented yet",
+        /// Many messages are appended to a journal and synced together.
+        Journal = "journal",
     }
 }
 

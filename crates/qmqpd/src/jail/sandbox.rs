@@ -34,7 +34,9 @@ impl Sandbox {
     #[must_use]
     pub fn new(settings: &Settings, table_servers: &[(String, u16)]) -> Self {
         let (spool_directories, log_directories): (&[&str], &[&str]) = match settings.qmqpd_submit {
-            Submit::Local => (&["incoming", "hold"], &["bounce", "defer", "trace"]),
+            Submit::Local => {
+                (&["incoming", "hold", spool::journal::DIRECTORY], &["bounce", "defer", "trace"])
+            }
             // Only what is too much for the memory, for a while.
             Submit::Postfix => (&["incoming"], &[]),
         };

@@ -6,9 +6,12 @@ use lookup::MatchList;
 use postfix::child::Arguments;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
-use postfix::settings::words::Submit as SubmitTo;
+use postfix::settings::words::{Commit, Submit as SubmitTo};
 use postfix::text::split_list;
-use spool::{Spool, SpoolError, UnixDisk};
+use spool::directories::create_journal;
+use spool::journal;
+use spool::journal::record::{BootId, Instance};
+use spool::{CommitWay, Disk, Spool, SpoolError, UnixDisk};
 use tokio::sync::Semaphore;
 
 use super::start::provisional_log;
@@ -82,16 +85,15 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     })
     .map_err(|error| failure(error.to_string()))?;
     notices.iter().for_each(say);
-    let disk =
-        match settings.qmqpd_submit {
-            SubmitTo::Postfix => None,
-            SubmitTo::Local => Some(UnixDisk::open(std::path::Path::new(".")).map_err(|error| {
-                failure(format!("open {}: {error}", config.jail.queue_directory.display()))
-            })?),
-        };
+    let disk = UnixDisk::open(std::path::Path::new("."))
+        .map_err(|error| failure(format!("open {}: {error}", config.jail.queue_directory.display())))?;
+    if settings.qmqpd_submit == SubmitTo::Local && settings.qmqpd_commit == Commit::Journal {
+        let owner = config.jail.owner.as_ref().map(|owner| owner.user_id);
+        create_journal(&disk, owner).map_err(|error| failure(error.to_string()))?;
+    }
+    let boot_id = boot_id();
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let spool = disk.map(|disk| open_spool(disk, settings, &log)).transpose();
-    let spool = spool.map_err(|error| failure(error.to_string()))?;
+    let spool = open_spool(disk, settings, boot_id, &log).map_err(|error| failure(error.to_string()))?;
     let mut table_servers = access.inet_servers();
     table_servers.extend(lookups.iter().flat_map(Lookups::inet_servers));
     let sandbox = Sandbox::new(settings, &table_servers);
@@ -111,20 +113,60 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     })
 }
 
-fn open_spool(disk: UnixDisk, settings: &Settings, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
+/// Opens the queue for our own cleanup. For Postfix's it is opened only if an earlier process of ours has left a journal.
+fn open_spool(
+    disk: UnixDisk,
+    settings: &Settings,
+    boot_id: BootId,
+    log: &Log,
+) -> Result<Option<Spool<UnixDisk>>, SpoolError> {
+    let is_for_us = settings.qmqpd_submit == SubmitTo::Local;
+    if !is_for_us && disk.is_empty(journal::DIRECTORY).unwrap_or(true) {
+        return Ok(None);
+    }
+    let commit_way = match settings.qmqpd_commit {
+        Commit::Journal if is_for_us => match new_instance() {
+            Ok(instance) => CommitWay::Journal(journal::Options {
+                instance,
+                checkpoint_delay: settings.qmqpd_journal_checkpoint_delay,
+                checkpoint_bytes: u64::try_from(settings.qmqpd_journal_checkpoint_size).unwrap_or(0),
+            }),
+            Err(error) => {
+                let text =
+                    format!("no journal, each queue file is synced instead: no random numbers: {error}");
+                log.notice(Program::Cleanup, &Notice::warning(text));
+                CommitWay::File
+            }
+        },
+        Commit::Journal | Commit::File => CommitWay::File,
+    };
     let lines = log.clone();
-    Spool::open(
+    let spool = Spool::open(
         disk,
         &spool::Options {
             hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
             hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
             long_queue_ids: settings.enable_long_queue_ids,
             create_missing: false,
-            commit_way: spool::CommitWay::File,
-            ..spool::Options::default()
+            commit_way,
+            boot_id,
         },
         Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
-    )
+    )?;
+    Ok(Some(spool).filter(|_| is_for_us))
+}
+
+/// Where there is no /proc every start counts as one of the machine.
+fn boot_id() -> BootId {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.map_or(BootId::UNKNOWN, |text| BootId::parse(&text))
+}
+
+fn new_instance() -> std::io::Result<Instance> {
+    let mut instance = [0; 16];
+    // So few bytes come at once or not at all.
+    rustix::rand::getrandom(&mut instance, rustix::rand::GetRandomFlags::empty())?;
+    Ok(Instance(instance))
 }
 
 /// Each session has a socket, and a queue file open; or, instead of a queue file, a socket to cleanup(8), one temporary

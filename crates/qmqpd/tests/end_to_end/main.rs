@@ -15,6 +15,7 @@ mod harness;
 
 mod changes;
 mod clients;
+mod crash;
 mod delivery;
 mod hostile;
 mod life;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     hostile::add(&mut trials);
     trouble::add(&mut trials);
     life::add(&mut trials);
+    crash::add(&mut trials);
     changes::add(&mut trials);
     proxymap::add(&mut trials);
     trials.run()

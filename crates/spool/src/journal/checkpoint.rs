@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use postfix::notice::Notice;
 
-use super::record::{BATCH_ALIGNMENT_BYTES, Batch, Content, Header};
+use super::record::{BATCH_ALIGNMENT_BYTES, Batch, BootId, Content, Header, Instance};
 use super::ring::MARK_PLACES;
 use super::{DIRECTORY, Journal, again, lock};
 use crate::disk::Disk;
@@ -77,6 +77,10 @@ impl<D: Disk> Journal<D> {
 
     /// The first half of a checkpoint; whoever writes to the journal does the second.
     pub(super) fn sync_queue_files(&self, shared: &Shared<D>) {
+        // Another sync would succeed, and prove nothing.
+        if shared.refuse_if_poisoned().is_err() {
+            return;
+        }
         let below = {
             let mut state = self.lock();
             let Some(below) = state.ring.end_sequence().filter(|_| !state.is_checkpointing) else { return };
@@ -93,7 +97,7 @@ impl<D: Disk> Journal<D> {
                 state.is_checkpointing = false;
                 drop(state);
                 shared.poison(&disk(Step::Sync, &shared.disk.describe())(error));
-                self.keep_unsynced(shared);
+                keep_unsynced(shared, &self.path, self.options.instance, self.boot_id);
             }
         }
         self.changed.notify_all();
@@ -121,6 +125,7 @@ impl<D: Disk> Journal<D> {
         state.mark_due = None;
         match written {
             Ok(()) => {
+                state.mark_error = None;
                 state.marks_written = state.marks_written.wrapping_add(1);
                 state.retired_below = below;
                 state.ring.retire(below);
@@ -134,29 +139,29 @@ impl<D: Disk> Journal<D> {
         }
         self.changed.notify_all();
     }
+}
 
-    /// The kernel takes what it could not write for written: as long as the machine runs nobody can tell the queue files
-    /// that are on disk from the others. The name keeps the next process from believing them.
-    fn keep_unsynced(&self, shared: &Shared<D>) {
-        let aside = format!("{}{UNSYNCED}", self.path);
-        match shared.disk.rename_new(&self.path, &aside) {
-            Ok(()) => shared.notify(Notice::warning(format!(
-                "{aside} keeps the messages of the last moments; they come back from it when the machine has been \
-                 started again: check the disk first"
-            ))),
-            Err(error) => shared.notify(Notice::warning(format!(
-                "{}; start the machine again before the server, after a look at the disk, or messages can be lost",
-                disk(Step::Rename, &self.path)(error)
-            ))),
-        }
+/// Behind the instance in the name of a journal whose checkpoint failed; the boot ID of that time follows.
+const UNSYNCED: &str = ".unsynced-";
+
+/// The kernel takes what it could not write for written: as long as the machine runs nobody can tell the queue files
+/// that are on disk from the others. The name keeps the next process from believing them.
+pub(super) fn keep_unsynced<D: Disk>(shared: &Shared<D>, path: &str, instance: Instance, boot_id: BootId) {
+    let aside = path_of(&format!("{instance}{UNSYNCED}{boot_id}"));
+    match shared.disk.rename_new(path, &aside) {
+        Ok(()) => shared.notify(Notice::warning(format!(
+            "{aside} keeps the messages of the last moments; they come back from it when the machine has been started \
+             again: check the disk first"
+        ))),
+        Err(error) => shared.notify(Notice::warning(format!(
+            "{}; start the machine again before the server, after a look at the disk, or messages can be lost",
+            disk(Step::Rename, path)(error)
+        ))),
     }
 }
 
-/// The end of the name of a journal whose checkpoint failed.
-pub(super) const UNSYNCED: &str = ".unsynced";
-
 /// A record that says what is retired.
-pub(super) fn mark(instance: super::Instance, boot_id: super::BootId, batch: Batch) -> Header {
+pub(super) fn mark(instance: Instance, boot_id: BootId, batch: Batch) -> Header {
     Header {
         instance,
         boot_id,
@@ -181,11 +186,11 @@ pub(super) fn write_mark<D: Disk>(
     disk_.write_at(file, place, &bytes)
 }
 
-/// Whether a file in the directory of journals is one, and if its checkpoint failed.
-pub(super) fn parse_name(name: &str) -> Option<(super::Instance, bool)> {
-    match name.strip_suffix(UNSYNCED) {
-        Some(name) => super::Instance::parse(name).map(|instance| (instance, true)),
-        None => super::Instance::parse(name).map(|instance| (instance, false)),
+/// The instance in the name of a journal, and in which running of the machine its checkpoint failed.
+pub(super) fn parse_name(name: &str) -> Option<(Instance, Option<BootId>)> {
+    match name.split_once(UNSYNCED) {
+        Some((name, boot_id)) => Some((Instance::parse(name)?, Some(BootId::parse(boot_id)))),
+        None => Some((Instance::parse(name)?, None)),
     }
 }
 

@@ -14,8 +14,8 @@
 //! `journal/INSTANCE` in the queue directory, one file for each process, locked as long as the process lives; made with
 //! its first message, removed when it ends in order. [`record`] has the format, [`scan`] reads what a crash left of it,
 //! `recovery` brings back what it answers for. What cannot be read is kept aside as `journal/INSTANCE.damaged`. After a
-//! failed checkpoint the file is called `journal/INSTANCE.unsynced`: the kernel shows the messages whole as long as
-//! the machine runs and takes them for written, so that only the next start of the machine can tell.
+//! failed checkpoint the file is called `journal/INSTANCE.unsynced-BOOTID`: the kernel shows the messages whole as long
+//! as the machine runs and takes them for written, so that only the next start of the machine can tell.
 //!
 //! # Order of things
 //!
@@ -165,7 +165,12 @@ impl<D: Disk> Journal<D> {
 
     /// Whether the file system has the locks that tell a live journal from a left one.
     pub(crate) fn can_lock(&self, disk_: &D) -> Result<bool, SpoolError> {
-        let file = disk_.create_new(&self.path, 0o600).map_err(disk(Step::Create, &self.path))?;
+        let file = match disk_.create_new(&self.path, 0o600) {
+            Ok(file) => file,
+            // That is for each message to say, until there is room again.
+            Err(error) if kind_of(&error) == ErrorKind::NoSpace => return Ok(true),
+            Err(error) => return Err(disk(Step::Create, &self.path)(error)),
+        };
         let locked = disk_.try_lock(&file);
         disk_.unlink(&self.path).map_err(disk(Step::Remove, &self.path))?;
         match locked {

@@ -93,6 +93,12 @@ impl BootId {
     }
 }
 
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
@@ -302,6 +308,7 @@ mod tests {
         }
         let boot_id = BootId::parse("6a2f8a5e-3f0f-4f1e-9d7a-0a1b2c3d4e5f\n");
         assert!(boot_id.is_same(boot_id));
+        assert_eq!(BootId::parse(&boot_id.to_string()), boot_id);
         assert!(!BootId::UNKNOWN.is_same(BootId::UNKNOWN));
         assert_eq!(BootId::parse("none"), BootId::UNKNOWN);
     }

@@ -12,7 +12,7 @@ use postfix::queue_id::QueueId;
 use postfix::record::{Reader, RecordType};
 
 use super::DIRECTORY;
-use super::checkpoint::{mark, parse_name, path_of, write_mark};
+use super::checkpoint::{keep_unsynced, mark, parse_name, path_of, write_mark};
 use super::record::{Batch, BootId, Content, HEADER_BYTES, Header, Instance};
 use super::ring::MARK_PLACES;
 use super::scan::{Account, Found, account, scan};
@@ -37,10 +37,15 @@ pub(crate) fn run<D: Disk>(shared: &std::sync::Arc<Shared<D>>, boot_id: BootId) 
         Err(error) => return Err(disk(Step::List, DIRECTORY)(error)),
     };
     for name in names {
-        if let Some((instance, is_unsynced)) = parse_name(&name) {
-            let path = path_of(&name);
-            Recovery { shared, boot_id, instance, is_unsynced, path }.run()?;
+        let Some((instance, unsynced)) = parse_name(&name) else { continue };
+        let path = path_of(&name);
+        if unsynced.is_some_and(|failed| failed.is_same(boot_id)) {
+            shared.notify(Notice::warning(format!(
+                "{path}: messages come back from it when the machine has been started again: check the disk first"
+            )));
+            continue;
         }
+        Recovery { shared, boot_id, instance, path }.run()?;
     }
     Ok(())
 }
@@ -50,7 +55,6 @@ struct Recovery<'s, D: Disk> {
     shared: &'s std::sync::Arc<Shared<D>>,
     boot_id: BootId,
     instance: Instance,
-    is_unsynced: bool,
     path: String,
 }
 
@@ -75,18 +79,14 @@ impl<D: Disk> Recovery<'_, D> {
         let found = scan(self.instance, read).map_err(disk(Step::Read, &self.path))?;
         let account = account(&found);
         let has_run_on = account.boot_id.is_some_and(|boot_id| boot_id.is_same(self.boot_id));
-        if self.is_unsynced && has_run_on {
-            self.shared.notify(Notice::warning(format!(
-                "{}: messages come back from it when the machine has been started again: check the disk first",
-                self.path
-            )));
-            return Ok(());
-        }
         if !has_run_on {
             self.write_again(&file, &account)?;
         }
         if !account.messages.is_empty() {
-            disk_.sync_all().map_err(disk(Step::Sync, &disk_.describe()))?;
+            disk_.sync_all().map_err(|error| {
+                keep_unsynced(self.shared, &self.path, self.instance, self.boot_id);
+                disk(Step::Sync, &disk_.describe())(error)
+            })?;
         }
         if !has_run_on && (account.lost > 0 || account.lost_batches > 0 || found.other_version.is_some()) {
             return self.keep_aside(&file, &found, &account);

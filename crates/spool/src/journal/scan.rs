@@ -156,3 +156,194 @@ fn missing_in(records: &[(u64, &Header)]) -> u64 {
     let count = records.first().map_or(0, |(_, header)| u64::from(header.batch.count));
     count.saturating_sub(records.len() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::record::{Batch, padded};
+    use crate::queue::Queue;
+    use postfix::queue_id::QueueId;
+    use proptest::prelude::*;
+
+    const OURS: Instance = Instance([7; 16]);
+
+    fn header(instance: Instance, sequence: u64, batch: Batch, payload: &[u8]) -> Header {
+        Header {
+            instance,
+            boot_id: BootId::parse("6a2f8a5e-3f0f-4f1e-9d7a-0a1b2c3d4e5f"),
+            sequence,
+            batch,
+            content: Content::Message {
+                queue: Queue::Incoming,
+                queue_id: QueueId::new(true, 1_795_000_000, 7, sequence),
+            },
+            payload_bytes: payload.len() as u32,
+            payload_checksum: crc32fast::hash(payload),
+        }
+    }
+
+    fn append(file: &mut Vec<u8>, header: &Header, payload: &[u8]) {
+        header.encode(file);
+        file.extend_from_slice(payload);
+        file.resize(padded(file.len(), RECORD_ALIGNMENT_BYTES), 0);
+    }
+
+    /// A journal file, the extent of each record, and the number of each record's batch.
+    struct Journal {
+        file: Vec<u8>,
+        records: Vec<(std::ops::Range<usize>, Header, usize)>,
+        batches: usize,
+    }
+
+    /// Batches of so many messages of so many bytes; some numbers between them were used by batches that failed.
+    fn journal(batches: &[(Vec<usize>, u64)]) -> Journal {
+        let mut journal = Journal { file: vec![0; 8192], records: Vec::new(), batches: batches.len() };
+        let mut follows = 1;
+        for (number, (lengths, failed)) in batches.iter().enumerate() {
+            let batch =
+                Batch { first: follows + failed, count: lengths.len() as u32, follows, retired_below: 1 };
+            for (at, length) in lengths.iter().enumerate() {
+                let payload: Vec<u8> = (0..*length).map(|byte| (byte * 31 + at) as u8).collect();
+                let header = header(OURS, batch.first + at as u64, batch, &payload);
+                let start = journal.file.len();
+                append(&mut journal.file, &header, &payload);
+                journal.records.push((start..start + HEADER_BYTES + length, header, number));
+            }
+            journal.file.resize(padded(journal.file.len(), 4096), 0);
+            follows = batch.end();
+        }
+        journal
+    }
+
+    fn read(file: &[u8]) -> Account {
+        account(&found(file))
+    }
+
+    fn found(file: &[u8]) -> Found {
+        let read = |offset: u64, buffer: &mut [u8]| {
+            let rest = file.get(offset as usize..).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        };
+        scan(OURS, read).unwrap()
+    }
+
+    fn batches() -> impl Strategy<Value = Vec<(Vec<usize>, u64)>> {
+        proptest::collection::vec((proptest::collection::vec(0..6000_usize, 1..5), 0..3_u64), 1..8)
+    }
+
+    fn sequences(account: &Account) -> Vec<u64> {
+        account.messages.iter().map(|(_, header)| header.sequence).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_whole_journal_is_read_in_order(batches in batches()) {
+            let journal = journal(&batches);
+            let account = read(&journal.file);
+            let expected: Vec<_> = journal.records.iter().map(|(at, header, _)| (at.start as u64, *header)).collect();
+            prop_assert_eq!(&account.messages, &expected);
+            prop_assert_eq!((account.lost, account.lost_batches, account.unfinished), (0, 0, 0));
+        }
+
+        /// What was cut off at any place is missed, and all before it is found.
+        #[test]
+        fn a_truncated_journal(batches in batches(), cut in any::<prop::sample::Index>()) {
+            let journal = journal(&batches);
+            let cut = cut.index(journal.file.len() + 1);
+            let account = read(&journal.file[..cut]);
+            let expected: Vec<_> =
+                journal.records.iter().filter(|(at, ..)| at.end <= cut).map(|(_, header, _)| header.sequence).collect();
+            prop_assert_eq!(sequences(&account), expected);
+            // A torn end is what a crash leaves; nothing of it was acknowledged.
+            prop_assert_eq!((account.lost, account.lost_batches), (0, 0));
+        }
+
+        /// Every record that a damage does not touch is found, none is invented, and what is missing is noticed, unless
+        /// it can be the torn end.
+        #[test]
+        fn a_damaged_journal(
+            batches in batches(),
+            start in any::<prop::sample::Index>(),
+            length in 1..9000_usize,
+            flip in 1..=255_u8,
+            is_torn in any::<bool>(),
+        ) {
+            let journal = journal(&batches);
+            let mut file = journal.file.clone();
+            let start = start.index(file.len());
+            let end = (start + length).min(file.len());
+            let before = file.clone();
+            file[start..end].iter_mut().for_each(|byte| *byte = if is_torn { 0 } else { *byte ^ flip });
+            let is_touched = |at: &std::ops::Range<usize>| file[at.clone()] != before[at.clone()];
+            let account = read(&file);
+            let expected: Vec<_> = journal
+                .records
+                .iter()
+                .filter(|(at, ..)| !is_touched(at))
+                .map(|(_, header, _)| header.sequence)
+                .collect();
+            prop_assert_eq!(sequences(&account), expected);
+            let last_found = journal.records.iter().filter(|(at, ..)| !is_touched(at)).map(|(.., batch)| *batch).max();
+            let is_loss = journal.records.iter().any(|(at, _, batch)| is_touched(at) && Some(*batch) < last_found);
+            prop_assert_eq!(account.lost + account.lost_batches > 0, is_loss);
+            prop_assert!(last_found.is_none_or(|batch| batch < journal.batches));
+        }
+
+        /// Records of other journals, or in a message, are no records of this one.
+        #[test]
+        fn a_foreign_record(batches in batches(), place in any::<prop::sample::Index>()) {
+            let journal = journal(&batches);
+            let batch = Batch { first: 5, count: 1, follows: 4, retired_below: 1000 };
+            let mut foreign = Vec::new();
+            append(&mut foreign, &header(Instance([8; 16]), 5, batch, b"foreign"), b"foreign");
+            let mut file = journal.file.clone();
+            let free = 8192_usize.max(file.len());
+            file.resize(free + 8192, 0);
+            file[free..free + foreign.len()].copy_from_slice(&foreign);
+            let account = read(&file);
+            prop_assert_eq!(account.messages.len(), journal.records.len());
+            prop_assert_eq!(found(&file).foreign, 1);
+            // Over a record of ours it is as good as any damage.
+            let over = place.index(file.len() / 512) * 512;
+            file[over..].iter_mut().zip(&foreign).for_each(|(to, from)| *to = *from);
+            for (_, header) in read(&file).messages {
+                prop_assert!(journal.records.iter().any(|(_, ours, _)| *ours == header));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_judged(file in proptest::collection::vec(any::<u8>(), 0..20_000)) {
+            prop_assert_eq!(read(&file).messages.len(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_retired_or_was_refused_is_not_needed() {
+        let mut journal = journal(&[(vec![10, 10], 0), (vec![10], 0), (vec![10], 2)]);
+        // A batch that failed after it was written in part, and whose numbers the last one declares refused.
+        let failed = Batch { first: 4, count: 2, follows: 4, retired_below: 1 };
+        append(&mut journal.file, &header(OURS, 4, failed, b"refused"), b"refused");
+        assert_eq!(sequences(&read(&journal.file)), [1, 2, 3, 6]);
+        // A mark.
+        let batch = Batch { first: 7, count: 1, follows: 7, retired_below: 3 };
+        let mark = Header { content: Content::Mark, ..header(OURS, 7, batch, b"") };
+        let mut bytes = Vec::new();
+        mark.encode(&mut bytes);
+        journal.file[..bytes.len()].copy_from_slice(&bytes);
+        let account = read(&journal.file);
+        assert_eq!(sequences(&account), [3, 6]);
+        assert_eq!((account.lost, account.lost_batches, account.next_sequence), (0, 0, 8));
+    }
+
+    #[test]
+    fn another_format_is_noticed() {
+        let mut journal = journal(&[(vec![10], 0)]);
+        let start = journal.records[0].0.start;
+        journal.file[start + 7] = 2;
+        let checksum = crc32fast::hash(&journal.file[start..start + 252]).to_le_bytes();
+        journal.file[start + 252..start + 256].copy_from_slice(&checksum);
+        assert_eq!(found(&journal.file).other_version, Some(2));
+    }
+}

@@ -1,0 +1,172 @@
+//! The process is killed under load, the machine stops: what was answered with K is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::chown;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Uid;
+use spool::journal::record::BootId;
+use spool::{Options, Spool, UnixDisk};
+
+use super::harness::client::{self, request};
+use super::harness::ours::{Instance, Setup};
+use super::harness::trials::Trials;
+use super::harness::{queue, wait};
+
+pub fn add(trials: &mut Trials) {
+    for way in ["journal", "file"] {
+        trials.add(
+            &format!("crash::kills_under_load_lose_nothing_that_was_answered::{way}"),
+            &[],
+            move || {
+                kills_under_load(way);
+            },
+        );
+    }
+    trials.add("crash::after_a_start_of_the_machine_the_journal_brings_mail_back", &[], machine_starts_again);
+    trials.add("crash::an_orderly_end_leaves_no_journal", &[], orderly_end);
+}
+
+fn with(lines: &[&str]) -> Instance {
+    let main_cf = lines.iter().map(|line| (*line).to_owned()).collect();
+    Instance::start(&Setup { main_cf, queue: None })
+}
+
+/// Sends one message; `None` when there was no whole reply, else the queue ID in it.
+fn try_send(server: SocketAddr, subject: &str) -> Option<String> {
+    let content = format!("Subject: {subject}\n\n{}", "a line of the message\n".repeat(150));
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(wait::PATIENCE)).ok()?;
+    stream.write_all(&request(content.as_bytes(), b"a@sender.example", &[b"b@x.example"])).ok()?;
+    let mut received = Vec::new();
+    // A reset after a reply is no loss of the reply.
+    let _ = stream.read_to_end(&mut received);
+    let reply = String::from_utf8(client::reply(&received)?.to_vec()).ok()?;
+    assert!(reply.starts_with("KOk: queued as "), "{reply}");
+    reply.rsplit(' ').next().map(str::to_owned)
+}
+
+fn kill_services(server: &Instance) {
+    for service in server.services() {
+        let _ = kill(service, Signal::SIGKILL);
+    }
+}
+
+/// Clients send as fast as they can, and the service process is killed again and again.
+fn kills_under_load(way: &str) {
+    const CLIENTS: usize = 8;
+    const KILLS: u32 = 4;
+    let server = with(&[&format!("qmqpd_commit = {way}"), "service_throttle_time = 1s"]);
+    let answered: Mutex<BTreeSet<String>> = Mutex::default();
+    let (is_over, sent) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let number = sent.fetch_add(1, Ordering::Relaxed);
+                    if let Some(id) = try_send(server.address, &format!("message {number}")) {
+                        assert!(answered.lock().unwrap().insert(id), "an ID was given twice");
+                    }
+                }
+            });
+        }
+        let mut before = 0;
+        for _ in 0..KILLS {
+            wait::until("messages are answered", || {
+                (answered.lock().unwrap().len() > before + 30).then_some(())
+            });
+            before = answered.lock().unwrap().len();
+            kill_services(&server);
+        }
+        wait::until("messages are answered again", || {
+            (answered.lock().unwrap().len() > before + 30).then_some(())
+        });
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let found: Vec<_> = server.queue.take().into_iter().map(Result::unwrap).collect();
+    let ids: BTreeSet<String> = found.iter().map(|file| file.id.clone()).collect();
+    let answered = answered.into_inner().unwrap();
+    let lost: Vec<_> = answered.difference(&ids).collect();
+    assert!(lost.is_empty(), "answered and lost: {lost:?}\n{}", server.log.all());
+    // Once each: what is there without an answer was complete when its process was killed.
+    let subjects: BTreeSet<Vec<u8>> = found.iter().map(queue_subject).collect();
+    assert_eq!(subjects.len(), found.len());
+    assert!(found.len() - answered.len() <= CLIENTS * (KILLS as usize + 1));
+    assert!(!server.log.all().contains("written again"), "{}", server.log.all());
+    // The journals of the killed are gone; one process lives.
+    let journals = queue::files_below(&server.queue.path.join("journal"));
+    assert!(journals.len() <= 1, "{journals:?}");
+}
+
+fn queue_subject(file: &super::harness::queue_file::QueueFile) -> Vec<u8> {
+    let message = file.message();
+    let line = message.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"Subject: "));
+    line.unwrap().to_vec()
+}
+
+/// The server is killed, the files that were never synced are lost or torn, as a power cut would have it, and the next
+/// process learns of another boot ID.
+fn machine_starts_again() {
+    let mut server = with(&["qmqpd_commit = journal", "qmqpd_journal_checkpoint_delay = 1h"]);
+    let ids: Vec<String> =
+        (0..12).map(|number| try_send(server.address, &format!("message {number}")).unwrap()).collect();
+    let services = server.services();
+    server.signal(Signal::SIGKILL);
+    for service in services {
+        let _ = kill(service, Signal::SIGKILL);
+    }
+    server.wait();
+    let whole: Vec<Vec<u8>> =
+        ids.iter().map(|id| fs::read(server.queue.path.join("incoming").join(id)).unwrap()).collect();
+    for (number, id) in ids.iter().enumerate() {
+        let path = server.queue.path.join("incoming").join(id);
+        let file = || fs::File::options().write(true).open(&path).unwrap();
+        match number % 4 {
+            0 => fs::remove_file(&path).unwrap(),
+            1 => file().set_len(0).unwrap(),
+            2 => file().write_all(&[0; 700]).unwrap(),
+            _ => {}
+        }
+    }
+    if Uid::effective().is_root() {
+        chown(server.queue.path.join("incoming"), Some(0), None).unwrap();
+    }
+    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&lines);
+    let notify = Arc::new(move |notice: postfix::notice::Notice| log.lock().unwrap().push(notice.text));
+    let boot_id = BootId::parse("00000000-0000-0000-0000-000000000001");
+    let options = Options { boot_id, ..Options::default() };
+    let spool = Spool::open(UnixDisk::open(&server.queue.path).unwrap(), &options, notify).unwrap();
+    for (id, whole) in ids.iter().zip(&whole) {
+        let found = fs::read(server.queue.path.join("incoming").join(id)).unwrap_or_default();
+        assert!(found == *whole, "{id} is not whole; {:?}", lines.lock().unwrap());
+    }
+    assert_eq!(server.queue.committed().len(), ids.len());
+    let written =
+        lines.lock().unwrap().iter().filter(|line| line.contains(": written again from journal/")).count();
+    assert_eq!(written, 9, "{:?}", lines.lock().unwrap());
+    assert_eq!(queue::files_below(&server.queue.path.join("journal")), Vec::<std::path::PathBuf>::new());
+    drop(spool);
+}
+
+fn orderly_end() {
+    let mut server = with(&["qmqpd_commit = journal"]);
+    assert!(try_send(server.address, "one").is_some());
+    let journal = server.queue.path.join("journal");
+    assert_eq!(queue::files_below(&journal).len(), 1);
+    // A reload: the old process ends, the new one has a journal of its own.
+    server.signal(Signal::SIGHUP);
+    assert!(try_send(server.address, "two").is_some());
+    wait::until("one journal at most is left", || (queue::files_below(&journal).len() <= 1).then_some(()));
+    server.signal(Signal::SIGTERM);
+    wait::within(Duration::from_secs(20), || server.services().is_empty().then_some(()));
+    server.wait();
+    wait::until("no journal is left", || queue::files_below(&journal).is_empty().then_some(()));
+    assert_eq!(server.queue.take().len(), 2);
+}

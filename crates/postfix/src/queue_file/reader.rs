@@ -1,10 +1,12 @@
 //! Walks the records of a queue file in the order that Postfix reads them: pointers followed, padding skipped.
 
+use std::collections::BTreeSet;
+
 use super::size_record::NUMBER_MAX;
 use crate::record::{DecodeError, LENGTH_BYTES_MAX, RecordType, decode_head};
 
 /// How many jumps to an earlier place a file may have; qmgr(8) of Postfix 3.7 gives up behind as many.
-pub const BACKWARD_JUMPS_MAX: u32 = 10_000;
+pub const BACKWARD_JUMPS_MAX: usize = 10_000;
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 8192;
@@ -58,8 +60,14 @@ pub enum WalkError<E: std::error::Error + 'static> {
         /// Where the pointer record begins.
         offset: u64,
     },
-    /// The pointers lead in circles.
+    /// The pointers lead back too often.
     #[error("damaged at offset {offset}: more than {BACKWARD_JUMPS_MAX} reverse jump records")]
+    BackwardJumps {
+        /// Where the last pointer record begins.
+        offset: u64,
+    },
+    /// The pointers lead in a circle. Postfix goes round until it has jumped too often.
+    #[error("damaged at offset {offset}: reverse jump record leads in a circle")]
     Circle {
         /// Where the last pointer record begins.
         offset: u64,
@@ -88,7 +96,8 @@ pub struct Walker<S> {
     window_offset: u64,
     /// Where the next record begins.
     position: u64,
-    backward_jumps: u32,
+    /// The pointer records that led back, by offset: one that does so again would do so for ever.
+    backward_jumps: BTreeSet<u64>,
     ended: bool,
 }
 
@@ -103,7 +112,14 @@ struct Found {
 impl<S: Source> Walker<S> {
     /// Starts at the begin of the file.
     pub const fn new(source: S) -> Self {
-        Self { source, window: Vec::new(), window_offset: 0, position: 0, backward_jumps: 0, ended: false }
+        Self {
+            source,
+            window: Vec::new(),
+            window_offset: 0,
+            position: 0,
+            backward_jumps: BTreeSet::new(),
+            ended: false,
+        }
     }
 
     /// Goes on with the record at this offset, as a program does that skips the content by the size record.
@@ -214,9 +230,11 @@ impl<S: Source> Walker<S> {
             return Ok(());
         }
         if target <= offset {
-            self.backward_jumps += 1;
-            if self.backward_jumps > BACKWARD_JUMPS_MAX {
+            if !self.backward_jumps.insert(offset) {
                 return Err(WalkError::Circle { offset });
+            }
+            if self.backward_jumps.len() > BACKWARD_JUMPS_MAX {
+                return Err(WalkError::BackwardJumps { offset });
             }
         }
         self.position = target;
@@ -227,7 +245,7 @@ impl<S: Source> Walker<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue_file::encode_pointer;
+    use crate::queue_file::{POINTER_RECORD_BYTES, encode_pointer};
     use crate::record::encode;
     use proptest::prelude::*;
 
@@ -265,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_end() {
+    fn a_circle_ends_when_it_closes() {
         let mut file = Vec::new();
         encode(&mut file, RecordType::NORMAL, b"again");
         encode_pointer(&mut file, 1_000_000);
@@ -273,7 +291,37 @@ mod tests {
         encode_pointer(&mut file, 7);
         assert_eq!(
             walk(&file).unwrap_err(),
-            "damaged at offset 1000000: more than 10000 reverse jump records"
+            "damaged at offset 1000000: reverse jump record leads in a circle"
+        );
+        // Whoever keeps what is read must not be made to keep a small file ten thousand times.
+        let mut file = Vec::new();
+        encode(&mut file, RecordType::TIME, b"1");
+        encode(&mut file, RecordType::ATTRIBUTE, b"a=b");
+        encode_pointer(&mut file, 3);
+        let mut walker = Walker::new(&file[..]);
+        let mut records = 0;
+        while let Ok(Some(_)) = walker.next() {
+            records += 1;
+        }
+        assert_eq!(records, 3);
+    }
+
+    #[test]
+    fn there_are_not_more_backward_jumps_than_in_postfix() {
+        // Each pointer leads to the one before it, the first to the last.
+        let file = |pointers: u64| {
+            let mut file = Vec::new();
+            encode_pointer(&mut file, pointers * POINTER_RECORD_BYTES as u64);
+            encode_pointer(&mut file, 1_000_000);
+            for at in 2..=pointers {
+                encode_pointer(&mut file, (at - 1) * POINTER_RECORD_BYTES as u64);
+            }
+            file
+        };
+        assert_eq!(walk(&file(10_001)), Ok(Vec::new()));
+        assert_eq!(
+            walk(&file(10_002)).unwrap_err(),
+            "damaged at offset 34: more than 10000 reverse jump records"
         );
     }
 

@@ -6,8 +6,9 @@ pub(crate) fn printable(bytes: &[u8], utf8: bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_ascii() || utf8 {
-                text.push(if character.is_ascii_control() { '?' } else { character });
+            // U+0080 to U+009F are control characters too: a terminal may obey them.
+            if (character.is_ascii() || utf8) && !character.is_control() {
+                text.push(character);
             } else {
                 text.extend(std::iter::repeat_n('?', character.len_utf8()));
             }
@@ -26,6 +27,7 @@ mod tests {
         assert_eq!(printable(b"a\tb\n\x7f\0", true), "a?b???");
         assert_eq!(printable("caf\u{e9}".as_bytes(), true), "caf\u{e9}");
         assert_eq!(printable("caf\u{e9}".as_bytes(), false), "caf??");
+        assert_eq!(printable("a\u{9b}2J".as_bytes(), true), "a??2J");
         assert_eq!(printable(b"caf\xe9!", true), "caf?!");
     }
 }

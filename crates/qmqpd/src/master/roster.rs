@@ -143,20 +143,27 @@ impl Roster {
         let gave_way = child.reported && !child.idle && outcome == Outcome::Exit(0);
         // Whatever else the reason, a tight loop of short lives would eat the machine.
         if child.uses == 0 && !gave_way && (failed_to_start || quick) {
-            let doubled =
-                BACK_OFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures_in_a_row).unwrap_or(u32::MAX));
-            let wait = doubled.min(throttle_max);
-            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1).min(16);
-            self.throttled_until = now.checked_add(wait);
+            let wait = self.back_off(now, throttle_max);
             notices.push(Notice::warning(format!("{program}: bad command startup -- throttling")));
             notices.push(Notice::info(format!("{program}: next attempt in {} s", wait.as_secs())));
         }
         Some(notices)
     }
 
-    /// The system could not start a process: wait as after a bad start.
-    pub(super) fn not_started(&mut self, now: Instant, throttle_max: Duration) {
-        self.throttled_until = now.checked_add(throttle_max);
+    /// The system could not start a process: wait as after a bad start. Returns how long; a full table of processes is over
+    /// soon, so it is not service_throttle_time at once.
+    pub(super) fn not_started(&mut self, now: Instant, throttle_max: Duration) -> Duration {
+        self.back_off(now, throttle_max)
+    }
+
+    /// Each wait in a row is twice as long as the one before.
+    fn back_off(&mut self, now: Instant, throttle_max: Duration) -> Duration {
+        let doubled =
+            BACK_OFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures_in_a_row).unwrap_or(u32::MAX));
+        let wait = doubled.min(throttle_max);
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1).min(16);
+        self.throttled_until = now.checked_add(wait);
+        wait
     }
 
     /// What to do next. `process_limit` 0 means none.
@@ -212,6 +219,15 @@ mod tests {
         roster.ended(9, Outcome::Exit(1), now + MINUTE, "q", MINUTE);
         let Need::Wait(until) = roster.need(now + MINUTE, 100) else { panic!("not throttled") };
         assert_eq!(until.duration_since(now + MINUTE).as_secs(), 1, "it told its clients for a minute");
+    }
+
+    #[test]
+    fn a_system_without_room_is_asked_again_soon() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        let waits = [0; 8].map(|_| roster.not_started(now, MINUTE).as_secs());
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(roster.need(now, 100), Need::Wait(now + MINUTE));
     }
 
     #[test]

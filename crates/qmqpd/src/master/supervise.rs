@@ -255,8 +255,11 @@ impl Master {
         match self.starter.start(&argv, &variables, lane.status.far_end(), &lane.listeners) {
             Ok(process_id) => lane.roster.started(process_id.as_raw(), generation, now),
             Err(error) => {
-                lane.roster.not_started(now, lane.throttle_max());
-                let text = format!("service {}: cannot start a process: {error}", lane.service.name);
+                let throttle_max = lane.throttle_max();
+                let wait = lane.roster.not_started(now, throttle_max).as_secs();
+                let name = &lane.service.name;
+                let text =
+                    format!("service {name}: cannot start a process: {error}; next attempt in {wait} s");
                 self.say(Severity::Warning, &text);
             }
         }

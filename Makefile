@@ -4,7 +4,7 @@ PREFIX = /usr/local
 CARGO = cargo
 
 help:     ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build:    ## the programs, optimised, in target/release
 	$(CARGO) build --release --locked --workspace
@@ -13,7 +13,7 @@ run:      ## a server of your own on 127.0.0.1:6628, with its queue in ./qmqpd-s
 	$(CARGO) run --release --locked -- serve
 
 test:     ## everything that must hold before a commit: format, lints, tests, manuals
-test: peers format lint check manuals
+test: peers format lint check fuzz-smoke manuals
 
 format:   ## is the code formatted? (cargo fmt repairs it)
 	$(CARGO) fmt --all --check
@@ -24,6 +24,14 @@ lint:     ## compiler, clippy and rustdoc without a warning
 
 check:    ## unit, property, differential and end-to-end tests
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+fuzz-smoke: ## each fuzz target for two seconds, beginning with the cases of the differential suite
+	@mkdir -p fuzz/target && QMQPD_SEEDS=$(CURDIR)/fuzz/target/seeds $(CARGO) test --locked --quiet -p qmqpd --test differential
+	@CARGO=$(CARGO) fuzz/run smoke
+
+fuzz:     ## one fuzz target for longer: make fuzz TARGET=message TIME=3600 (seconds)
+	@mkdir -p fuzz/target && QMQPD_SEEDS=$(CURDIR)/fuzz/target/seeds $(CARGO) test --locked --quiet -p qmqpd --test differential
+	@CARGO=$(CARGO) fuzz/run $(TARGET) $(TIME)
 
 oracle:   ## the differential suite against Postfix alone, for writing new cases
 	QMQPD_ORACLE=only $(CARGO) test --locked -p qmqpd --test differential
@@ -45,4 +53,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run test format lint check oracle manuals peers deny install clean
+.PHONY: help build run test format lint check fuzz-smoke fuzz oracle manuals peers deny install clean

@@ -20,6 +20,8 @@
 mod address;
 mod content;
 mod envelope;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod generated;
 mod header;
 pub mod incoming;

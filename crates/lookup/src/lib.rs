@@ -10,6 +10,8 @@ mod address;
 mod check;
 mod error;
 mod fold;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 mod list;
 mod maps;

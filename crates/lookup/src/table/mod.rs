@@ -9,6 +9,8 @@ mod cidr;
 mod combined;
 mod constant;
 mod expression;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod indexed;
 mod lmdb;
 mod proxy;

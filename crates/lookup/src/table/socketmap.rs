@@ -60,7 +60,7 @@ fn endpoint(service: &[u8]) -> Result<(Endpoint, String), String> {
 
 /// Why a query got no answer.
 #[derive(Debug, PartialEq, Eq)]
-enum Failure {
+pub(super) enum Failure {
     /// The connection broke; a new one may do.
     Disconnect,
     /// A time limit is over.
@@ -72,7 +72,7 @@ enum Failure {
 }
 
 impl Failure {
-    const fn words(&self) -> &'static str {
+    pub(super) const fn words(&self) -> &'static str {
         match self {
             Self::Disconnect => "unexpected disconnect",
             Self::Timeout => "time limit exceeded",
@@ -90,7 +90,7 @@ impl From<std::io::Error> for Failure {
 
 /// The beginning of a reply, as far as it has come.
 #[derive(Debug, PartialEq, Eq)]
-enum Reply<'a> {
+pub(super) enum Reply<'a> {
     /// More bytes are needed.
     Incomplete,
     /// The whole netstring is there.
@@ -98,7 +98,7 @@ enum Reply<'a> {
 }
 
 /// Reads a netstring that may not be complete yet.
-fn netstring(bytes: &[u8], bytes_max: usize) -> Result<Reply<'_>, Failure> {
+pub(super) fn netstring(bytes: &[u8], bytes_max: usize) -> Result<Reply<'_>, Failure> {
     let mut len: usize = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
@@ -127,14 +127,14 @@ fn netstring(bytes: &[u8], bytes_max: usize) -> Result<Reply<'_>, Failure> {
 
 /// What a reply says.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     Found(Vec<u8>),
     NotFound,
     /// The class of the error, whether trying again can help, and the server's own words.
     Failed(&'static str, bool, Vec<u8>),
 }
 
-fn answer(reply: &[u8]) -> Answer {
+pub(super) fn answer(reply: &[u8]) -> Answer {
     let end = reply.iter().position(|&byte| byte == b' ').unwrap_or(reply.len());
     let (status, payload) = reply.split_at_checked(end).unwrap_or((reply, b""));
     let payload = payload.get(1..).unwrap_or_default().to_vec();

@@ -134,7 +134,7 @@ impl Table for Tcp {
 
 /// What a reply line says.
 #[derive(Debug, PartialEq, Eq)]
-enum Reply {
+pub(super) enum Reply {
     Found(Vec<u8>),
     NotFound,
     SoftError,
@@ -142,7 +142,7 @@ enum Reply {
     Malformed,
 }
 
-fn parse(line: &[u8]) -> Reply {
+pub(super) fn parse(line: &[u8]) -> Reply {
     let Some((head, text)) = line.split_first_chunk::<4>() else { return Reply::Malformed };
     let [first, second, third, blank] = *head;
     let digits = [first, second, third].iter().all(u8::is_ascii_digit);
@@ -157,7 +157,7 @@ fn parse(line: &[u8]) -> Reply {
 }
 
 /// `%XX` for `%`, white space, and what is not printable ASCII.
-fn quote(key: &[u8]) -> Vec<u8> {
+pub(super) fn quote(key: &[u8]) -> Vec<u8> {
     const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
     let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
     let mut quoted = Vec::with_capacity(key.len());
@@ -171,7 +171,7 @@ fn quote(key: &[u8]) -> Vec<u8> {
     quoted
 }
 
-fn unquote(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn unquote(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;

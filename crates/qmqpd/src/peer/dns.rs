@@ -130,7 +130,7 @@ impl Dns {
 
 /// Where the aliases in an answer lead to, beginning with `name`, and the records of the wanted type that are there. `ttl`
 /// becomes the least of all that were used.
-fn follow(
+pub(super) fn follow(
     answers: &[Record],
     name: &Name,
     record_type: RecordType,

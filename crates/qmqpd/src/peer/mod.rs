@@ -6,6 +6,8 @@
 
 mod cache;
 mod dns;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hostname;
 mod hosts;
 mod name;

@@ -4,6 +4,8 @@
 //! docs/postfix-differences.md that gives the reason, and states what each server does; it fails when Postfix no longer
 //! does what the page says, and when the two no longer differ.
 //!
+//! `QMQPD_SEEDS=DIRECTORY` writes the cases there as seeds for the fuzzer, and compares nothing.
+//!
 //! `QMQPD_ORACLE=only` runs the cases against Postfix alone: for a new case, before ours can do it.
 #![allow(
     clippy::expect_used,
@@ -37,6 +39,7 @@ use std::process::ExitCode;
 use harness::case::Case;
 use harness::isolation;
 use harness::name_server;
+use harness::seeds;
 use harness::suite::{self, Suite};
 
 fn main() -> ExitCode {
@@ -58,6 +61,10 @@ fn main() -> ExitCode {
         timing::cases(),
     ]
     .concat();
+    if let Some(directory) = seeds::wanted() {
+        seeds::write(&directory, &cases);
+        return ExitCode::SUCCESS;
+    }
     let mut suite = Suite::default();
     let proven: BTreeSet<_> = cases.iter().filter_map(|case| case.difference).map(|d| d.anchor).collect();
     suite

@@ -24,6 +24,7 @@ pub mod postfix;
 pub mod queue;
 pub mod queue_file;
 pub mod random;
+pub mod seeds;
 pub mod small_disk;
 pub mod suite;
 pub mod trials;

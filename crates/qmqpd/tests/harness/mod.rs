@@ -26,6 +26,7 @@ pub mod queue_file;
 pub mod random;
 pub mod seeds;
 pub mod small_disk;
+pub mod strace;
 pub mod suite;
 pub mod trials;
 pub mod wait;

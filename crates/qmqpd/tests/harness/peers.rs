@@ -55,6 +55,8 @@ pub enum Peer {
     SystemdAnalyze,
     /// A kernel with Landlock.
     Landlock,
+    /// strace(1), for faults in system calls; and the right to use it on the processes of others.
+    Strace,
 }
 
 impl Peer {
@@ -80,6 +82,7 @@ impl Peer {
                 samples(path).is_none().then(|| format!("{path} is not there; run make peers"))
             }),
             Self::Root => self.needs_root(),
+            Self::Strace => self.needs_root().or_else(|| absent("/usr/bin/strace")),
             Self::Isolation => super::isolation::missing(),
             Self::Ipv6 => std::net::TcpListener::bind("[::1]:0")
                 .err()

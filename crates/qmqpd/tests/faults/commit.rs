@@ -1,0 +1,180 @@
+//! The road to the disk: what a committer thread does for one message.
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::harness::client::{self, Step, request};
+use super::harness::maillog::Line;
+use super::harness::ours::{Instance, Setup};
+use super::harness::peers::Peer;
+use super::harness::strace::{Fault, Injection, descriptors, threads};
+use super::harness::trials::Trials;
+use super::harness::wait;
+use super::record;
+
+/// What a disk or the kernel answers when it cannot.
+const DISK: &[&str] = &["EIO", "ENOSPC", "EDQUOT", "EROFS", "ENOMEM"];
+/// What a full table of open files answers.
+const FILES: &[&str] = &["EMFILE", "ENFILE"];
+
+/// What the client hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// `K`, and the message is there.
+    Queued,
+    /// `Z`; there is nothing.
+    Temporary,
+    /// `Z`, and it stays so until the process is another: nobody knows what the disk holds.
+    TemporaryUntilReload,
+}
+
+pub fn add(trials: &mut Trials) {
+    let cases: &[(&str, &[&[&str]], &[&str], Heard)] = &[
+        ("openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
+        ("openat", &[&["EINTR"]], &["1"], Heard::Queued),
+        // Without a lock a draft has no mark: what a crash leaves then stays until postsuper(1) finds it.
+        ("fcntl", &[&["ENOLCK", "EINVAL"]], &["1"], Heard::Queued),
+        ("renameat2", &[DISK], &["1", "1+"], Heard::Temporary),
+        ("pwrite64", &[DISK, &["EFBIG"]], &["1", "1+"], Heard::Temporary),
+        ("pwrite64", &[&["EINTR"]], &["1"], Heard::Queued),
+        ("fchmod", &[DISK, &["EPERM"]], &["1"], Heard::Temporary),
+        ("fsync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
+        // A full disk is told by a sync too, where space is given out late; that passes when there is room again.
+        ("fsync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
+    ];
+    for (call, errors, whens, heard) in cases {
+        let faults: Vec<Fault> = errors
+            .concat()
+            .into_iter()
+            .flat_map(|error| whens.iter().map(move |when| Fault { call, error, when }))
+            .collect();
+        let (name, heard) = (format!("commit::{call}::{heard:?}"), *heard);
+        trials.add(&name, &[Peer::Strace], move || {
+            let mut server = start();
+            for fault in faults {
+                try_fault(&mut server, &fault, SMALL, heard);
+            }
+        });
+    }
+    // A large message goes to the disk in many pieces, on the way.
+    let faults = ["1", "2", "3"].into_iter().flat_map(|when| {
+        ["EIO", "ENOSPC", "EDQUOT"].into_iter().map(move |error| Fault { call: "pwrite64", error, when })
+    });
+    let faults: Vec<Fault> = faults.collect();
+    trials.add("commit::pwrite64::large", &[Peer::Strace], move || {
+        let mut server = start();
+        let large = large();
+        for fault in faults {
+            try_fault(&mut server, &fault, &large, Heard::Temporary);
+        }
+    });
+    trials.add("commit::file_size_limit", &[Peer::Strace], file_size_limit);
+}
+
+const SMALL: &[u8] = b"Subject: small\n\nhello\n";
+
+/// 640 KB: it goes to the disk while it comes.
+fn large() -> Vec<u8> {
+    [b"Subject: large\n\n".to_vec(), b"0123456789abcde\n".repeat(40_000)].concat()
+}
+
+fn start() -> Instance {
+    // With one committer the count of its calls is the count of all.
+    let main_cf = vec!["qmqpd_commit_threads = 1".to_owned()];
+    Instance::start(&Setup { main_cf, ..Setup::default() })
+}
+
+fn service(server: &Instance) -> Pid {
+    wait::until("there is one service process", || match &*server.services() {
+        [one] => Some(*one),
+        _ => None,
+    })
+}
+
+/// The first letter of the reply, and its text; nothing when the connection ended without one. And what was logged until
+/// the end of the session.
+fn send(server: &mut Instance, content: &[u8]) -> (Option<(char, String)>, Vec<Line>) {
+    let steps = [Step::Send(request(content, b"a@sender.example", &[b"b@rcpt.example"]))];
+    let session = client::run(server.address, &steps);
+    let lines = server.log.lines_until("the end of the session", |line| line.text.starts_with("disconnect"));
+    let payload = client::reply(&session.received).map(client::text);
+    (payload.and_then(|text| Some((text.chars().next()?, text))), lines)
+}
+
+fn letter_after(server: &mut Instance) -> Option<char> {
+    send(server, SMALL).0.map(|(letter, _)| letter)
+}
+
+fn try_fault(server: &mut Instance, fault: &Fault, content: &[u8], heard: Heard) {
+    let process = service(server);
+    let committer = threads(process, |name| name.starts_with("committer"));
+    assert_eq!(committer.len(), 1, "one committer thread");
+    let open_before = descriptors(process);
+    let injection = Injection::attach(&committer, fault);
+    let (reply, lines) = send(server, content);
+    let (letter, text) = reply.unwrap_or_else(|| panic!("{fault}: no reply; {}", server.log.all()));
+    let injected = injection.injected();
+    drop(injection);
+    assert!(injected > 0, "{fault}: no such call was made");
+
+    let complaints: Vec<&str> = lines
+        .iter()
+        .map(|line| line.text.as_str())
+        .filter(|text| ["warning: ", "error: ", "fatal: "].iter().any(|word| text.contains(word)))
+        .collect();
+    if heard == Heard::Queued {
+        assert_eq!(letter, 'K', "{fault}: {text}");
+        let stored = server.queue.take();
+        assert!(stored.len() == 1 && stored[0].is_ok(), "{fault}: K, and in the queue {stored:?}");
+    } else {
+        assert_eq!(letter, 'Z', "{fault}: {text}");
+        assert!(!complaints.is_empty(), "{fault}: {text}, and the log says only {lines:?}");
+        server.queue.wait_until_empty();
+    }
+    wait::within(wait::PATIENCE, || (descriptors(process) <= open_before).then_some(()))
+        .unwrap_or_else(|| panic!("{fault}: {open_before} open before, {} behind", descriptors(process)));
+
+    let after = letter_after(server);
+    let outcome = match heard {
+        Heard::Queued => "K, and the message is whole",
+        Heard::Temporary => "Z, nothing left behind; the next message K",
+        Heard::TemporaryUntilReload => "Z, and Z for all until the next reload",
+    };
+    if heard == Heard::TemporaryUntilReload {
+        assert_eq!(after, Some('Z'), "{fault}: a sync has failed, and yet the next message is accepted");
+        server.signal(Signal::SIGHUP);
+        wait::until("a reload brings the service back", || (letter_after(server) == Some('K')).then_some(()));
+        wait::until("the old process is gone", || (!server.services().contains(&process)).then_some(()));
+    } else {
+        assert_eq!(after, Some('K'), "{fault}: the service does not return");
+    }
+    server.queue.take();
+    record::note("commit", fault, injected, outcome);
+}
+
+/// A short write and then an error, as `ulimit -f` makes them: no signal may kill the process for it.
+fn file_size_limit() {
+    let mut server = start();
+    let process = service(&server);
+    // The log stays below it.
+    set_file_size_limit(process, "200000");
+    let heard = send(&mut server, &large()).0.map(|(letter, _)| letter);
+    assert_eq!(heard, Some('Z'), "{}", server.log.all());
+    server.queue.wait_until_empty();
+    set_file_size_limit(process, "unlimited");
+    assert_eq!(letter_after(&mut server), Some('K'));
+    assert_eq!(service(&server), process, "the process lives on");
+    let fault = Fault { call: "pwrite64", error: "EFBIG", when: "2" };
+    record::note("commit, a short write before it", &fault, 1, "Z, nothing left behind; the next message K");
+}
+
+/// As the user that the process is, which needs no privilege.
+fn set_file_size_limit(process: Pid, limit: &str) {
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=postfix", "--regid=postfix", "--clear-groups", "prlimit"])
+        .arg(format!("--pid={process}"))
+        .arg(format!("--fsize={limit}:"))
+        .output()
+        .expect("setpriv(1) and prlimit(1)");
+    assert!(output.status.success(), "{output:?}");
+}

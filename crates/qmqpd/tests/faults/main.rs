@@ -1,0 +1,43 @@
+//! System calls of the running program fail, one after the other, as a bad disk, a full table of files or a bad network
+//! make them fail. Each time: the reply is right, the log says why, nothing stays open or in the queue, and the service
+//! returns.
+//!
+//! The faults that were tried, with what came of them, are written to `target/faults.md`.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod commit;
+mod configuration;
+mod network;
+mod record;
+mod supervision;
+
+use std::process::ExitCode;
+
+use harness::isolation;
+use harness::trials::Trials;
+
+fn main() -> ExitCode {
+    isolation::enter();
+    if isolation::inside() {
+        harness::name_server::start();
+    }
+    let mut trials = Trials::default();
+    commit::add(&mut trials);
+    network::add(&mut trials);
+    supervision::add(&mut trials);
+    configuration::add(&mut trials);
+    let code = trials.run();
+    record::write();
+    code
+}

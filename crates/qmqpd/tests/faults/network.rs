@@ -1,0 +1,248 @@
+//! Clients, name servers, table servers and the log: what the session threads do.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use nix::unistd::Pid;
+
+use super::harness::client::{self, Step, request};
+use super::harness::ours::{Instance, Setup};
+use super::harness::peers::Peer;
+use super::harness::strace::{Fault, Injection, descriptors, threads};
+use super::harness::trials::Trials;
+use super::harness::wait;
+use super::record;
+
+pub fn add(trials: &mut Trials) {
+    trials.add("network::accept", &[Peer::Strace], accept);
+    trials.add("network::session", &[Peer::Strace], session);
+    trials.add("network::names", &[Peer::Strace, Peer::Isolation], names);
+    trials.add("network::tables", &[Peer::Strace], tables);
+    trials.add("network::table_files", &[Peer::Strace, Peer::Postfix], table_files);
+    trials.add("network::log", &[Peer::Strace], log);
+}
+
+const CONTENT: &[u8] = b"Subject: faults\n\nhello\n";
+
+fn start(lines: &[&str]) -> Instance {
+    let main_cf = lines.iter().map(|line| (*line).to_owned()).collect();
+    Instance::start(&Setup { main_cf, ..Setup::default() })
+}
+
+fn service(server: &Instance) -> Pid {
+    wait::until("there is a service process", || server.services().first().copied())
+}
+
+fn send_from(server: &Instance, from: &str) -> Option<char> {
+    let steps = [Step::Send(request(CONTENT, b"a@sender.example", &[b"b@rcpt.example"]))];
+    let session = client::run_from(from, server.address, &steps);
+    client::reply(&session.received)?.first().map(|letter| char::from(*letter))
+}
+
+fn send(server: &Instance) -> Option<char> {
+    send_from(server, "127.0.0.1")
+}
+
+/// The fault is in all threads while one client from `from` is served; then everything is as before. What the client heard,
+/// and how many calls failed.
+fn with_fault(server: &Instance, fault: &Fault, from: &str) -> (Option<char>, usize) {
+    let process = service(server);
+    let open_before = descriptors(process);
+    let injection = Injection::attach(&threads(process, |_| true), fault);
+    let heard = send_from(server, from);
+    let injected = injection.injected();
+    drop(injection);
+    assert_eq!(send(server), Some('K'), "{fault}: the service does not return; {}", server.log.all());
+    assert_eq!(service(server), process, "{fault}: the process has ended; {}", server.log.all());
+    wait::within(wait::PATIENCE, || (descriptors(process) <= open_before).then_some(()))
+        .unwrap_or_else(|| panic!("{fault}: {open_before} open before, {} behind", descriptors(process)));
+    let stored = server.queue.take();
+    let accepted = 1 + usize::from(heard == Some('K'));
+    assert!(stored.iter().all(Result::is_ok), "{fault}: {stored:?}");
+    assert!(stored.len() >= accepted, "{fault}: {accepted} times K, and {} messages", stored.len());
+    (heard, injected)
+}
+
+fn each(
+    server: &Instance,
+    place: &'static str,
+    faults: &[(&'static str, &[&'static str])],
+    when: &'static str,
+    from: &str,
+    allowed: &[Option<char>],
+) {
+    for (call, errors) in faults {
+        for error in *errors {
+            let fault = Fault { call, error, when };
+            let (heard, injected) = with_fault(server, &fault, from);
+            assert!(allowed.contains(&heard), "{fault}: {heard:?}; {}", server.log.all());
+            assert!(injected > 0, "{fault}: no such call was made");
+            let outcome = match heard {
+                Some('K') => "K, and the message is whole; the next one K",
+                Some('Z') => "Z; the next message K",
+                Some(other) => panic!("{fault}: {other}"),
+                None => "this connection is lost; the next message K",
+            };
+            record::note(place, &fault, injected, outcome);
+        }
+    }
+}
+
+/// The connection waits in the kernel meanwhile, and is served when the fault is over.
+fn accept() {
+    let server = start(&[]);
+    let errors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EINTR", "EPROTO", "EPERM"];
+    each(&server, "accept", &[("accept4", &errors)], "1", "127.0.0.1", &[Some('K')]);
+    each(&server, "accept", &[("epoll_wait", &["EINTR"])], "1..3", "127.0.0.1", &[Some('K')]);
+    // A connection that cannot be watched cannot be served; it must not take others along.
+    each(
+        &server,
+        "accept",
+        &[("epoll_ctl", &["ENOMEM", "ENOSPC"])],
+        "1",
+        "127.0.0.1",
+        &[Some('K'), Some('Z'), None],
+    );
+}
+
+fn session() {
+    let server = start(&[]);
+    each(&server, "session", &[("recvfrom", &["EINTR"])], "1", "127.0.0.1", &[Some('K')]);
+    each(
+        &server,
+        "session",
+        &[("recvfrom", &["ECONNRESET", "EIO", "ETIMEDOUT", "ENOMEM"])],
+        "1",
+        "127.0.0.1",
+        &[None],
+    );
+    each(&server, "session", &[("sendto", &["EINTR"])], "1", "127.0.0.1", &[Some('K')]);
+    each(
+        &server,
+        "session",
+        &[("sendto", &["EPIPE", "ECONNRESET", "ENOBUFS", "EIO"])],
+        "1",
+        "127.0.0.1",
+        &[None],
+    );
+}
+
+/// An authorised address is an authorised address, whatever becomes of its name.
+fn names() {
+    let server = start(&["qmqpd_authorized_clients = 127.0.0.0/8"]);
+    let mut client = 20;
+    for (call, errors) in [
+        ("socket", &["EMFILE", "ENFILE", "ENOBUFS", "EACCES"][..]),
+        ("bind", &["EADDRINUSE", "ENOMEM"]),
+        ("connect", &["ENETUNREACH", "EACCES"]),
+        ("sendto", &["ENETUNREACH", "EPERM", "ENOBUFS"]),
+        ("recvfrom", &["ECONNREFUSED", "ENOMEM"]),
+    ] {
+        for error in errors {
+            // Each client is new, so that no name is remembered.
+            client += 1;
+            let from = format!("127.0.7.{client}");
+            let fault = Fault { call, error, when: "1" };
+            let (heard, injected) = with_fault(&server, &fault, &from);
+            // The client's own socket speaks with the same calls: there the connection may be lost.
+            let allowed =
+                [Some('K')].contains(&heard) || matches!(call, "sendto" | "recvfrom") && heard.is_none();
+            assert!(allowed, "{fault}: {heard:?}; {}", server.log.all());
+            if injected > 0 {
+                record::note(
+                    "names of clients",
+                    &fault,
+                    injected,
+                    "the client is known without its name or is lost; the next message K",
+                );
+            }
+        }
+    }
+}
+
+/// A tcp: table that lets everybody in.
+fn tables() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap());
+                let (mut stream, mut line) = (stream, String::new());
+                while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                    let _ = stream.write_all(b"200 ok\n");
+                    line.clear();
+                }
+            });
+        }
+    });
+    let list = format!("qmqpd_authorized_clients = tcp:127.0.0.1:{port}");
+    let server = start(&[&list]);
+    for (call, errors) in [
+        ("socket", &["EMFILE", "ENFILE", "ENOBUFS"][..]),
+        ("connect", &["ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EINTR"]),
+        ("poll", &["EINTR", "ENOMEM"]),
+    ] {
+        for error in errors {
+            let fault = Fault { call, error, when: "1" };
+            let (heard, injected) = with_fault(&server, &fault, "127.0.0.1");
+            // A list that cannot be asked is no reason to turn a client away for good.
+            assert!(matches!(heard, Some('K' | 'Z')), "{fault}: {heard:?}; {}", server.log.all());
+            if injected > 0 {
+                record::note(
+                    "tcp: table",
+                    &fault,
+                    injected,
+                    format!("{}; the next message K", heard.unwrap()),
+                );
+            }
+        }
+    }
+}
+
+/// An indexed file is read for each client.
+fn table_files() {
+    let dir = super::harness::postfix::scratch("faults");
+    let config = super::harness::postfix::write_config(dir.path(), "compatibility_level = 3.6\n", "");
+    for kind in ["lmdb", "cdb"] {
+        let file = dir.path().join(kind);
+        std::fs::write(&file, "127.0.0.1 yes\n").unwrap();
+        let built = std::process::Command::new("postmap")
+            .arg("-c")
+            .arg(&config)
+            .arg(format!("{kind}:{}", file.display()))
+            .status();
+        assert!(built.expect("postmap(1)").success());
+        let list = format!("qmqpd_authorized_clients = {kind}:{}", file.display());
+        let server = start(&[&list]);
+        let place = if kind == "lmdb" { "lmdb: table" } else { "cdb: table" };
+        each(&server, place, &[("pread64", &["EIO", "ENOMEM"])], "1", "127.0.0.1", &[Some('Z')]);
+        each(&server, place, &[("pread64", &["EINTR"])], "1", "127.0.0.1", &[Some('K')]);
+    }
+}
+
+/// A log that cannot be written costs lines, never mail.
+fn log() {
+    let mut server = start(&[]);
+    for error in ["EIO", "ENOSPC", "EDQUOT", "EINTR", "EAGAIN"] {
+        let process = service(&server);
+        let fault = Fault { call: "write", error, when: "1+" };
+        let fault = Fault { when: if error == "EINTR" { "1..3" } else { fault.when }, ..fault };
+        let writer = threads(process, |name| name.starts_with("log"));
+        assert_eq!(writer.len(), 1, "one log writer");
+        let injection = Injection::attach(&writer, &fault);
+        assert_eq!(send(&server), Some('K'), "{fault}");
+        let injected = wait::within(wait::PATIENCE, || Some(injection.injected()).filter(|count| *count > 0));
+        drop(injection);
+        let injected = injected.unwrap_or_else(|| panic!("{fault}: no such call was made"));
+        server.log.skip();
+        assert_eq!(send(&server), Some('K'), "{fault}");
+        server.log.lines_until("the log goes on", |line| line.text.starts_with("disconnect"));
+        record::note(
+            "log writer",
+            &fault,
+            injected,
+            "K; lines are lost while it lasts, then the log goes on",
+        );
+    }
+}

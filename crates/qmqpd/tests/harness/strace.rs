@@ -1,0 +1,114 @@
+//! Faults in system calls of a running program, put there by strace(1): the call does not happen, and the program is told
+//! that it failed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::postfix::scratch;
+use super::wait;
+
+/// Which call fails, how, and when, in the words of strace(1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The name of the call.
+    pub call: &'static str,
+    /// The name of the error.
+    pub error: &'static str,
+    /// Which call of a thread: `1` is the first, `1+` each.
+    pub when: &'static str,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} at call {}", self.call, self.error, self.when)
+    }
+}
+
+impl Fault {
+    fn argument(&self) -> String {
+        format!("inject={}:error={}:when={}", self.call, self.error, self.when)
+    }
+
+    /// A command that runs a program with this fault in it and its children. What was injected is written to the file.
+    pub fn command(&self, trace: &std::path::Path) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(trace);
+        command.args(["-e", &format!("trace={}", self.call), "-e", &self.argument()]);
+        command
+    }
+}
+
+/// A fault in threads that run; it ends when dropped.
+pub struct Injection {
+    strace: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Injection {
+    /// Puts the fault into these threads and returns when it is in force.
+    pub fn attach(threads: &[Pid], fault: &Fault) -> Self {
+        let dir = scratch("strace");
+        let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
+        let list: Vec<String> = threads.iter().map(ToString::to_string).collect();
+        let strace = Command::new("strace")
+            .arg("-o")
+            .arg(dir.path().join("trace"))
+            .args(["-e", &format!("trace={}", fault.call), "-e", &fault.argument()])
+            .args(["-p", &list.join(",")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("strace(1)");
+        let injection = Self { strace, dir };
+        wait::until("strace has attached", || {
+            let said = std::fs::read_to_string(injection.dir.path().join("stderr")).unwrap();
+            assert!(!said.contains("invalid") && !said.contains("not permitted"), "strace: {said}");
+            (said.matches(" attached").count() == threads.len()).then_some(())
+        });
+        injection
+    }
+
+    /// How many calls have failed so.
+    pub fn injected(&self) -> usize {
+        injected(&self.trace())
+    }
+
+    /// Where the calls are noted.
+    pub fn trace(&self) -> PathBuf {
+        self.dir.path().join("trace")
+    }
+}
+
+/// How many calls in a trace were made to fail.
+pub fn injected(trace: &std::path::Path) -> usize {
+    std::fs::read_to_string(trace).unwrap_or_default().matches("(INJECTED)").count()
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        // On this signal it leaves the program as it is; on others too, but this one it was made for.
+        let _ = kill(Pid::from_raw(i32::try_from(self.strace.id()).unwrap()), Signal::SIGINT);
+        let _ = self.strace.wait();
+    }
+}
+
+/// The threads of a process, those whose name fulfils `wanted`.
+pub fn threads(process: Pid, wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    tasks
+        .filter(|task| {
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| wanted(name.trim_end()))
+        })
+        .map(|task| Pid::from_raw(task.file_name().to_str().unwrap().parse().unwrap()))
+        .collect()
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(process: Pid) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count)
+}

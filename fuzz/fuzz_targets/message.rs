@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cleanup::{Arrival, FixLineEndings, Message, Options, Origin, Outcome};
+use cleanup::{Arrival, FixLineEndings, Message, NoTables, Options, Origin, Outcome};
 use libfuzzer_sys::fuzz_target;
 use postfix::queue_file::letter::{Content, Event, Letter};
 use postfix::queue_file::{EXTRACTED_RECORD, Late, Streamed, classic};
@@ -23,7 +23,7 @@ fn begin(options: &Arc<Options>) -> Message {
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
     };
-    Message::new(Arc::clone(options), arrival, origin)
+    Message::new(Arc::clone(options), Arc::new(NoTables), arrival, origin)
 }
 
 struct Received {

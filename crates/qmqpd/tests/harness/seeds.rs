@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use cleanup::{Arrival, Message, Options, Origin};
+use cleanup::{Arrival, Message, NoTables, Options, Origin};
 use postfix::queue_file::classic;
 
 use super::case::Case;
@@ -73,7 +73,7 @@ fn queue_file(content: &[u8], sender: &[u8], recipients: &[&[u8]]) -> Vec<u8> {
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
     };
-    let mut message = Message::new(Arc::new(Options::default()), arrival, origin);
+    let mut message = Message::new(Arc::new(Options::default()), Arc::new(NoTables), arrival, origin);
     let (mut records, mut envelope, mut file) = (Vec::new(), Vec::new(), Vec::new());
     message.content_bytes(content, &mut records);
     message.end_of_content(&mut records);

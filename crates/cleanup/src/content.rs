@@ -10,6 +10,7 @@ use postfix::settings::words::EndOfHeader;
 
 use crate::generated;
 use crate::header::{self, Addresses, Known, Seen, name_len};
+use crate::mapping::{Mapping, Place};
 use crate::mime::{Errors, MimeError, Parser, Receiver, Section, Strictness};
 use crate::options::{Arrival, Options};
 use crate::printable::printable;
@@ -141,14 +142,22 @@ impl Content {
         self.rewrite(known, header);
     }
 
-    /// Completes the addresses of a header that has some.
+    /// Completes and maps the addresses of a header that has some.
     pub(crate) fn rewrite(&mut self, known: &Known, header: &mut Vec<u8>) {
-        if known.addresses == Addresses::None {
-            return;
-        }
+        let place = match known.addresses {
+            Addresses::None => return,
+            Addresses::Senders => Place::HeaderSender,
+            Addresses::Recipients => Place::HeaderRecipient,
+        };
+        let Self { options, tables, arrival, rules, .. } = self;
+        let mut mapping = Mapping::new(options, tables.as_ref(), &arrival.queue_id, &mut rules.notices);
         let name_len = known.name.len();
         let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
-        if let Some(value) = header::rewrite_addresses(&self.options, value, &mut self.rules.notices) {
+        let rewritten = header::rewrite_addresses(&mut mapping, place, value);
+        if mapping.failed {
+            rules.refuse(Refusal::Write);
+        }
+        if let Some(value) = rewritten {
             header.truncate(name_len);
             header.extend_from_slice(b": ");
             header.extend_from_slice(&value);

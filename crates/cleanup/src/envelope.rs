@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use caseless::Caseless as _;
 use postfix::notice::Notice;
 use postfix::record::{RecordType, encode};
 
 use crate::address::{quote, rewrite_internal};
+use crate::fold::{equal_but_for_case, fold_case};
 use crate::incoming::{is_storable, verp_sender};
+use crate::mapping::{AliasTooLarge, Form, Mapping, Place};
 use crate::notices::{EnvelopeNames, Notices};
 use crate::options::Options;
 use crate::printable::printable;
 use crate::refusal::{AddressKind, Refusal};
-use crate::tables::Tables;
+use crate::tables::{LookupFailed, Maps, Tables};
 
 /// What was received of the envelope. Recipients leave as records at once; what stays is bounded by
 /// `duplicate_filter_limit`.
@@ -21,7 +22,8 @@ use crate::tables::Tables;
 pub(crate) struct Envelope {
     options: Arc<Options>,
     tables: Arc<dyn Tables>,
-    /// The rewritten sender; empty is the null sender.
+    queue_id: String,
+    /// The canonical sender; empty is the null sender.
     pub(crate) sender: Vec<u8>,
     pub(crate) verp_delimiters: Option<[u8; 2]>,
     /// Recipients received, duplicates too.
@@ -32,7 +34,9 @@ pub(crate) struct Envelope {
     last_recipient: Vec<u8>,
     /// Recipients written.
     pub(crate) written_count: u64,
-    /// Bytes of recipient records.
+    /// Bytes of the recipient records that the sender brought with it.
+    pub(crate) sender_recipient_bytes: usize,
+    /// Bytes of recipient records, those included.
     pub(crate) recipient_bytes: u64,
     /// The sender is 8-bit text.
     pub(crate) sender_is_utf8: bool,
@@ -44,17 +48,19 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>) -> Self {
+    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>, queue_id: String) -> Self {
         Self {
             duplicates: Duplicates::new(options.duplicate_filter_limit, options.smtputf8_enable),
             options,
             tables,
+            queue_id,
             sender: Vec::new(),
             verp_delimiters: None,
             received_count: 0,
             first_recipient: Vec::new(),
             last_recipient: Vec::new(),
             written_count: 0,
+            sender_recipient_bytes: 0,
             recipient_bytes: 0,
             sender_is_utf8: false,
             smtputf8_requested: false,
@@ -63,7 +69,8 @@ impl Envelope {
         }
     }
 
-    pub(crate) fn set_sender(&mut self, raw: &[u8], queue_id: &str) {
+    /// Takes the sender, and writes the recipients that it brings with it.
+    pub(crate) fn set_sender(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         if !is_storable(raw) {
             self.refuse(Refusal::Address { kind: AddressKind::Sender });
             return;
@@ -72,16 +79,23 @@ impl Envelope {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal),
         };
-        self.sender = self.clean(&sender);
+        self.sender = rewrite_internal(&self.options, &sender, &mut self.notices);
         if self.is_bounce_address() {
             self.sender.clear();
         }
+        let sender = std::mem::take(&mut self.sender);
+        self.sender = self.map(|mapping| mapping.envelope_address(Place::EnvelopeSender, sender));
         self.sender_is_utf8 = self.is_utf8(&self.sender);
         self.request_smtputf8(self.sender_is_utf8);
+        let before = out.len();
+        self.add_copy(Maps::SenderBcc, &self.sender.clone(), out);
+        self.sender_recipient_bytes = out.len().saturating_sub(before);
+        self.recipient_bytes = self.recipient_bytes.saturating_add(self.sender_recipient_bytes as u64);
         self.verp_delimiters = verp_delimiters;
-        if self.sender.is_empty() && verp_delimiters.is_some() {
+        if self.sender.is_empty() && verp_delimiters.is_some() && self.refusal.is_none() {
             self.verp_delimiters = None;
-            self.notices.push(Notice::warning(format!("{queue_id}: ignoring VERP request for null sender")));
+            let text = format!("{}: ignoring VERP request for null sender", self.queue_id);
+            self.notices.push(Notice::warning(text));
         }
     }
 
@@ -98,16 +112,16 @@ impl Envelope {
             self.first_recipient = raw.to_vec();
         }
         let recipient = if raw.is_empty() {
-            self.clean(&self.options.empty_address_recipient.clone().into_bytes())
+            self.canonical_recipient(&self.options.empty_address_recipient.clone().into_bytes())
         } else {
-            self.clean(raw)
+            self.canonical_recipient(raw)
         };
         self.last_recipient.clone_from(&recipient);
-        self.request_smtputf8(self.is_utf8(&recipient));
         let utf8 = self.smtputf8_requested && !recipient.is_ascii();
         let before = out.len();
         let written = Written { notify: 0, original_type: if utf8 { "utf-8" } else { "rfc822" } };
         self.write_recipient(written, raw, &recipient, out);
+        self.add_copy(Maps::RecipientBcc, &recipient, out);
         self.recipient_bytes = self.recipient_bytes.saturating_add(out.len().abs_diff(before) as u64);
     }
 
@@ -129,14 +143,49 @@ impl Envelope {
 
     /// Writes a recipient that nobody named: delivery reports about it go to nobody.
     pub(crate) fn add_automatic_recipient(&mut self, address: &[u8], out: &mut Vec<u8>) {
-        let recipient = self.clean(address);
-        self.request_smtputf8(self.is_utf8(&recipient));
+        let recipient = self.canonical_recipient(address);
         self.write_recipient(Written { notify: 1, original_type: "" }, &recipient.clone(), &recipient, out);
     }
 
-    /// Rewrites an address. It is complete behind this line: canonical maps and masquerading come here.
-    fn clean(&mut self, address: &[u8]) -> Vec<u8> {
-        rewrite_internal(&self.options, address, &mut self.notices)
+    /// Writes the recipient that a table names for a sender or recipient, if it names one.
+    fn add_copy(&mut self, maps: Maps, address: &[u8], out: &mut Vec<u8>) {
+        if address.is_empty() || !self.options.address_mapping || !self.tables.has(maps) {
+            return;
+        }
+        let found = self.map(|mapping| {
+            let found = mapping.find(maps, address, Form::ExternalThenInternal);
+            found.map(|found| found.map(|found| found.value))
+        });
+        match found {
+            Ok(None) => {}
+            Ok(Some(copy)) => self.add_automatic_recipient(&copy, out),
+            Err(LookupFailed) => {
+                let (id, parameter) = (&self.queue_id, maps.parameter());
+                let text =
+                    format!("{id}: {parameter} map lookup problem -- message not accepted, try again later");
+                self.notices.push(Notice::warning(text));
+                self.refuse(Refusal::Write);
+            }
+        }
+    }
+
+    /// Rewrites and maps the address of a recipient.
+    fn canonical_recipient(&mut self, address: &[u8]) -> Vec<u8> {
+        let recipient = rewrite_internal(&self.options, address, &mut self.notices);
+        let recipient = self.map(|mapping| mapping.envelope_address(Place::EnvelopeRecipient, recipient));
+        self.request_smtputf8(self.is_utf8(&recipient));
+        recipient
+    }
+
+    /// Asks tables; remembers if they failed.
+    fn map<T>(&mut self, work: impl FnOnce(&mut Mapping<'_>) -> T) -> T {
+        let Self { options, tables, queue_id, notices, .. } = self;
+        let mut mapping = Mapping::new(options, tables.as_ref(), queue_id, notices);
+        let done = work(&mut mapping);
+        if mapping.failed {
+            self.refuse(Refusal::Write);
+        }
+        done
     }
 
     /// `MAILER-DAEMON` at our own domain is who bounces come from, and is never written to.
@@ -147,11 +196,7 @@ impl Envelope {
             return false;
         }
         let own = rewrite_internal(&self.options, b"MAILER-DAEMON", &mut Notices::default());
-        let utf8 = self.options.smtputf8_enable;
-        let (mut folded_sender, mut folded_own) = (Vec::new(), Vec::new());
-        fold_case(&self.sender, utf8, &mut folded_sender);
-        fold_case(&own, utf8, &mut folded_own);
-        folded_sender == folded_own
+        equal_but_for_case(&self.sender, &own, self.options.smtputf8_enable)
     }
 
     fn is_utf8(&self, address: &[u8]) -> bool {
@@ -162,21 +207,48 @@ impl Envelope {
         self.smtputf8_requested |= address_is_utf8 && self.options.smtputf8_autodetect;
     }
 
+    /// The first reason counts, but for one that the sender can do something about.
     fn refuse(&mut self, refusal: Refusal) {
-        self.refusal.get_or_insert(refusal);
+        let is_graver = self.refusal == Some(Refusal::Write) && matches!(refusal, Refusal::Defer { .. });
+        if is_graver || self.refusal.is_none() {
+            self.refusal = Some(refusal);
+        }
     }
 
-    /// Virtual aliases come here: each of their results is written with the same original recipient.
+    /// Writes what a recipient becomes by virtual aliases, all with the same original recipient.
     fn write_recipient(&mut self, written: Written, original: &[u8], recipient: &[u8], out: &mut Vec<u8>) {
-        let distinguish = self.options.enable_original_recipient;
-        if !self.duplicates.is_new(distinguish.then_some((written, original)), recipient) {
+        match self.map(|mapping| mapping.final_recipients(recipient)) {
+            Ok(None) => self.write_final(written, original, recipient, recipient, out),
+            Ok(Some(results)) => {
+                for result in results {
+                    self.write_final(written, original, recipient, &result, out);
+                }
+            }
+            Err(AliasTooLarge) => {
+                self.refuse(Refusal::Defer { text: "4.6.0 Alias expansion error".to_owned() });
+            }
+        }
+    }
+
+    /// Writes a recipient unless it is a duplicate. `reported`: what delivery reports call it.
+    fn write_final(
+        &mut self,
+        written: Written,
+        original: &[u8],
+        reported: &[u8],
+        recipient: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let Written { notify, original_type } = written;
+        let history = History { written, original, reported };
+        if !self.duplicates.is_new(self.options.enable_original_recipient.then_some(history), recipient) {
             return;
         }
-        if written.notify != 0 {
-            encode(out, RecordType::ATTRIBUTE, format!("notify_flags={}", written.notify).as_bytes());
+        if notify != 0 {
+            encode(out, RecordType::ATTRIBUTE, format!("notify_flags={notify}").as_bytes());
         }
-        if !written.original_type.is_empty() && !recipient.is_empty() {
-            let attribute = [b"dsn_orig_rcpt=", written.original_type.as_bytes(), b";", recipient].concat();
+        if !original_type.is_empty() && !reported.is_empty() {
+            let attribute = [b"dsn_orig_rcpt=", original_type.as_bytes(), b";", reported].concat();
             encode(out, RecordType::ATTRIBUTE, &attribute);
         }
         encode(out, RecordType::ORIGINAL_RECIPIENT, original);
@@ -194,6 +266,16 @@ struct Written {
     original_type: &'static str,
 }
 
+/// What makes a difference between recipients beside the final address.
+#[derive(Clone, Copy)]
+struct History<'a> {
+    written: Written,
+    /// As it was received.
+    original: &'a [u8],
+    /// Before virtual aliases.
+    reported: &'a [u8],
+}
+
 /// The recipients that were seen. When it is full it learns no more, but knows what it knows.
 #[derive(Debug)]
 struct Duplicates {
@@ -209,11 +291,10 @@ impl Duplicates {
         Self { limit, utf8, seen: BTreeSet::new(), key: Vec::new() }
     }
 
-    /// True for a recipient that was not seen before, or was not learnt. `original`: what makes a difference beside
-    /// the recipient.
-    fn is_new(&mut self, original: Option<(Written, &[u8])>, recipient: &[u8]) -> bool {
+    /// True for a recipient that was not seen before, or was not learnt.
+    fn is_new(&mut self, history: Option<History<'_>>, recipient: &[u8]) -> bool {
         self.key.clear();
-        if let Some((written, original)) = original {
+        if let Some(History { written, original, reported }) = history {
             self.key.push(written.notify);
             self.key.extend(written.original_type.bytes().next());
             let start = self.key.len();
@@ -221,9 +302,13 @@ impl Duplicates {
             self.key.push(b'\n');
             let middle = self.key.len();
             fold_case(recipient, self.utf8, &mut self.key);
-            // Mostly both are the same, and half of the key says it all.
-            let (original, recipient) = self.key.split_at(middle);
-            if original.get(start..).and_then(|original| original.strip_suffix(b"\n")) == Some(recipient) {
+            if reported != recipient {
+                self.key.push(b'\n');
+                fold_case(reported, self.utf8, &mut self.key);
+            }
+            // Mostly all are the same, and a part of the key says it all.
+            let (original, rest) = self.key.split_at(middle);
+            if original.get(start..).and_then(|original| original.strip_suffix(b"\n")) == Some(rest) {
                 self.key.truncate(middle.saturating_sub(1));
             }
         } else {
@@ -239,22 +324,6 @@ impl Duplicates {
     }
 }
 
-/// Appends `text` without differences of case: by Unicode's default case folding if `utf8`, otherwise ASCII letters
-/// only. Bytes that are no text stay.
-fn fold_case(text: &[u8], utf8: bool, folded: &mut Vec<u8>) {
-    if !utf8 || text.is_ascii() {
-        folded.extend(text.iter().map(u8::to_ascii_lowercase));
-        return;
-    }
-    for chunk in text.utf8_chunks() {
-        let mut buffer = [0; 4];
-        for character in chunk.valid().chars().default_case_fold() {
-            folded.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
-        }
-        folded.extend_from_slice(chunk.invalid());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -267,7 +336,7 @@ mod tests {
     }
 
     fn envelope(options: Options) -> Envelope {
-        Envelope::new(Arc::new(options), Arc::new(NoTables))
+        Envelope::new(Arc::new(options), Arc::new(NoTables), "ID".to_owned())
     }
 
     /// The final recipients that are left of these.
@@ -296,7 +365,7 @@ mod tests {
             ("alice", "alice@mx.example.test"),
         ] {
             let mut envelope = envelope(options());
-            envelope.set_sender(raw.as_bytes(), "ID");
+            envelope.set_sender(raw.as_bytes(), &mut Vec::new());
             assert_eq!(envelope.sender, sender.as_bytes(), "{raw}");
         }
     }
@@ -304,7 +373,7 @@ mod tests {
     #[test]
     fn variable_return_paths_of_bounces_are_ignored() {
         let mut envelope = envelope(options());
-        envelope.set_sender(b"MAILER-DAEMON-@mx.example.test-@[]", "ID");
+        envelope.set_sender(b"MAILER-DAEMON-@mx.example.test-@[]", &mut Vec::new());
         assert_eq!((envelope.sender.as_slice(), envelope.verp_delimiters), (&b""[..], None));
         let lines = envelope.notices.into_lines("ID");
         assert_eq!(lines, [Notice::warning("ID: ignoring VERP request for null sender")]);
@@ -368,7 +437,7 @@ mod tests {
         for byte in [b"\0", b"\r", b"\n"] {
             let address = [b"a@x", byte.as_slice()].concat();
             let mut wrong_sender = envelope(options());
-            wrong_sender.set_sender(&address, "ID");
+            wrong_sender.set_sender(&address, &mut Vec::new());
             assert_eq!(wrong_sender.refusal, Some(Refusal::Address { kind: AddressKind::Sender }));
             let mut wrong_recipient = envelope(options());
             let mut out = Vec::new();
@@ -389,7 +458,7 @@ mod tests {
         let mut silent = envelope(options());
         out.clear();
         silent.add_recipient("\u{e9}@x".as_bytes(), &mut out);
-        silent.set_sender(b"\xe9@x", "ID");
+        silent.set_sender(b"\xe9@x", &mut Vec::new());
         assert!(!silent.smtputf8_requested && !silent.sender_is_utf8);
         assert!(out.windows(7).any(|window| window == b"rfc822;"));
     }

@@ -20,11 +20,13 @@
 mod address;
 mod content;
 mod envelope;
+mod fold;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod generated;
 mod header;
 pub mod incoming;
+mod mapping;
 mod message;
 mod mime;
 mod notices;
@@ -36,6 +38,6 @@ mod rules;
 mod tables;
 
 pub use message::{Fate, Finished, Message, Outcome};
-pub use options::{Arrival, FixLineEndings, Options, Origin};
+pub use options::{AddressClasses, Arrival, FixLineEndings, Options, Origin};
 pub use refusal::{AddressKind, Refusal};
 pub use tables::{Key, LookupFailed, Maps, Names, NoTables, Tables};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use postfix::notice::Notice;
 use postfix::queue_file::{
     CONTENT_RECORD, Counts, END_RECORD, EXTRACTED_RECORD, POINTER_RECORD_BYTES, Parts, SIZE_RECORD_BYTES,
+    SenderCopies,
 };
 use postfix::record::{RecordType, encode};
 
@@ -66,6 +67,8 @@ pub enum Fate {
 pub struct Finished {
     /// Before the first recipient: `T`, `A create_time`, perhaps `L`, `S`, perhaps `V`, ten attributes, perhaps `W`.
     pub envelope: Vec<u8>,
+    /// Where in a classic layout the first of the recipients stand.
+    pub sender_copies: SenderCopies,
     /// Our Received: header, which stands before the content.
     pub received: Vec<u8>,
     /// Offset in the content of the place that was kept for a From: header (one `p` record, 17 bytes), and the records
@@ -87,6 +90,7 @@ impl Finished {
         Parts {
             envelope: &self.envelope,
             recipients,
+            sender_copies: self.sender_copies,
             received: &self.received,
             content,
             from: self.from.as_ref().map(|(offset, records)| (*offset, records.as_slice())),
@@ -101,7 +105,7 @@ impl Message {
     #[must_use]
     pub fn new(options: Arc<Options>, tables: Arc<dyn Tables>, arrival: Arrival, origin: Origin) -> Self {
         let lines = Lines::new(&options);
-        let envelope = Envelope::new(Arc::clone(&options), Arc::clone(&tables));
+        let envelope = Envelope::new(Arc::clone(&options), Arc::clone(&tables), arrival.queue_id.clone());
         let mut content = Content::new(options, tables, arrival, &origin.log_origin);
         own_header::foresee(&mut content, &origin);
         Self { lines, parser: content.parser(), content, envelope, origin }
@@ -125,9 +129,12 @@ impl Message {
         output.count();
     }
 
-    /// Takes the sender, as the client sent it; once.
-    pub fn sender(&mut self, raw: &[u8]) {
-        self.envelope.set_sender(raw, &self.content.arrival.queue_id);
+    /// Takes the sender, as the client sent it; once. Appends the records of recipients that it brings with it to `out`.
+    pub fn sender(&mut self, raw: &[u8], out: &mut Vec<u8>) {
+        self.envelope.set_sender(raw, out);
+        if self.envelope.refusal.is_none() {
+            self.note_missing_attributes();
+        }
     }
 
     /// Takes a recipient, as the client sent it, and appends its records to `out`, or nothing if it is a duplicate.
@@ -159,14 +166,17 @@ impl Message {
     /// The message is complete.
     #[must_use]
     pub fn finish(mut self) -> Outcome {
-        if let Some(refusal @ (Refusal::Verp { .. } | Refusal::Address { .. })) = self.envelope.refusal.take()
-        {
-            return Outcome { notices: Vec::new(), result: Err(refusal), is_passed: false };
+        let queue_id = self.content.arrival.queue_id.clone();
+        let mut notices = std::mem::take(&mut self.envelope.notices);
+        if let Some(refusal) = self.envelope.refusal.take() {
+            // Postfix has not looked at the content by then; for qmqpd(8)'s own reasons, at nothing.
+            let is_about_request = matches!(refusal, Refusal::Verp { .. } | Refusal::Address { .. });
+            let notices = if is_about_request { Vec::new() } else { notices.into_lines(&queue_id) };
+            return Outcome { notices, result: Err(refusal), is_passed: false };
         }
         let received = self.received();
         let from = self.content.slot.map(|offset| (offset, self.from()));
-        let envelope = self.envelope_records();
-        let mut notices = std::mem::take(&mut self.envelope.notices);
+        let (envelope, sender_copies) = self.envelope_records();
         let names = self.envelope.names();
         self.content.rules.notices.name_envelope(&names);
         notices.append(std::mem::take(&mut self.content.rules.notices));
@@ -179,6 +189,7 @@ impl Message {
         }
         let extracted = if self.content.rules.is_over() { Vec::new() } else { self.extracted() };
         let refusal = self.content.rules.refusal.take();
+        // Those about automatic recipients, which are added last.
         notices.append(std::mem::take(&mut self.envelope.notices));
         let slot = from.as_ref().map_or(0, |_| POINTER_RECORD_BYTES as u64);
         let from_len = from.as_ref().map_or(0, |(_, records)| records.len() as u64);
@@ -197,12 +208,16 @@ impl Message {
         } else {
             Fate::Deliver
         };
-        let result = if fate != Fate::Discard && self.exceeds_limit(bytes) {
-            let queue_id = &self.content.arrival.queue_id;
+        let late = self.envelope.refusal.take();
+        let result = if fate != Fate::Discard
+            && let Some(deferred @ Refusal::Defer { .. }) = late
+        {
+            Err(deferred)
+        } else if fate != Fate::Discard && self.exceeds_limit(bytes) {
             notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
             Err(Refusal::Size)
         } else if fate != Fate::Discard
-            && let Some(refusal) = refusal
+            && let Some(refusal) = refusal.or(late)
         {
             Err(refusal)
         } else if fate != Fate::Discard && self.envelope.received_count == 0 {
@@ -213,7 +228,7 @@ impl Message {
                 qmgr_flags: 0,
                 send_options: self.send_options(),
             };
-            Ok(Finished { envelope, received, from, extracted, counts, fate })
+            Ok(Finished { envelope, sender_copies, received, from, extracted, counts, fate })
         };
         let notices = notices.into_lines(&self.content.arrival.queue_id);
         Outcome { notices, result, is_passed }
@@ -238,47 +253,58 @@ impl Message {
         records
     }
 
-    fn envelope_records(&mut self) -> Vec<u8> {
+    /// The records before the first recipient, and where the copies for the sender stand among them.
+    fn envelope_records(&self) -> (Vec<u8>, SenderCopies) {
         let mut records = Vec::new();
-        let Self { content: Content { options, arrival, .. }, envelope, origin, .. } = self;
-        let mut record = |kind, data: &[u8]| encode(&mut records, kind, data);
+        let Self { content: Content { options, arrival, .. }, envelope, .. } = self;
         let (seconds, microseconds) = arrival.arrived;
-        record(RecordType::TIME, format!("{seconds} {microseconds}").as_bytes());
-        record(RecordType::ATTRIBUTE, format!("create_time={}", arrival.created.0).as_bytes());
+        encode(&mut records, RecordType::TIME, format!("{seconds} {microseconds}").as_bytes());
+        let created = format!("create_time={}", arrival.created.0);
+        encode(&mut records, RecordType::ATTRIBUTE, created.as_bytes());
         if !options.content_filter.is_empty() {
-            record(RecordType::FILTER, options.content_filter.as_bytes());
+            encode(&mut records, RecordType::FILTER, options.content_filter.as_bytes());
         }
-        record(RecordType::SENDER, &envelope.sender);
+        encode(&mut records, RecordType::SENDER, &envelope.sender);
+        let sender_copies =
+            SenderCopies { envelope_offset: records.len(), bytes: envelope.sender_recipient_bytes };
         if let Some(delimiters) = envelope.verp_delimiters {
-            record(RecordType::VERP, &delimiters);
+            encode(&mut records, RecordType::VERP, &delimiters);
         }
-        let (literal, family) = (origin.literal(), origin.address_family.to_string());
-        for (name, value) in [
-            ("log_client_name", origin.client_name.as_str()),
-            ("log_client_address", literal.as_str()),
-            ("log_client_port", origin.client_port.as_str()),
-            ("log_message_origin", origin.log_origin.as_str()),
-            ("log_protocol_name", "QMQP"),
-            ("client_name", origin.client_name.as_str()),
-            ("client_address", origin.client_address.as_str()),
-            ("client_port", origin.client_port.as_str()),
-            ("client_address_type", family.as_str()),
-            ("protocol_name", "QMQP"),
-        ] {
-            if value.is_empty() {
-                let queue_id = &arrival.queue_id;
-                envelope.notices.push(Notice::warning(format!(
-                    "{queue_id}: spurious null attribute value for \"{name}\" -- ignored"
-                )));
-            } else {
-                record(RecordType::ATTRIBUTE, format!("{name}={value}").as_bytes());
-            }
+        for (name, value) in self.attributes().iter().filter(|(_, value)| !value.is_empty()) {
+            encode(&mut records, RecordType::ATTRIBUTE, format!("{name}={value}").as_bytes());
         }
         if options.delay_warning_time_seconds > 0 && !envelope.sender.is_empty() {
             let time = seconds.saturating_add(options.delay_warning_time_seconds);
-            record(RecordType::WARNING_TIME, format!("{time:15}").as_bytes());
+            encode(&mut records, RecordType::WARNING_TIME, format!("{time:15}").as_bytes());
         }
-        records
+        (records, sender_copies)
+    }
+
+    fn note_missing_attributes(&mut self) {
+        for (name, value) in self.attributes() {
+            if value.is_empty() {
+                let queue_id = &self.content.arrival.queue_id;
+                self.envelope.notices.push(Notice::warning(format!(
+                    "{queue_id}: spurious null attribute value for \"{name}\" -- ignored"
+                )));
+            }
+        }
+    }
+
+    fn attributes(&self) -> [(&'static str, String); 10] {
+        let Self { origin, .. } = self;
+        [
+            ("log_client_name", origin.client_name.clone()),
+            ("log_client_address", origin.literal()),
+            ("log_client_port", origin.client_port.clone()),
+            ("log_message_origin", origin.log_origin.clone()),
+            ("log_protocol_name", "QMQP".to_owned()),
+            ("client_name", origin.client_name.clone()),
+            ("client_address", origin.client_address.clone()),
+            ("client_port", origin.client_port.clone()),
+            ("client_address_type", origin.address_family.to_string()),
+            ("protocol_name", "QMQP".to_owned()),
+        ]
     }
 
     fn extracted(&mut self) -> Vec<u8> {
@@ -295,10 +321,15 @@ impl Message {
             encode(&mut records, RecordType::ATTRIBUTE, b"encoding=8bit");
         }
         if self.envelope.received_count > 0 {
-            let always_bcc = self.content.options.always_bcc.clone().into_bytes();
+            let Options { always_bcc, address_mapping, .. } = self.content.options.as_ref();
+            let always_bcc =
+                (*address_mapping && !always_bcc.is_empty()).then(|| always_bcc.clone().into_bytes());
             let of_rules = std::mem::take(&mut decisions.recipients);
-            for address in std::iter::once(always_bcc).filter(|address| !address.is_empty()).chain(of_rules) {
+            for address in always_bcc.into_iter().chain(of_rules) {
                 self.envelope.add_automatic_recipient(&address, &mut records);
+                if self.envelope.refusal.is_some() {
+                    break;
+                }
             }
         }
         records

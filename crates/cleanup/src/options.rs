@@ -1,5 +1,7 @@
 //! What the operator decided and what is known about the message before its first byte.
 
+use std::net::IpAddr;
+
 use postfix::settings::words::EndOfHeader;
 
 /// When a message whose lines end in CR LF is taken as one whose lines end in LF.
@@ -69,8 +71,7 @@ pub struct Options {
     pub duplicate_filter_limit: usize,
     /// The recipient that an empty one becomes.
     pub empty_address_recipient: String,
-    /// An additional recipient of each message; empty is none. Automatic recipients are off (set it to empty) under
-    /// `receive_override_options = no_address_mappings`.
+    /// An additional recipient of each message; empty is none.
     pub always_bcc: String,
     /// `transport:next-hop`, recorded for the queue manager; empty is none.
     pub content_filter: String,
@@ -105,6 +106,38 @@ pub struct Options {
     pub force_mime_input_conversion: bool,
     /// Bytes that may be VERP delimiters.
     pub verp_delimiter_filter: String,
+    /// Canonical maps, masquerading, virtual aliases and automatic recipients are on: not under
+    /// `receive_override_options = no_address_mappings`.
+    pub address_mapping: bool,
+    /// Which addresses `canonical_maps` applies to.
+    pub canonical_classes: AddressClasses,
+    /// Which addresses `sender_canonical_maps` applies to: senders at most.
+    pub sender_canonical_classes: AddressClasses,
+    /// Which addresses `recipient_canonical_maps` applies to: recipients at most.
+    pub recipient_canonical_classes: AddressClasses,
+    /// Domains that hide the hosts in them, in any case; `!` before one leaves them as they are. None switches
+    /// masquerading off.
+    pub masquerade_domains: Vec<String>,
+    /// Which addresses are masqueraded.
+    pub masquerade_classes: AddressClasses,
+    /// The bytes of which the first in a local part begins its extension; empty is no extensions.
+    pub recipient_delimiter: String,
+    /// `-` begins no extension in `owner-list` and `list-request`.
+    pub owner_request_special: bool,
+    /// A local part that never has an extension.
+    pub double_bounce_sender: String,
+    /// An extension that a canonical table does not know is put to its result (`propagate_unmatched_extensions`).
+    pub propagates_canonical_extensions: bool,
+    /// The same for virtual aliases.
+    pub propagates_virtual_extensions: bool,
+    /// How often the result of a virtual alias is looked up again.
+    pub virtual_alias_recursion_limit: usize,
+    /// How many recipients one can become.
+    pub virtual_alias_expansion_limit: usize,
+    /// How long the result of a virtual alias can be, in bytes.
+    pub virtual_alias_address_length_limit: usize,
+    /// Addresses of this host: domains such as `[192.0.2.1]` are local (`inet_interfaces`, `proxy_interfaces`).
+    pub own_addresses: Vec<IpAddr>,
     /// Queue IDs are unique for ever, so a Message-Id: needs no time (main.cf: `enable_long_queue_ids`).
     pub long_queue_ids: bool,
 }
@@ -156,9 +189,47 @@ impl Default for Options {
             log_external_addresses: true,
             force_mime_input_conversion: false,
             verp_delimiter_filter: "-=+".to_owned(),
+            address_mapping: true,
+            canonical_classes: AddressClasses::ALL,
+            sender_canonical_classes: AddressClasses::SENDERS,
+            recipient_canonical_classes: AddressClasses::RECIPIENTS,
+            masquerade_domains: Vec::new(),
+            masquerade_classes: AddressClasses { envelope_recipient: false, ..AddressClasses::ALL },
+            recipient_delimiter: String::new(),
+            owner_request_special: true,
+            double_bounce_sender: "double-bounce".to_owned(),
+            propagates_canonical_extensions: true,
+            propagates_virtual_extensions: true,
+            virtual_alias_recursion_limit: 1000,
+            virtual_alias_expansion_limit: 1000,
+            virtual_alias_address_length_limit: 1000,
+            own_addresses: Vec::new(),
             long_queue_ids: false,
         }
     }
+}
+
+/// Which addresses of a message something applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressClasses {
+    /// The envelope sender.
+    pub envelope_sender: bool,
+    /// Envelope recipients.
+    pub envelope_recipient: bool,
+    /// Addresses in headers like From:.
+    pub header_sender: bool,
+    /// Addresses in headers like To:.
+    pub header_recipient: bool,
+}
+
+impl AddressClasses {
+    /// All addresses.
+    pub const ALL: Self =
+        Self { envelope_sender: true, envelope_recipient: true, header_sender: true, header_recipient: true };
+    /// Senders only.
+    pub const SENDERS: Self = Self { envelope_recipient: false, header_recipient: false, ..Self::ALL };
+    /// Recipients only.
+    pub const RECIPIENTS: Self = Self { envelope_sender: false, header_sender: false, ..Self::ALL };
 }
 
 /// When and as what the message arrived.

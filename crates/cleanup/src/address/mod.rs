@@ -7,6 +7,6 @@ mod rewrite;
 mod token;
 
 pub(crate) use group::parse_list;
-pub(crate) use quote::quote;
+pub(crate) use quote::{quote, quote_local, unquote};
 pub(crate) use rewrite::{rewrite_external, rewrite_internal};
 pub(crate) use token::{Token, external, internal, needs_blank, next, scan, write_external};

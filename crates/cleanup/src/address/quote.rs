@@ -6,11 +6,21 @@ use memchr::{memchr, memrchr};
 /// none. The local part ends at the last `@`; a source route `@host:` before it is left alone.
 pub(crate) fn quote(address: &[u8]) -> Vec<u8> {
     let (route, rest) = address.split_at(route_len(address));
-    let (local, domain) = rest.split_at(memrchr(b'@', rest).unwrap_or(rest.len()));
+    quote_parts(route, rest.split_at(memrchr(b'@', rest).unwrap_or(rest.len())))
+}
+
+/// External form of a local part alone.
+pub(crate) fn quote_local(local: &[u8]) -> Vec<u8> {
+    let (route, rest) = local.split_at(route_len(local));
+    quote_parts(route, (rest, b""))
+}
+
+fn quote_parts(route: &[u8], (local, domain): (&[u8], &[u8])) -> Vec<u8> {
     if is_dot_string(local) {
-        return address.to_vec();
+        return [route, local, domain].concat();
     }
-    let mut quoted = Vec::with_capacity(address.len().saturating_add(2));
+    let len = route.len().saturating_add(local.len()).saturating_add(domain.len());
+    let mut quoted = Vec::with_capacity(len.saturating_add(2));
     quoted.extend_from_slice(route);
     quoted.push(b'"');
     for &byte in local {

@@ -5,6 +5,7 @@ use postfix::notice::Notice;
 use crate::address::{
     Token, external, internal, needs_blank, next, parse_list, quote, rewrite_external, scan, write_external,
 };
+use crate::mapping::{Mapping, Place};
 use crate::notices::Notices;
 use crate::options::Options;
 use crate::printable::printable;
@@ -12,20 +13,21 @@ use crate::printable::printable;
 /// Bytes of phrase and comments that one list element of a rewritten header may have.
 const COMMENT_BYTES_MAX: usize = 250;
 
-/// Rewrites the addresses in the value of an address header (what is behind its colon). `None` if that changes
+/// Rewrites and maps the addresses in the value of an address header (what is behind its colon). `None` if that changes
 /// nothing; otherwise the new value, with a newline behind each comma where a line may be broken.
-pub(crate) fn rewrite_addresses(options: &Options, value: &[u8], notices: &mut Notices) -> Option<Vec<u8>> {
+pub(crate) fn rewrite_addresses(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<Vec<u8>> {
+    let options = mapping.options();
     let mut list = parse_list(value, options.header_address_token_limit);
     let mut changed = false;
     for token in &mut list {
         let Token::Address(tokens) = token else { continue };
         let written = external(tokens);
-        // An address in a header is complete behind this line: canonical maps and masquerading come here.
-        let rewritten = rewrite_external(options, &written, notices);
+        let rewritten = rewrite_external(options, &written, mapping.notices());
         changed |= rewritten != written;
         *tokens = scan(&rewritten, 0);
+        changed |= mapping.header_address(place, tokens);
     }
-    changed.then(|| write_list(options, &list, notices))
+    changed.then(|| write_list(options, &list, mapping.notices()))
 }
 
 /// The list element that is being written.
@@ -89,15 +91,20 @@ mod tests {
 
     use super::*;
     use crate::header::fold;
+    use crate::tables::NoTables;
 
     fn options() -> Options {
         Options { myorigin: "M".to_owned(), ..Options::default() }
     }
 
+    fn rewrite(options: &Options, value: &[u8], notices: &mut Notices) -> Option<Vec<u8>> {
+        rewrite_addresses(&mut Mapping::new(options, &NoTables, "ID", notices), Place::HeaderSender, value)
+    }
+
     /// The value as it is written; `None` if the header is left as it is.
     fn rewritten(value: &[u8]) -> Option<Vec<u8>> {
         let mut notices = Notices::default();
-        let list = rewrite_addresses(&options(), value, &mut notices)?;
+        let list = rewrite(&options(), value, &mut notices)?;
         assert_eq!(notices.into_lines("ID"), []);
         let mut header = [b"From: ", list.as_slice()].concat();
         fold(&mut header);
@@ -200,7 +207,7 @@ mod tests {
     #[test]
     fn tokens_beyond_the_limit_are_lost_only_with_rewriting() {
         let options = Options { header_address_token_limit: 5, ..options() };
-        let rewrite = |value: &[u8]| rewrite_addresses(&options, value, &mut Notices::default());
+        let rewrite = |value: &[u8]| rewrite(&options, value, &mut Notices::default());
         assert_eq!(rewrite(b"a@b,, c"), None);
         assert_eq!(rewrite(b"a, b, c, d"), Some(b"a@M,\nb@M,\nc@M".to_vec()));
     }
@@ -209,7 +216,7 @@ mod tests {
     fn too_many_comments_are_stripped() {
         let stripped = |value: &str| {
             let mut notices = Notices::default();
-            let written = rewrite_addresses(&options(), value.as_bytes(), &mut notices).unwrap();
+            let written = rewrite(&options(), value.as_bytes(), &mut notices).unwrap();
             (String::from_utf8(written).unwrap(), notices.into_lines("ID"))
         };
         let fits = format!("{} <joe>", "x".repeat(247));
@@ -238,7 +245,7 @@ mod tests {
         #[test]
         fn any_value_is_rewritten_in_bounded_size(value in "[a-c .@<>,;:()\"\\\\!%\n]{0,60}") {
             let mut notices = Notices::default();
-            if let Some(written) = rewrite_addresses(&options(), value.as_bytes(), &mut notices) {
+            if let Some(written) = rewrite(&options(), value.as_bytes(), &mut notices) {
                 // Each token can become an address with origin, quotes, comma and line break.
                 prop_assert!(written.len() <= value.len() * 10);
             }

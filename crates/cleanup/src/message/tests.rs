@@ -44,7 +44,7 @@ fn receive(
         message.content_bytes(piece, &mut content);
     }
     message.end_of_content(&mut content);
-    message.sender(sender.as_bytes());
+    message.sender(sender.as_bytes(), &mut envelope);
     for recipient in recipients {
         message.recipient(recipient.as_bytes(), &mut envelope);
     }
@@ -282,7 +282,7 @@ fn send_options() {
         let mut out = Vec::new();
         message.content_bytes(content.as_bytes(), &mut out);
         message.end_of_content(&mut out);
-        message.sender(sender);
+        message.sender(sender, &mut out);
         message.recipient(recipient.as_bytes(), &mut out);
         message.finish().result.unwrap().counts.send_options
     };
@@ -348,7 +348,7 @@ fn a_refusal_is_known_early() {
     assert_eq!(message.refusal_so_far(), None);
     message.content_bytes(b"\n", &mut out);
     assert_eq!(message.refusal_so_far(), Some(Refusal::Size));
-    message.sender(b"a\n");
+    message.sender(b"a\n", &mut out);
     assert_eq!(message.refusal_so_far(), Some(Refusal::Address { kind: AddressKind::Sender }));
 }
 

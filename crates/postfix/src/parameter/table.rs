@@ -24,6 +24,11 @@ const RECEIVE_OVERRIDES: &[&str] =
 const AUTODETECT_CLASSES: &[&str] =
     &["sendmail", "smtpd", "qmqpd", "forward", "bounce", "notify", "verify", "all"];
 const SANDBOX: &[&str] = &["seccomp", "landlock"];
+const ADDRESS_CLASSES: &[&str] =
+    &["envelope_sender", "envelope_recipient", "header_sender", "header_recipient"];
+const SENDER_CLASSES: &[&str] = &["envelope_sender", "header_sender"];
+const RECIPIENT_CLASSES: &[&str] = &["envelope_recipient", "header_recipient"];
+const EXTENSIONS: &[&str] = &["canonical", "virtual", "alias", "forward", "include", "generic"];
 const PROTOCOLS: &[&str] = &["ipv4", "ipv6", "all"];
 
 const INSTANCES: Reach = OtherPrograms("postmulti(1)");
@@ -318,7 +323,14 @@ parameters! {
     /// Tell recipients apart by the address that was given as well, not only by what it was rewritten to.
     enable_original_recipient: boolean = "yes"; Effective;
     /// The characters that separate a user name from its extension.
-    recipient_delimiter: text(ANY) = ""; OtherPrograms("tables and delivery; a plain message passes with its extension");
+    recipient_delimiter: text(ANY) = ""; Effective;
+    /// Take no extension off `owner-list` and `list-request` when recipient_delimiter has `-`.
+    owner_request_special: boolean = "yes"; Effective;
+    /// A local part that has no extension, however it looks.
+    double_bounce_sender: text(POSITIVE) = "double-bounce"; Effective;
+    /// Where an extension that a table does not know is put to its result: `canonical`, `virtual`; the other words are for
+    /// delivery.
+    propagate_unmatched_extensions: keywords(EXTENSIONS) = "canonical, virtual"; Effective;
     /// Add missing headers to mail from remote clients too.
     always_add_missing_headers: boolean = "no"; NoEffectOnQmqp("missing headers are added to all QMQP mail");
     /// The domain that completes header addresses of remote clients.
@@ -329,21 +341,38 @@ parameters! {
     queue_file_attribute_count_limit: integer(POSITIVE) = "100"; NoEffectOnQmqp("a QMQP message has ten");
 
     /// Rewrite addresses by these tables, in envelope and headers.
-    canonical_maps: list = ""; NotYet("address mapping");
-    /// Rewrite sender addresses by these tables.
-    sender_canonical_maps: list = ""; NotYet("address mapping");
-    /// Rewrite recipient addresses by these tables.
-    recipient_canonical_maps: list = ""; NotYet("address mapping");
+    canonical_maps: list = ""; Effective;
+    /// Which addresses canonical_maps applies to.
+    canonical_classes: some_keywords(ADDRESS_CLASSES) = "envelope_sender, envelope_recipient, header_sender, header_recipient"; Effective;
+    /// Rewrite sender addresses by these tables, before canonical_maps.
+    sender_canonical_maps: list = ""; Effective;
+    /// Which addresses sender_canonical_maps applies to.
+    sender_canonical_classes: some_keywords(SENDER_CLASSES) = "envelope_sender, header_sender"; Effective;
+    /// Rewrite recipient addresses by these tables, before canonical_maps.
+    recipient_canonical_maps: list = ""; Effective;
+    /// Which addresses recipient_canonical_maps applies to.
+    recipient_canonical_classes: some_keywords(RECIPIENT_CLASSES) = "envelope_recipient, header_recipient"; Effective;
     /// Replace envelope recipients by these tables.
-    virtual_alias_maps: list = "$virtual_maps"; NotYet("address mapping");
+    virtual_alias_maps: list = "$virtual_maps"; Effective;
     /// The old name of virtual_alias_maps.
-    virtual_maps: list = ""; NotYet("address mapping");
-    /// Domains below which host names are hidden.
-    masquerade_domains: list = ""; NotYet("masquerading");
+    virtual_maps: list = ""; Effective;
+    /// How often the result of a virtual alias is looked up again.
+    virtual_alias_recursion_limit: integer(POSITIVE) = "1000"; Effective;
+    /// How many recipients one can become by virtual aliases.
+    virtual_alias_expansion_limit: integer(POSITIVE) = "1000"; Effective;
+    /// How long the result of a virtual alias may be.
+    virtual_alias_address_length_limit: integer(POSITIVE) in "bytes" = "1000"; Effective;
+    /// Domains that stand for the hosts in them: `user@host.domain` becomes `user@domain`. `!` before one leaves its
+    /// hosts as they are.
+    masquerade_domains: list = ""; Effective;
+    /// Local parts that are not masqueraded: a list of names, files and tables.
+    masquerade_exceptions: list = ""; Effective;
+    /// Which addresses are masqueraded.
+    masquerade_classes: keywords(ADDRESS_CLASSES) = "envelope_sender, header_sender, header_recipient"; Effective;
     /// Recipients that are added by sender.
-    sender_bcc_maps: list = ""; NotYet("automatic recipients by table");
+    sender_bcc_maps: list = ""; Effective;
     /// Recipients that are added by recipient.
-    recipient_bcc_maps: list = ""; NotYet("automatic recipients by table");
+    recipient_bcc_maps: list = ""; Effective;
     /// Patterns that primary message headers are compared with.
     header_checks: list = ""; Effective;
     /// Patterns that MIME headers are compared with.
@@ -385,8 +414,9 @@ parameters! {
     mydomain: text(POSITIVE) computed "$myhostname without its first label, or `localdomain`"; Effective;
     /// The domain that completes an address without one.
     myorigin: text(POSITIVE) = "$myhostname"; Effective;
-    /// The domains that are delivered on this host.
-    mydestination: list = "$myhostname, localhost.$mydomain, localhost"; OtherPrograms("delivery");
+    /// The domains that are delivered on this host: a list of names, files and tables. In canonical, alias and Bcc tables
+    /// their users may stand without domain.
+    mydestination: list = "$myhostname, localhost.$mydomain, localhost"; Effective;
     /// Where mail for other hosts is sent.
     relayhost: text(ANY) = ""; Validated("delivery belongs to other programs; it must not be $myhostname");
     /// The name of the mail system, in Received headers.
@@ -422,7 +452,7 @@ parameters! {
     /// The addresses that mail is received on: `all`, `loopback-only`, or a list of names and addresses.
     inet_interfaces: list = "all"; Effective;
     /// Addresses of this host that a translator or proxy holds for it.
-    proxy_interfaces: list = ""; OtherPrograms("delivery");
+    proxy_interfaces: list = ""; Effective;
     /// The networks of this host, for use as `qmqpd_authorized_clients = $mynetworks`.
     mynetworks: list computed "made from the addresses of this host by mynetworks_style"; Effective;
     /// How mynetworks is made: `host` trusts this host only, `subnet` its networks, `class` whole network classes.

@@ -45,6 +45,16 @@ pub struct Counts {
     pub send_options: u32,
 }
 
+/// Recipients that were added on account of the sender (sender_bcc_maps). cleanup(8) writes them directly behind `S`; in the
+/// streamed layout they are the first of all recipients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SenderCopies {
+    /// Where they stand in the records before the recipients.
+    pub envelope_offset: usize,
+    /// How many bytes at the beginning of the recipient records they are; 0 if there are none.
+    pub bytes: usize,
+}
+
 /// What cleanup produces. All byte slices are sequences of whole records.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
@@ -52,6 +62,8 @@ pub struct Parts<'a> {
     pub envelope: &'a [u8],
     /// `A dsn_orig_rcpt`, `O`, `R` for each recipient.
     pub recipients: &'a [u8],
+    /// The first of the recipients, that stand elsewhere.
+    pub sender_copies: SenderCopies,
     /// The `Received:` header, first in the content.
     pub received: &'a [u8],
     /// The rest of the content.
@@ -115,8 +127,14 @@ pub fn classic(parts: &Parts<'_>, out: &mut Vec<u8>) -> Result<(), LayoutError> 
     };
     out.reserve(front + content + EXTRACTED_RECORD.len() + parts.extracted.len() + END_RECORD.len());
     size.encode(out);
-    out.extend_from_slice(parts.envelope);
-    out.extend_from_slice(parts.recipients);
+    let SenderCopies { envelope_offset, bytes } = parts.sender_copies;
+    let before_copies = parts.envelope.get(..envelope_offset).unwrap_or(parts.envelope);
+    let behind_copies = parts.envelope.get(envelope_offset..).unwrap_or_default();
+    let copies = parts.recipients.get(..bytes).unwrap_or(parts.recipients);
+    let recipients = parts.recipients.get(bytes..).unwrap_or_default();
+    for records in [before_copies, copies, behind_copies, recipients] {
+        out.extend_from_slice(records);
+    }
     out.extend_from_slice(&CONTENT_RECORD);
     out.extend_from_slice(parts.received);
     out.extend_from_slice(before_from);

@@ -84,6 +84,7 @@ impl Example {
         Parts {
             envelope: &self.envelope,
             recipients: &self.recipients,
+            sender_copies: SenderCopies::default(),
             received: &self.received,
             content: &self.content,
             from: Some((self.slot, &self.from)),

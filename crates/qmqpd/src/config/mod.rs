@@ -10,6 +10,7 @@ mod service;
 mod standing;
 mod survey;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -182,7 +183,7 @@ impl Facts {
         Self { process_name: process_name.to_owned(), service_name: service_name.to_owned(), ..self.clone() }
     }
 
-    fn host<'a>(&self, resolve: &'a dyn Fn(&str) -> Vec<std::net::IpAddr>) -> HostFacts<'a> {
+    fn host<'a>(&self, resolve: &'a dyn Fn(&str) -> Vec<IpAddr>) -> HostFacts<'a> {
         HostFacts {
             host_name: self.host_name.clone(),
             interfaces: self.interfaces.clone(),
@@ -202,6 +203,25 @@ impl Facts {
     fn load(&self, main_cf: &MainCf, overrides: &[Override]) -> Result<Loaded, Vec<ConfigError>> {
         load_settings(main_cf, overrides, &self.host(&host::resolve)).map_err(|error| error.errors)
     }
+}
+
+/// The addresses of this host, or those that stand for it: inet_interfaces and proxy_interfaces. A name that cannot be
+/// resolved stands for none.
+#[must_use]
+pub fn own_addresses(settings: &Settings) -> Vec<IpAddr> {
+    let interfaces = host::interfaces();
+    let own = postfix::own_networks::own_addresses(
+        &settings.inet_interfaces,
+        &settings.inet_protocols,
+        &interfaces,
+        &host::resolve,
+    );
+    let mut addresses: Vec<IpAddr> = own.unwrap_or_default().iter().map(|own| own.address).collect();
+    for host in postfix::text::split_plain_list(&settings.proxy_interfaces) {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        addresses.extend(bare.parse().map_or_else(|_| host::resolve(host), |address| vec![address]));
+    }
+    addresses
 }
 
 /// The checks of accounts that Postfix makes at its start. They matter where we switch users: an ordinary user

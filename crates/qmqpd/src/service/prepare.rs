@@ -77,6 +77,11 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     let remote_lookups = Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX));
     let access = open_access(settings, arguments.verbosity, &remote_lookups, &say)
         .map_err(|error| failure(error.to_string()))?;
+    // Names are resolved while the resolver's files are in sight.
+    let own_addresses = match settings.qmqpd_submit {
+        SubmitTo::Postfix => Vec::new(),
+        SubmitTo::Local => config::own_addresses(settings),
+    };
     let lookups = open_lookups(settings, &log, remote_lookups).map_err(|error| failure(error.to_string()))?;
     let (names, notices) = PeerNames::open(peer::Options {
         deadline: settings.qmqpd_dns_timeout,
@@ -100,7 +105,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     let landlock = sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
         confinement: Confinement { plan: config.jail.clone(), sandbox, landlock },
-        options: cleanup_options(settings, config.legacy.append_dot_mydomain),
+        options: cleanup_options(settings, config.legacy.append_dot_mydomain, own_addresses),
         settings: Arc::clone(settings),
         log,
         names,

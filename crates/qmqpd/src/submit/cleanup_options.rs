@@ -1,15 +1,22 @@
 //! From main.cf to what our cleanup wants to know.
 
+use std::net::IpAddr;
+
 use postfix::queue_file::{FrontNeeds, front_bytes_for};
 use postfix::settings::Settings;
 use postfix::settings::words::{AddressFormat, FixLineEndings};
-use postfix::text::{split_list, unescape};
+use postfix::text::{split_list, split_plain_list, unescape};
+use postfix::value::KeywordSet;
 
 /// The options of our cleanup. `append_dot_mydomain_by_default` says that nobody set `append_dot_mydomain` and it is on
-/// for compatibility, which is worth a log line whenever it matters.
+/// for compatibility, which is worth a log line whenever it matters. `own_addresses` are those of this host.
 #[must_use]
-pub fn cleanup_options(settings: &Settings, append_dot_mydomain_by_default: bool) -> cleanup::Options {
-    let has_address_mappings = !settings.receive_override_options.contains("no_address_mappings");
+pub fn cleanup_options(
+    settings: &Settings,
+    append_dot_mydomain_by_default: bool,
+    own_addresses: Vec<IpAddr>,
+) -> cleanup::Options {
+    let propagated = &settings.propagate_unmatched_extensions;
     let autodetect = &settings.smtputf8_autodetect_classes;
     cleanup::Options {
         myhostname: settings.myhostname.clone(),
@@ -41,8 +48,7 @@ pub fn cleanup_options(settings: &Settings, append_dot_mydomain_by_default: bool
         enable_original_recipient: settings.enable_original_recipient,
         duplicate_filter_limit: count(settings.duplicate_filter_limit),
         empty_address_recipient: settings.empty_address_recipient.clone(),
-        // Automatic recipients are part of address mapping.
-        always_bcc: if has_address_mappings { settings.always_bcc.clone() } else { String::new() },
+        always_bcc: settings.always_bcc.clone(),
         content_filter: settings.content_filter.clone(),
         delay_warning_time_seconds: settings.delay_warning_time.as_secs(),
         undisclosed_recipients_header: settings.undisclosed_recipients_header.clone(),
@@ -62,6 +68,24 @@ pub fn cleanup_options(settings: &Settings, append_dot_mydomain_by_default: bool
         log_external_addresses: settings.info_log_address_format == AddressFormat::External,
         force_mime_input_conversion: settings.force_mime_input_conversion,
         verp_delimiter_filter: settings.verp_delimiter_filter.clone(),
+        address_mapping: !settings.receive_override_options.contains("no_address_mappings"),
+        canonical_classes: classes(&settings.canonical_classes),
+        sender_canonical_classes: classes(&settings.sender_canonical_classes),
+        recipient_canonical_classes: classes(&settings.recipient_canonical_classes),
+        masquerade_domains: split_plain_list(&settings.masquerade_domains)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        masquerade_classes: classes(&settings.masquerade_classes),
+        recipient_delimiter: settings.recipient_delimiter.clone(),
+        owner_request_special: settings.owner_request_special,
+        double_bounce_sender: settings.double_bounce_sender.clone(),
+        propagates_canonical_extensions: propagated.contains("canonical"),
+        propagates_virtual_extensions: propagated.contains("virtual"),
+        virtual_alias_recursion_limit: count(settings.virtual_alias_recursion_limit),
+        virtual_alias_expansion_limit: count(settings.virtual_alias_expansion_limit),
+        virtual_alias_address_length_limit: count(settings.virtual_alias_address_length_limit),
+        own_addresses,
         long_queue_ids: settings.enable_long_queue_ids,
     }
 }
@@ -88,6 +112,15 @@ pub fn front_bytes(settings: &Settings) -> u64 {
         recipient_bytes_max: address_bytes_max,
         setting_bytes: named.iter().map(|text| text.len() as u64).sum::<u64>().saturating_add(rule_bytes),
     })
+}
+
+fn classes(words: &KeywordSet) -> cleanup::AddressClasses {
+    cleanup::AddressClasses {
+        envelope_sender: words.contains("envelope_sender"),
+        envelope_recipient: words.contains("envelope_recipient"),
+        header_sender: words.contains("header_sender"),
+        header_recipient: words.contains("header_recipient"),
+    }
 }
 
 /// A limit as a count of things in memory; a negative one is zero, as Postfix reads it.

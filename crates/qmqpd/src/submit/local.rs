@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cleanup::{Arrival, Fate, Finished, Message, Origin};
 use postfix::notice::Severity;
-use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Parts, Streamed, Write};
+use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Streamed, Write};
 use postfix::queue_id::QueueId;
 use spool::committer::Committers;
 use spool::{Timestamp, UnixDisk};
@@ -114,8 +114,9 @@ impl Handoff {
     }
 
     pub(super) async fn sender(&mut self, address: &[u8]) {
-        let Self { message, lookups, .. } = self;
-        lookups.run(|| message.sender(address)).await;
+        let Self { message, recipients, lookups, .. } = self;
+        lookups.run(|| message.sender(address, recipients)).await;
+        self.spill_if_large().await;
     }
 
     pub(super) async fn recipient(&mut self, address: &[u8]) {
@@ -212,17 +213,8 @@ fn whole_file(
     recipients: &[u8],
     finished: &Finished,
 ) -> Result<Vec<(u64, Vec<u8>)>, LayoutError> {
-    let parts = Parts {
-        envelope: &finished.envelope,
-        recipients,
-        received: &finished.received,
-        content,
-        from: from_of(finished),
-        extracted: &finished.extracted,
-        counts: finished.counts,
-    };
     let mut file = Vec::new();
-    queue_file::classic(&parts, &mut file)?;
+    queue_file::classic(&finished.parts(recipients, content), &mut file)?;
     Ok(vec![(0, file)])
 }
 

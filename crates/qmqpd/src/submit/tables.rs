@@ -35,8 +35,11 @@ impl CleanupTables {
             }
         }
         let mut names = Vec::new();
-        for which in [] as [Names; 0] {
-            names.push((which, lookup::Names::open(which.parameter(), "", options, notices)?));
+        for (which, text) in [
+            (Names::MyDestination, &settings.mydestination),
+            (Names::MasqueradeExceptions, &settings.masquerade_exceptions),
+        ] {
+            names.push((which, lookup::Names::open(which.parameter(), text, options, notices)?));
         }
         let is_remote =
             maps.iter().any(|(_, maps)| maps.is_remote()) || names.iter().any(|(_, names)| names.is_remote());

@@ -25,6 +25,7 @@ mod checks;
 mod content;
 mod envelope;
 mod limits;
+mod maps;
 mod names;
 mod policy;
 mod protocol;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         policy::cases(),
         names::cases(),
         tables::cases(),
+        maps::cases(),
         timing::cases(),
     ]
     .concat();

@@ -3,7 +3,7 @@
 use super::*;
 use clap::Parser;
 use postfix::queue_file::{
-    Counts, EXTRACTED_RECORD, FRONT_BYTES, Late, Parts, Streamed, classic, encode_pointer,
+    Counts, EXTRACTED_RECORD, FRONT_BYTES, Late, Parts, SenderCopies, Streamed, classic, encode_pointer,
 };
 use postfix::record::{RecordType, encode};
 use std::fs;
@@ -77,6 +77,7 @@ impl Spool {
         let parts = Parts {
             envelope: &envelope,
             recipients: &recipients,
+            sender_copies: SenderCopies::default(),
             received: &received,
             content: &content,
             from: Some((slot, &from)),

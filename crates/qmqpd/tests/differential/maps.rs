@@ -1,0 +1,328 @@
+//! Address tables: canonical addresses, masquerading, virtual aliases, automatic recipients.
+
+use super::harness::case::{Case, SENDER};
+use super::harness::client::request;
+
+/// Settings, and what is sent under them.
+struct Group {
+    name: &'static str,
+    main_cf: &'static [&'static str],
+    /// Senders, each with recipients; blanks separate recipients, `~` stands for a blank.
+    envelopes: &'static [(&'static str, &'static str)],
+}
+
+/// Each group receives these headers, too.
+const HEADERS: &str = "To: bob@rcpt.example, Bob <BOB@rcpt.example>, joe, a@old.example, \"a b\"@x.example,\n\
+    u@host.example.test, loop1@x.example, two@x.example (c), joe+ext@x.example\n\
+    From: alice@sender.example, joe@sub.host.example.test (Joe), root@host.example.test, <>, g: joe, a@old.example;\n\
+    Cc: same@x.example, <b@rcpt.example>\nSubject: bob@rcpt.example\nX-To: bob@rcpt.example\n\
+    Reply-To: nobody@else.example\n\nTo: bob@rcpt.example\n";
+
+const ENVELOPES: &[(&str, &str)] = &[
+    (
+        "alice@sender.example",
+        "bob@rcpt.example BOB@Rcpt.example bob joe+ext@x.example joe+@x.example +ext@x.example a@old.example \
+         a+b@old.example A@OLD.example same@x.example Same@X.example nobody@else.example a~b@x.example \
+         two@x.example u@host.example.test root@host.example.test root@a.host.example.test",
+    ),
+    ("bob@rcpt.example", "bob@rcpt.example"),
+    ("joe+ext@x.example", "joe+a+b@x.example"),
+    ("a@old.example", "postmaster+x@old.example owner-x+y@x.example"),
+    (
+        "u@host.example.test",
+        "joe joe+ext joe@mx.example.test joe+ext@localhost joe@[127.0.0.1] joe@[IPv6:::1]",
+    ),
+    ("", "bob@rcpt.example"),
+    ("root@sub.host.example.test", ""),
+];
+
+const fn group(name: &'static str, main_cf: &'static [&'static str]) -> Group {
+    Group { name, main_cf, envelopes: ENVELOPES }
+}
+
+/// The most that each of the parameters can be told in one line.
+const CANONICAL: &str = "inline:{ {bob@rcpt.example = robert@other.example}, {bob = b@rcpt.example}, {joe = j.doe}, \
+     {joe@x.example = joe@y.example}, {@old.example = @new.example}, {same@x.example = Same@x.example}, \
+     {two@x.example = a@x.example; b@x.example, c}, {\"a b\"@x.example = ab@x.example}, {al@sender.example = <>}, \
+     {loop1@x.example = loop2@x.example}, {loop2@x.example = loop1@x.example}, {joe@y.example = a!c} }";
+
+const GROUPS: &[Group] = &[
+    group("canonical", &["canonical_maps = {CANONICAL}"]),
+    group("canonical_delimiter", &["canonical_maps = {CANONICAL}", "recipient_delimiter = +"]),
+    group("canonical_delimiters", &["canonical_maps = {CANONICAL}", "recipient_delimiter = -+"]),
+    group(
+        "canonical_owner_not_special",
+        &[
+            "canonical_maps = inline:{owner=x@y.example}",
+            "recipient_delimiter = -",
+            "owner_request_special = no",
+        ],
+    ),
+    group(
+        "canonical_not_propagated",
+        &[
+            "canonical_maps = {CANONICAL}",
+            "recipient_delimiter = +",
+            "propagate_unmatched_extensions = virtual",
+        ],
+    ),
+    group(
+        "canonical_sides",
+        &[
+            "sender_canonical_maps = inline:{alice@sender.example=bob@rcpt.example, bob@rcpt.example=s@x.example}",
+            "recipient_canonical_maps = inline:{bob@rcpt.example=r@x.example, nobody@else.example=bob}",
+            "canonical_maps = {CANONICAL}",
+        ],
+    ),
+    group(
+        "canonical_envelope_only",
+        &["canonical_maps = {CANONICAL}", "canonical_classes = envelope_recipient"],
+    ),
+    group(
+        "canonical_headers_only",
+        &["canonical_maps = {CANONICAL}", "canonical_classes = header_sender, header_recipient"],
+    ),
+    group(
+        "canonical_side_classes",
+        &[
+            "sender_canonical_maps = {CANONICAL}",
+            "sender_canonical_classes = header_sender",
+            "recipient_canonical_maps = {CANONICAL}",
+            "recipient_canonical_classes = envelope_recipient",
+        ],
+    ),
+    group(
+        "canonical_pattern",
+        &["canonical_maps = regexp:{{/^(.*)@old\\.example$/ $1@new.example}, {/^joe$/ x}}"],
+    ),
+    group(
+        "canonical_two_tables",
+        &[
+            "canonical_maps = regexp:{{/^bob/ bob@two.example}}, inline:{@rcpt.example=@three.example, @two.example=@rcpt.example}",
+        ],
+    ),
+    group("canonical_static", &["canonical_maps = static:x"]),
+    group("canonical_static_at", &["canonical_maps = static:@d.example", "recipient_delimiter = +"]),
+    group("canonical_fails", &["canonical_maps = fail:down"]),
+    group("canonical_fails_late", &["canonical_maps = inline:{alice@sender.example=x@y.example}, fail:down"]),
+    group(
+        "canonical_fails_in_headers",
+        &["canonical_maps = fail:down", "canonical_classes = header_recipient"],
+    ),
+    group("canonical_empty", &["canonical_maps = pcre:{{/^(z*)bob@/ $1}}"]),
+    group(
+        "canonical_no_address",
+        &["canonical_maps = inline:{bob@rcpt.example={, ,}, alice@sender.example=(c)}"],
+    ),
+    group("canonical_null", &["canonical_maps = inline:{alice@sender.example=<>, bob@rcpt.example=\"\"}"]),
+    group("canonical_of_null", &["canonical_maps = inline:{\"\"=null@x.example}"]),
+    group("canonical_is_missing", &["canonical_maps = texthash:/no/such/file"]),
+    group("canonical_type_unknown", &["canonical_maps = nosuch:table"]),
+    group(
+        "destination_table",
+        &[
+            "canonical_maps = {CANONICAL}",
+            "mydestination = inline:{x.example=y}, !else.example, RCPT.example",
+        ],
+    ),
+    group("destination_fails", &["canonical_maps = {CANONICAL}", "mydestination = fail:down"]),
+    group("origin", &["canonical_maps = {CANONICAL}", "myorigin = x.example", "mydestination ="]),
+    group("masquerade", &["masquerade_domains = example.test"]),
+    group(
+        "masquerade_order",
+        &["masquerade_domains = !a.host.example.test Host.Example.test, example.test, example"],
+    ),
+    group("masquerade_not", &["masquerade_domains = !!example.test !x.example example"]),
+    group(
+        "masquerade_exceptions",
+        &["masquerade_domains = example.test example", "masquerade_exceptions = Root, inline:{u=x}"],
+    ),
+    group(
+        "masquerade_exceptions_fail",
+        &["masquerade_domains = example.test", "masquerade_exceptions = root, fail:down"],
+    ),
+    group(
+        "masquerade_recipients",
+        &["masquerade_domains = example.test", "masquerade_classes = envelope_recipient"],
+    ),
+    group("masquerade_nothing", &["masquerade_domains = example.test", "masquerade_classes ="]),
+    group("masquerade_after_canonical", &["masquerade_domains = example", "canonical_maps = {CANONICAL}"]),
+    group("virtual", &["virtual_alias_maps = {VIRTUAL}"]),
+    group("virtual_delimiter", &["virtual_alias_maps = {VIRTUAL}", "recipient_delimiter = +"]),
+    group(
+        "virtual_not_propagated",
+        &[
+            "virtual_alias_maps = {VIRTUAL}",
+            "recipient_delimiter = +",
+            "propagate_unmatched_extensions = canonical",
+        ],
+    ),
+    group("virtual_old_name", &["virtual_maps = {VIRTUAL}"]),
+    group("virtual_after_canonical", &["virtual_alias_maps = {VIRTUAL}", "canonical_maps = {CANONICAL}"]),
+    group("virtual_original_ignored", &["virtual_alias_maps = {VIRTUAL}", "enable_original_recipient = no"]),
+    group("virtual_filter_of_two", &["virtual_alias_maps = {VIRTUAL}", "duplicate_filter_limit = 2"]),
+    group(
+        "virtual_loop",
+        &[
+            "virtual_alias_maps = inline:{bob@rcpt.example=loop1@x.example, loop1@x.example=loop2@x.example, loop2@x.example=loop1@x.example}",
+        ],
+    ),
+    group(
+        "virtual_recursion_limit",
+        &[
+            "virtual_alias_maps = inline:{bob@rcpt.example=1@x, 1@x=2@x, 2@x=3@x}",
+            "virtual_alias_recursion_limit = 3",
+        ],
+    ),
+    group(
+        "virtual_recursion_fits",
+        &[
+            "virtual_alias_maps = inline:{bob@rcpt.example=1@x, 1@x=2@x, 2@x=3@x}",
+            "virtual_alias_recursion_limit = 4",
+        ],
+    ),
+    group(
+        "virtual_expansion_limit",
+        &[
+            "virtual_alias_maps = inline:{ {bob@rcpt.example = 1@x, 2@x, 3@x} }",
+            "virtual_alias_expansion_limit = 2",
+        ],
+    ),
+    group(
+        "virtual_expansion_fits",
+        &[
+            "virtual_alias_maps = inline:{ {bob@rcpt.example = 1@x, 2@x, 3@x} }",
+            "virtual_alias_expansion_limit = 3",
+        ],
+    ),
+    group(
+        "virtual_expansion_is_last",
+        &[
+            "virtual_alias_maps = inline:{ {bob@rcpt.example = 1@x, 2@x}, {2@x = 2@x, 3@x, 4@x} }",
+            "virtual_alias_expansion_limit = 2",
+        ],
+    ),
+    group(
+        "virtual_length_limit",
+        &[
+            "virtual_alias_maps = inline:{bob@rcpt.example=123456789@x.example}",
+            "virtual_alias_address_length_limit = 18",
+        ],
+    ),
+    group(
+        "virtual_length_fits",
+        &[
+            "virtual_alias_maps = inline:{bob@rcpt.example=123456789@x.example}",
+            "virtual_alias_address_length_limit = 19",
+        ],
+    ),
+    group(
+        "virtual_grows",
+        &[
+            "virtual_alias_maps = inline:{ {@rcpt.example = @a.rcpt.example, x} }, regexp:{{/^(.*)@(.*)$/ $1x@$2}}",
+            "virtual_alias_address_length_limit = 100",
+        ],
+    ),
+    group("virtual_fails", &["virtual_alias_maps = fail:down"]),
+    group(
+        "virtual_fails_late",
+        &[
+            "virtual_alias_maps = inline:{ {bob@rcpt.example = c@x.example, d@x.example}, {c@x.example = c@x.example}}, fail:down",
+        ],
+    ),
+    group("virtual_empty", &["virtual_alias_maps = pcre:{{/^(z*)bob@/ $1}}"]),
+    group("virtual_no_address", &["virtual_alias_maps = inline:{bob@rcpt.example={, ,}}"]),
+    group("sender_bcc", &["sender_bcc_maps = {BCC}"]),
+    group("sender_bcc_original_ignored", &["sender_bcc_maps = {BCC}", "enable_original_recipient = no"]),
+    group("recipient_bcc", &["recipient_bcc_maps = {BCC}"]),
+    group(
+        "bcc_delimiter",
+        &["sender_bcc_maps = {BCC}", "recipient_bcc_maps = {BCC}", "recipient_delimiter = +"],
+    ),
+    group(
+        "bcc_everywhere",
+        &[
+            "sender_bcc_maps = static:bob@rcpt.example",
+            "recipient_bcc_maps = {BCC}",
+            "always_bcc = joe",
+            "virtual_alias_maps = {VIRTUAL}",
+            "canonical_maps = {CANONICAL}",
+            "masquerade_domains = example",
+            "masquerade_classes = envelope_recipient",
+        ],
+    ),
+    group("bcc_fails", &["sender_bcc_maps = inline:{bob@rcpt.example=x}, fail:down"]),
+    group("recipient_bcc_fails", &["recipient_bcc_maps = inline:{bob@rcpt.example=x}, fail:down"]),
+    group(
+        "always_bcc_fails",
+        &[
+            "always_bcc = joe",
+            "virtual_alias_maps = regexp:{{/^[^j]/ x@y.example}}, inline:{x@y.example=x@y.example}, fail:down",
+        ],
+    ),
+    group("always_bcc_loops", &["always_bcc = joe", "virtual_alias_maps = inline:{joe=jim, jim=joe}"]),
+    group(
+        "two_failures",
+        &["virtual_alias_maps = inline:{joe=jim, jim=joe}", "recipient_bcc_maps = fail:down"],
+    ),
+    group(
+        "no_address_mappings",
+        &[
+            "receive_override_options = no_address_mappings",
+            "sender_bcc_maps = fail:a",
+            "recipient_bcc_maps = fail:b",
+            "virtual_alias_maps = fail:c",
+            "canonical_maps = fail:d",
+            "sender_canonical_maps = fail:d",
+            "recipient_canonical_maps = fail:d",
+            "masquerade_domains = example",
+            "always_bcc = joe",
+        ],
+    ),
+    group("long_ids", &["canonical_maps = {CANONICAL}", "enable_long_queue_ids = yes"]),
+    group(
+        "filter_and_warning",
+        &["sender_bcc_maps = {BCC}", "content_filter = f:x", "delay_warning_time = 1h"],
+    ),
+    group(
+        "dot_mydomain",
+        &["canonical_maps = {CANONICAL}", "virtual_alias_maps = {VIRTUAL}", "append_dot_mydomain = yes"],
+    ),
+    group(
+        "nothing_appended",
+        &["canonical_maps = {CANONICAL}", "virtual_alias_maps = {VIRTUAL}", "append_at_myorigin = no"],
+    ),
+];
+
+const VIRTUAL: &str = "inline:{ {bob@rcpt.example = joe, same@x.example, b@z.example}, {joe = j1, j2}, {j2 = j1}, \
+     {same@x.example = Same@x.example, other@x.example}, {joe@x.example = j@y.example, k}, {@old.example = @new.example}, \
+     {two@x.example = bob@rcpt.example bob@rcpt.example}, {\"a b\"@x.example = \"c d\"@x.example}, {root@host.example.test = <>} }";
+
+const BCC: &str = "inline:{ {bob@rcpt.example = copy@x.example}, {joe = joe@z.example}, {joe@x.example = copy}, \
+     {@old.example = @z.example}, {alice@sender.example = a@x, b@y}, {\"a b\"@x.example = \"a b\"@y.example}, \
+     {a c@x.example = c1 c2}, {u@host.example.test = BOB@rcpt.example}, {nobody@else.example = nobody@else.example} }";
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for Group { name, main_cf, envelopes } in GROUPS {
+        let filled: Vec<String> = main_cf
+            .iter()
+            .map(|line| {
+                line.replace("{CANONICAL}", CANONICAL).replace("{VIRTUAL}", VIRTUAL).replace("{BCC}", BCC)
+            })
+            .collect();
+        let lines: Vec<&str> = filled.iter().map(String::as_str).collect();
+        let mut of_group = vec![Case::bytes(
+            format!("maps::{name}::headers"),
+            request(HEADERS.as_bytes(), SENDER, &[b"x@y.example"]),
+        )];
+        for (index, (sender, recipients)) in envelopes.iter().enumerate() {
+            let recipients: Vec<String> =
+                recipients.split_whitespace().map(|recipient| recipient.replace('~', " ")).collect();
+            let slices: Vec<&[u8]> = recipients.iter().map(String::as_bytes).collect();
+            of_group.push(Case::envelope(format!("maps::{name}::{index}"), sender, &slices));
+        }
+        cases.extend(of_group.into_iter().map(|case| case.with(&lines)));
+    }
+    cases
+}

@@ -59,7 +59,7 @@ fn receive(
     let (mut records, mut recipients) = (Vec::new(), Vec::new());
     message.content_bytes(content.as_bytes(), &mut records);
     message.end_of_content(&mut records);
-    message.sender(b"s@x");
+    message.sender(b"s@x", &mut recipients);
     message.recipient(b"r@x", &mut recipients);
     let outcome = message.finish();
     let mut lines = String::new();

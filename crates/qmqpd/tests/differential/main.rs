@@ -24,6 +24,7 @@ mod addresses;
 mod checks;
 mod content;
 mod envelope;
+mod generated;
 mod limits;
 mod maps;
 mod names;
@@ -75,5 +76,6 @@ fn main() -> ExitCode {
     suite.add_all(cases);
     random::add(&mut suite);
     checks::add_random(&mut suite);
+    generated::add(&mut suite);
     suite.run()
 }

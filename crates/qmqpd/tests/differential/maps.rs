@@ -49,7 +49,8 @@ const ENVELOPES: &[(&str, &str)] = &[
     ("a@old.example", "postmaster+x@old.example owner-x+y@x.example"),
     (
         "u@host.example.test",
-        "joe joe+ext joe@mx.example.test joe+ext@localhost joe@[127.0.0.1] joe@[IPv6:::1]",
+        "joe joe+ext joe@mx.example.test joe+ext@localhost joe@[127.0.0.1] joe@[IPv6:::1] joe@[192.0.2.1] \
+         j\u{f6}e@x.example J\u{d6}E@X.example",
     ),
     ("", "bob@rcpt.example"),
     ("root@sub.host.example.test", "EMPTY"),
@@ -238,10 +239,11 @@ const GROUPS: &[Group] = &[
     group(
         "virtual_grows",
         &[
-            "virtual_alias_maps = inline:{ {@rcpt.example = @a.rcpt.example, x} }, regexp:{{/^(.*)@(.*)$$/ $$1x@$$2}}",
+            "virtual_alias_maps = inline:{ {@rcpt.example = @a.rcpt.example, x} }, regexp:{{/^(.*)@(.*)$$/ $${1}x@$${2}}}",
             "virtual_alias_address_length_limit = 100",
         ],
-    ),
+    )
+    .refused("h0123456", ALIAS),
     group("virtual_fails", &["virtual_alias_maps = fail:down"]).refused("h0123456", WRITE),
     group(
         "virtual_fails_late",
@@ -298,6 +300,11 @@ const GROUPS: &[Group] = &[
             "always_bcc = joe",
         ],
     ),
+    group("autodetected", &["canonical_maps = inline:{bob@rcpt.example=b\u{f6}b@rcpt.example, joe=j\u{f6}@x}", "smtputf8_autodetect_classes = all"]),
+    group("autodetected_virtual", &["virtual_alias_maps = inline:{bob@rcpt.example=b\u{f6}b@rcpt.example}", "smtputf8_autodetect_classes = qmqpd"]),
+    group("not_utf8", &["canonical_maps = {CANONICAL}", "smtputf8_enable = no"]),
+    group("copy_without_quotes", &["recipient_bcc_maps = pcre:{{/^a b@/ \"c d\"@x.example}}"]),
+    group("proxied_hosts", &["canonical_maps = {CANONICAL}", "inet_interfaces = 127.0.0.1", "proxy_interfaces = 192.0.2.1"]),
     group("long_ids", &["canonical_maps = {CANONICAL}", "enable_long_queue_ids = yes"]),
     group(
         "filter_and_warning",

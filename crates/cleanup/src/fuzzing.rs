@@ -1,7 +1,9 @@
 //! Doors for the fuzz targets; built for them alone.
 
+use crate::mapping::{Mapping, Place};
 use crate::notices::Notices;
 use crate::options::Options;
+use crate::tables::NoTables;
 
 /// The settings under which the targets rewrite: every kind of rewriting is on.
 #[must_use]
@@ -29,5 +31,7 @@ pub fn rewrite_external(options: &Options, address: &[u8]) -> Vec<u8> {
 /// The value of an address header, if rewriting changes it.
 #[must_use]
 pub fn rewrite_addresses(options: &Options, value: &[u8]) -> Option<Vec<u8>> {
-    crate::header::rewrite_addresses(options, value, &mut Notices::default())
+    let mut notices = Notices::default();
+    let mut mapping = Mapping::new(options, &NoTables, "ID", &mut notices);
+    crate::header::rewrite_addresses(&mut mapping, Place::HeaderSender, value)
 }

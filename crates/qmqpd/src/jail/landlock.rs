@@ -77,6 +77,7 @@ fn rules(sandbox: &Sandbox) -> Result<RulesetCreated, RuleError> {
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
+    // What is missing cannot be used either; that `incoming` is there has been looked at.
     for directory in sandbox.spool_directories.iter().filter(|directory| directory.is_dir()) {
         rules = below(rules, directory, queue)?;
     }

@@ -34,6 +34,7 @@ impl Sandbox {
     #[must_use]
     pub fn new(settings: &Settings, table_servers: &[(String, u16)]) -> Self {
         let (spool_directories, log_directories): (&[&str], &[&str]) = match settings.qmqpd_submit {
+            // A check can put a message on hold.
             Submit::Local => {
                 (&["incoming", "hold", spool::journal::DIRECTORY], &["bounce", "defer", "trace"])
             }

@@ -28,6 +28,7 @@ const PROBES: &[Probe] = &[
     // What it is there for.
     ("makes_a_queue_file", ["ok", "ok", "ok", "ok"], queue_file),
     ("makes_a_queue_file_in_a_subdirectory", ["ok", "ok", "ok", "ok"], hashed_queue_file),
+    ("puts_a_queue_file_on_hold", ["ok", "ok", "ok", "ok"], || std::fs::rename("incoming/message", "hold/message")),
     ("makes_a_file_without_a_name", ["ok", "ok", "ok", "ok"], nameless_file),
     ("puts_a_message_on_hold", ["ok", "ok", "ok", "ok"], || std::fs::rename("incoming/message", "hold/message")),
     ("removes_a_log", ["ok", "ok", "ok", "ok"], || std::fs::remove_file("defer/log")),

@@ -7,7 +7,7 @@ use nix::unistd::{Pid, User};
 use super::harness::drop_in::{self, Submit};
 use super::harness::peers::Peer;
 use super::harness::trials::Trials;
-use super::harness::{client, ours, peers, postfix, wait};
+use super::harness::{client, ours, peers, postfix, queue, wait};
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Root, Peer::Postfix];
@@ -17,6 +17,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("service::both_processes_are_confined_under_postfix", &needs, under_postfix);
     trials.add("service::reaches_a_table_server_by_name", &needs, || remote_table("localhost"));
     trials.add("service::reaches_a_table_server_by_address", &needs, || remote_table("[127.0.0.1]"));
+    trials.add("service::puts_mail_on_hold", &needs, on_hold);
     trials.add("service::the_unit_file_scores_ok", &[Peer::SystemdAnalyze], unit_file);
     trials.add("service::a_site_can_do_without", &needs, switched_off);
 }
@@ -141,4 +142,14 @@ fn unit_file() {
     {
         assert!(filter.split([' ', '=']).any(|word| word == call), "{call} is not in {filter}");
     }
+}
+
+/// The one queue file that is made elsewhere than in `incoming`.
+fn on_hold() {
+    let main_cf = vec!["header_checks = regexp:{{/^Subject: x/ HOLD wait}}".to_owned()];
+    let server = ours::Instance::start(&ours::Setup { main_cf, ..Default::default() });
+    let said = send(server.address);
+    assert!(said.starts_with('K'), "{said}: {}", server.log.all());
+    assert_eq!(queue::files_below(&server.queue.path.join("hold")).len(), 1);
+    server.queue.wait_until_empty();
 }

@@ -2,6 +2,7 @@
 
 PREFIX = /usr/local
 CARGO = cargo
+MINUTES = 5
 
 help:     ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +37,9 @@ fuzz:     ## one fuzz target for longer: make fuzz TARGET=message TIME=3600 (sec
 oracle:   ## the differential suite against Postfix alone, for writing new cases
 	QMQPD_ORACLE=only $(CARGO) test --locked -p qmqpd --test differential
 
+soak:     ## a mixed load with everything going wrong, for MINUTES=5
+	QMQPD_PEERS=required QMQPD_SOAK_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --locked -p qmqpd --test soak
+
 manuals:  ## do the manual pages parse?
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/*.[1-8]; else echo 'no mandoc: manual pages not checked'; fi
 
@@ -53,4 +57,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run test format lint check fuzz-smoke fuzz oracle manuals peers deny install clean
+.PHONY: help build run test format lint check fuzz-smoke fuzz oracle soak manuals peers deny install clean

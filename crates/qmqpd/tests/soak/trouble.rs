@@ -1,0 +1,130 @@
+//! What goes wrong meanwhile, one thing after the other.
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+
+use super::account::Account;
+use super::harness::ours::Instance;
+use super::harness::queue::Queue;
+use super::harness::random::Random;
+use super::harness::{postfix, wait};
+
+/// A queue on a small file system of its own; unmounted when dropped.
+pub struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    pub fn mount() -> Self {
+        let dir = postfix::scratch("soak");
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "mode=0755,size=48m", "tmpfs"])
+            .arg(dir.path())
+            .status()
+            .unwrap();
+        assert!(status.success(), "mount: {status}");
+        Self { dir }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn queue(&self) -> Queue {
+        Queue::make(&self.dir.path().join("queue"))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+/// A list that lets the clients in; each version is another file.
+pub fn write_table(path: &Path, version: usize) {
+    let new = path.with_extension("new");
+    // On a full disk there is no new version.
+    if fs::write(&new, format!("# version {version}\n127.0.0.1\n")).is_ok() {
+        fs::rename(new, path).unwrap();
+    }
+}
+
+/// The troubles so far.
+pub struct Troubles<'s> {
+    server: &'s Instance,
+    disk: &'s Disk,
+    table: PathBuf,
+    seed: u64,
+    round: usize,
+    counts: [usize; KINDS.len()],
+}
+
+const KINDS: [&str; 4] = ["reloads", "killed processes", "changed tables", "full disks"];
+
+impl<'s> Troubles<'s> {
+    pub fn new(server: &'s Instance, disk: &'s Disk, table: PathBuf, seed: u64) -> Self {
+        Self { server, disk, table, seed, round: 0, counts: [0; KINDS.len()] }
+    }
+
+    /// Waits until the last trouble is over.
+    pub fn wait_for_mail(&self, account: &Account) {
+        let before = account.queued();
+        wait::until("mail comes through after the last trouble", || {
+            (account.queued() > before + 10).then_some(())
+        });
+    }
+
+    /// Waits until mail has come through since the last trouble, and a moment longer, and then makes another.
+    pub fn next(&mut self, account: &Account) {
+        self.wait_for_mail(account);
+        let mut random = Random::new(self.seed ^ 0x7f0_0b1e, self.round);
+        std::thread::sleep(Duration::from_millis(random.below(300) as u64));
+        // Each once before any comes again.
+        let kind = if self.round < KINDS.len() { self.round } else { random.below(KINDS.len()) };
+        match kind {
+            0 => self.server.signal(Signal::SIGHUP),
+            1 => {
+                for service in self.server.services() {
+                    // It may have ended just now.
+                    let _ = kill(service, Signal::SIGKILL);
+                }
+            }
+            2 => write_table(&self.table, self.round + 1),
+            _ => self.fill(account),
+        }
+        self.counts[kind] += 1;
+        self.round += 1;
+    }
+
+    /// To the last byte, until a client has heard of it.
+    fn fill(&self, account: &Account) {
+        let path = self.disk.dir().join("filler");
+        let mut filler = fs::File::create(&path).unwrap();
+        let before = account.storage_errors();
+        wait::until("a full disk is answered with Z", || {
+            // What the queue manager frees is taken again.
+            while filler.write_all(&[0; 4096]).is_ok() {}
+            (account.storage_errors() > before).then_some(())
+        });
+        fs::remove_file(path).unwrap();
+    }
+
+    pub fn each_happened(&self) -> bool {
+        self.counts.iter().all(|count| *count > 0)
+    }
+}
+
+impl fmt::Display for Troubles<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts: Vec<String> =
+            KINDS.iter().zip(self.counts).map(|(kind, count)| format!("{count} {kind}")).collect();
+        write!(out, "{}", counts.join(", "))
+    }
+}

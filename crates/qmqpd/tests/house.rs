@@ -142,7 +142,7 @@ fn unsafe_code_is_counted_and_justified() {
         let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
         // A `"` before the word: it is quoted, as in this file.
         let count = code
-            .flat_map(|line| line.match_indices("unsafe ").map(move |(at, _)| &line[..at]))
+            .flat_map(|line| line.match_indices("unsafe ").map(move |(at, _)| line.split_at(at).0))
             .filter(|before| !before.contains('"'))
             .count();
         if count > 0 {

@@ -53,6 +53,8 @@ pub enum Peer {
     Ipv6,
     /// The program that judges unit files.
     SystemdAnalyze,
+    /// The library that gives a program another time of day.
+    Faketime,
     /// A kernel with Landlock.
     Landlock,
     /// strace(1), for faults in system calls; and the right to use it on the processes of others.
@@ -87,6 +89,9 @@ impl Peer {
             Self::Ipv6 => std::net::TcpListener::bind("[::1]:0")
                 .err()
                 .map(|error| format!("no IPv6 on loopback: {error}")),
+            Self::Faketime => {
+                faketime().is_none().then(|| "libfaketime is not there; run make peers".to_owned())
+            }
             Self::Landlock => {
                 use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
                 let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
@@ -106,6 +111,12 @@ impl Peer {
 
 fn absent(path: &str) -> Option<String> {
     file(path).is_none().then(|| format!("{path} is not there; run make peers"))
+}
+
+/// The library of faketime(1), to be preloaded.
+pub fn faketime() -> Option<PathBuf> {
+    let architecture = std::env::consts::ARCH;
+    file(&format!("/usr/lib/{architecture}-linux-gnu/faketime/libfaketimeMT.so.1"))
 }
 
 /// Where sample messages are, and what they are called in test names. `python3*` is any version.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::account::Account;
 use super::harness::ours::Instance;
 use super::harness::queue::Queue;
 use super::harness::random::Random;
-use super::harness::{postfix, wait};
+use super::harness::{peers, postfix, wait};
 
 /// A queue on a small file system of its own; unmounted when dropped.
 pub struct Disk {
@@ -56,6 +57,9 @@ pub fn write_table(path: &Path, version: usize) {
     }
 }
 
+/// How long the server may take until it is itself again, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The troubles so far.
 pub struct Troubles<'s> {
     server: &'s Instance,
@@ -63,22 +67,44 @@ pub struct Troubles<'s> {
     table: PathBuf,
     seed: u64,
     round: usize,
+    last: Option<usize>,
     counts: [usize; KINDS.len()],
 }
 
-const KINDS: [&str; 4] = ["reloads", "killed processes", "changed tables", "full disks"];
+const KINDS: [&str; 5] = ["reloads", "killed processes", "changed tables", "full disks", "clock steps"];
+
+/// main.cf line with which service processes have a time of their own, which [`Troubles`] sets: the clock of the machine is
+/// not ours. It lies where a service process can read it in its sandbox.
+pub fn own_clock() -> String {
+    let library = peers::faketime().expect("libfaketime");
+    format!(
+        "import_environment = MAIL_CONFIG LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE=/{CLOCK} DONT_FAKE_MONOTONIC=1 \
+         FAKETIME_CACHE_DURATION=1 FAKETIME_DISABLE_SHM=1",
+        library.display()
+    )
+}
+
+/// Below the queue directory, which is the root directory of service processes.
+const CLOCK: &str = "hold/.clock";
 
 impl<'s> Troubles<'s> {
     pub fn new(server: &'s Instance, disk: &'s Disk, table: PathBuf, seed: u64) -> Self {
-        Self { server, disk, table, seed, round: 0, counts: [0; KINDS.len()] }
+        Self { server, disk, table, seed, round: 0, last: None, counts: [0; KINDS.len()] }
     }
 
     /// Waits until the last trouble is over.
     pub fn wait_for_mail(&self, account: &Account) {
         let before = account.queued();
-        wait::until("mail comes through after the last trouble", || {
-            (account.queued() > before + 10).then_some(())
-        });
+        let over = wait::within(PATIENCE, || (account.queued() > before + 10).then_some(()));
+        if over.is_none() {
+            let log = self.server.log.all();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = self.last.map_or("none", |kind| KINDS[kind]);
+            panic!(
+                "no mail in {PATIENCE:?} after {self}, the last one of {last}: {:#?}",
+                &lines[lines.len().saturating_sub(60)..]
+            );
+        }
     }
 
     /// Waits until mail has come through since the last trouble, and a moment longer, and then makes another.
@@ -97,10 +123,19 @@ impl<'s> Troubles<'s> {
                 }
             }
             2 => write_table(&self.table, self.round + 1),
-            _ => self.fill(account),
+            3 => self.fill(account),
+            _ => self.step_clock(random.pick(&["+1d", "-1d", "+3600", "-3600", "+5", "-5", "+0"])),
         }
         self.counts[kind] += 1;
+        self.last = Some(kind);
         self.round += 1;
+    }
+
+    /// The time of day of the service processes from now on, against the machine's.
+    pub fn step_clock(&self, offset: &str) {
+        let path = self.server.queue.path.join(CLOCK);
+        fs::write(&path, format!("{offset}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     }
 
     /// To the last byte, until a client has heard of it.

@@ -103,7 +103,7 @@ impl Writer {
 struct Shared {
     utf8: bool,
     /// Lines that found the queue full since the last report.
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
     queue: OnceLock<SyncSender<Job>>,
     /// Used by callers until the writer thread takes it over.
     direct: Mutex<Option<Writer>>,
@@ -137,7 +137,7 @@ impl Log {
         let writer = Writer { framer: Framer::new(config), sinks, unreported_loss: 0 };
         Self(Arc::new(Shared {
             utf8: config.utf8,
-            dropped: AtomicU64::new(0),
+            dropped: Arc::default(),
             queue: OnceLock::new(),
             direct: Mutex::new(Some(writer)),
         }))
@@ -151,11 +151,12 @@ impl Log {
         };
         writer.framer.refresh_process_id();
         let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
-        let shared = Arc::clone(&self.0);
+        // Not all of what is shared: the queue ends, and the thread with it, when the last handle goes.
+        let dropped = Arc::clone(&self.0.dropped);
         std::thread::Builder::new()
             .name("log".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || run(&shared, writer, &receiver))
+            .spawn(move || run(&dropped, writer, &receiver))
             .map_err(|source| LogError::Thread { source })?;
         let _first = self.0.queue.set(sender);
         Ok(())
@@ -203,7 +204,7 @@ impl Log {
     }
 }
 
-fn run(shared: &Shared, mut writer: Writer, jobs: &Receiver<Job>) {
+fn run(dropped: &AtomicU64, mut writer: Writer, jobs: &Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Line(line) => writer.write(&line),
@@ -211,9 +212,9 @@ fn run(shared: &Shared, mut writer: Writer, jobs: &Receiver<Job>) {
                 let _gone = done.try_send(());
             }
         }
-        let dropped = shared.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            writer.unreported_loss = writer.unreported_loss.saturating_add(dropped);
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            writer.unreported_loss = writer.unreported_loss.saturating_add(lost);
             writer.report_loss(now_seconds());
         }
     }
@@ -268,6 +269,29 @@ mod tests {
                 .skip(1)
                 .all(|line| line.contains("postfix/qmqpd[") && line.contains("]: warning: thread "))
         );
+    }
+
+    #[test]
+    fn the_last_handle_closes_the_file_behind_the_last_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let is_open = || {
+            let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|target| target == path)
+        };
+        let log = Log::open(&file_config(&path)).unwrap();
+        log.start_writer().unwrap();
+        let other = log.clone();
+        other.write(Program::Master, Severity::Info, "the last line");
+        drop(log);
+        assert!(is_open());
+        drop(other);
+        let began = Instant::now();
+        while is_open() {
+            assert!(began.elapsed() < Duration::from_secs(20), "the file stays open");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("]: the last line\n"));
     }
 
     #[test]

@@ -69,6 +69,7 @@ fn soak() {
     let account = Account::default();
     let is_over = AtomicBool::new(false);
     let began = Instant::now();
+    let start = Footprint::of(&server);
     let mut troubles = Troubles::new(&server, &disk, table.clone(), seed);
     let (calm, end) = std::thread::scope(|scope| {
         // Whatever fails below, the others come to an end: the scope waits for them.
@@ -103,7 +104,9 @@ fn soak() {
     let idle = Footprint::of(&server);
     let report = account.report();
     eprintln!("soak: {} s, QMQPD_SEED={seed}\n{report}", whole.as_secs());
-    eprintln!("{troubles}\n{calm} at the beginning of the calm\n{end} at its end\n{idle} without clients");
+    eprintln!(
+        "{troubles}\n{start} at the start\n{calm} at the beginning of the calm\n{end} at its end\n{idle} without clients"
+    );
     let log = server.log.all();
     let alarming = log.lines().filter(|line| line.contains("panic") || line.contains("fatal: "));
     assert_eq!(alarming.collect::<Vec<_>>(), Vec::<&str>::new());
@@ -114,6 +117,7 @@ fn soak() {
     assert!(calm.service_pids == end.service_pids, "a process ended in peace: {calm}, {end}");
     end.assert_no_more_than(&calm);
     idle.assert_idle(&calm);
+    end.assert_same_master(&start);
 }
 
 /// Ends the load, whatever happens.

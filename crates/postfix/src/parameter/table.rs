@@ -228,6 +228,9 @@ parameters! {
     qmqpd_session_deadline: time(POSITIVE) = "3600s"; Effective;
     /// Memory that the messages of all sessions of one service process may hold together; who needs more hears Z.
     qmqpd_memory_limit: long((Bounds::at_least(1_048_576))) in "bytes" = "67108864"; Effective;
+    /// While the messages that qmqpd_memory_limit has room for are all under way, one that brings less than 1024 bytes
+    /// within this time gives way, and its client hears Z.
+    qmqpd_stress_timeout: time(POSITIVE) = "10s"; Effective;
     /// How much of a refused request is still read, so that the client gets to read its reply.
     qmqpd_drain_limit: long((Bounds::at_least(0))) in "bytes" = "33554432"; Effective;
     /// How long the rest of a refused request is read.

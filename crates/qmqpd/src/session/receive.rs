@@ -2,9 +2,9 @@
 
 use qmqp::server::{Event, Fault, Problem, Server};
 use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{Broken, Session};
+use super::{Broken, Patience, Session};
 use crate::submit::Handoff;
 use crate::verdict::Ending;
 
@@ -16,7 +16,18 @@ struct Letter<'s> {
     handoff: Handoff,
     /// Our share of `qmqpd_memory_limit`; given back when the message is done.
     _memory: SemaphorePermit<'s>,
+    /// How fast it comes.
+    pace: Pace,
 }
+
+/// What has come since a moment that is at most `qmqpd_stress_timeout` ago.
+struct Pace {
+    since: Instant,
+    bytes: usize,
+}
+
+/// Less than this within `qmqpd_stress_timeout` is not worth a share of the memory that others wait for.
+const STRESS_BYTES_MIN: usize = 1024;
 
 impl<'s> Session<'s> {
     /// Receives one message and makes it durable.
@@ -30,10 +41,14 @@ impl<'s> Session<'s> {
         let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES);
         loop {
             buffer.clear();
-            match self.connection.read(&mut buffer, &self.patience).await {
+            match self
+                .read(&mut buffer, letter.as_mut().map(|letter: &mut Letter<'_>| &mut letter.pace))
+                .await
+            {
                 Ok(0) => return Ending::Peer(machine.end_of_file()),
                 Ok(_) => {}
-                Err(broken) => return ending_of(&broken, &machine),
+                Err(Stop::Broken(broken)) => return ending_of(&broken, &machine),
+                Err(Stop::GaveWay) => return Ending::OutOfMemoryBudget,
             }
             // A client that sends as fast as we read must not keep its thread from the other sessions.
             tokio::task::consume_budget().await;
@@ -52,6 +67,32 @@ impl<'s> Session<'s> {
                     }
                     Err(fault) => return Ending::Peer(fault),
                 }
+            }
+        }
+    }
+
+    /// Reads what is there. While all shares of the memory are taken, a message that does not come on gives way: a few hundred
+    /// clients that stop in the middle would hold up all others for `qmqpd_timeout`.
+    async fn read(&self, buffer: &mut Vec<u8>, pace: Option<&mut Pace>) -> Result<usize, Stop> {
+        let Some(pace) = pace else { return Ok(self.connection.read(buffer, &self.patience).await?) };
+        let until = Instant::now() + self.patience.operation;
+        loop {
+            let window_end = pace.since + self.service.settings.qmqpd_stress_timeout;
+            let wait = window_end.min(until).saturating_duration_since(Instant::now());
+            let patience = Patience { operation: wait, deadline: self.patience.deadline };
+            let read = self.connection.read(buffer, &patience).await;
+            pace.bytes = pace.bytes.saturating_add(*read.as_ref().unwrap_or(&0));
+            let now = Instant::now();
+            if now >= window_end {
+                let is_slow = pace.bytes < STRESS_BYTES_MIN;
+                *pace = Pace { since: now, bytes: 0 };
+                if is_slow && self.service.memory.available_permits() == 0 {
+                    return Err(Stop::GaveWay);
+                }
+            }
+            match read {
+                Err(Broken::Timeout) if now < until => {}
+                read => return Ok(read?),
             }
         }
     }
@@ -81,12 +122,13 @@ impl<'s> Session<'s> {
         if let Some(queue_id) = handoff.queue_id() {
             self.log.begin_message(queue_id);
         }
-        Ok(Letter { handoff, _memory: memory })
+        let pace = Pace { since: Instant::now(), bytes: 0 };
+        Ok(Letter { handoff, _memory: memory, pace })
     }
 
     async fn commit(&self, letter: Option<Letter<'_>>) -> Ending {
         // The machine ends only what it has begun.
-        let Some(Letter { mut handoff, _memory }) = letter else { return Ending::ConfigurationError };
+        let Some(Letter { mut handoff, _memory, .. }) = letter else { return Ending::ConfigurationError };
         if handoff.queue_id().is_none() {
             if let Err(refusal) = handoff.assign_queue_id().await {
                 return Ending::Refused(refusal);
@@ -100,6 +142,19 @@ impl<'s> Session<'s> {
             Ok(receipt) => Ending::Queued(receipt),
             Err(refusal) => Ending::Refused(refusal),
         }
+    }
+}
+
+/// Why no more is read.
+enum Stop {
+    Broken(Broken),
+    /// To messages that wait for memory.
+    GaveWay,
+}
+
+impl From<Broken> for Stop {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
     }
 }
 

@@ -20,6 +20,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("hostile::thousands_of_connections", &[], thousands);
     trials.add("hostile::a_byte_now_and_then", &[], trickle);
     trials.add("hostile::half_a_message_and_then_silence", &[], silence);
+    trials.add("hostile::messages_that_stall_give_way", &[], stalled);
     trials.add("hostile::resets_by_the_hundred", &[], resets);
     trials.add("hostile::a_flood_of_refusals_is_counted", &[Peer::Isolation], refusals);
     trials.add("hostile::nothing_from_outside_gets_raw_into_the_log", &[Peer::Isolation], log_injection);
@@ -169,6 +170,41 @@ fn silence() {
     wait::until("nothing is left of them", || (descriptors(&server) <= before + 1).then_some(()));
     assert_eq!(server.queue.take().len(), 1);
     server.queue.wait_until_empty();
+}
+
+/// Half a message holds its memory, and a byte now and then keeps it in time; but not when others wait for it.
+fn stalled() {
+    const SHARES: usize = 4;
+    let memory = format!("qmqpd_memory_limit = {}", SHARES * 256 * 1024);
+    let mut server =
+        with(&[&memory, "qmqpd_stress_timeout = 1s", "qmqpd_timeout = 300s", "qmqpd_drain_timeout = 0"]);
+    let mut slow: Vec<TcpStream> = (0..SHARES)
+        .map(|_| {
+            let mut stream = client::connect(server.address);
+            stream.write_all(b"100000:90000:Subject: x").unwrap();
+            stream
+        })
+        .collect();
+    wait::until("they hold all the memory", || {
+        (server.log.all().matches(": client=").count() == SHARES).then_some(())
+    });
+    for stream in &slow {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let address = server.address;
+    let good = std::thread::spawn(move || (0..5).map(|_| send(address)).collect::<Vec<_>>());
+    let mut replies = Vec::new();
+    // Half of them send on, a little.
+    wait::until("the good client is served", || {
+        slow.iter_mut().step_by(2).for_each(|stream| drop(stream.write_all(b"x")));
+        for stream in &mut slow {
+            let _ = stream.read_to_end(&mut replies);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        good.is_finished().then_some(())
+    });
+    assert!(good.join().unwrap().iter().all(|said| said.starts_with('K')), "{}", server.log.all());
+    assert!(client::text(&replies).contains("ZError: server is busy, try again later"), "{replies:?}");
 }
 
 /// At every byte, from several sides at once, with a good client among them.

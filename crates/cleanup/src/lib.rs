@@ -8,14 +8,14 @@
 //! ```text
 //! content bytes ─ incoming ─ N/L records ─ mime ─┬─ header: rules, parse, drop, rewrite, fold ─┬─ content records
 //!                                                └─ body: rules ─────────────────────────────┘
-//! sender, recipients ─ address (rewrite) ─ envelope (duplicates) ─────────────────────── envelope records
+//! sender, recipients ─ address (rewrite) ─ mapping ─ envelope (aliases, copies, duplicates) ── envelope records
 //! ```
 //!
-//! [`Message`] is the only door; the modules behind it know nothing of each other's state. Where optional features come
-//! in: an address that has been rewritten and may be mapped leaves `Envelope::clean` (envelope) or
-//! `header::rewrite_addresses` (header); a recipient that may be aliased passes `Envelope::write_recipient`, an automatic
-//! one `Envelope::add_automatic_recipient`. Rules see each record in `Output::record`, each header in `Output::header` and each
-//! body record in `Output::body`; what they decide is kept in `rules`.
+//! [`Message`] is the only door; the modules behind it know nothing of each other's state. What tables make of an
+//! address that has been rewritten stands in `mapping`; `Envelope` and `header::rewrite_addresses` ask it. A recipient that
+//! may be aliased passes `Envelope::write_recipient`, an automatic one `Envelope::add_automatic_recipient`. Rules see each
+//! record in `Output::record`, each header in `Output::header` and each body record in `Output::body`; what they decide is
+//! kept in `rules`.
 
 mod address;
 mod content;

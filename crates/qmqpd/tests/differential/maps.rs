@@ -353,5 +353,17 @@ pub fn cases() -> Vec<Case> {
         }
         cases.extend(of_group.into_iter().map(|case| case.with(&lines)));
     }
+    cases.push(
+        Case::envelope("maps::literal_that_is_none", SENDER, &[b"joe@[nonsense]"])
+            .with(&["canonical_maps = inline:{joe=x}"])
+            .differs(
+                "a-domain-literal-that-is-none-is-no-news",
+                |postfix| postfix.assert_logged("warning: valid_ipv4_hostaddr: invalid character"),
+                |ours| {
+                    ours.assert_queued();
+                    ours.assert_not_logged("warning: ");
+                },
+            ),
+    );
     cases
 }

@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod address_tables;
 mod changes;
 mod clients;
 mod crash;
@@ -40,5 +41,6 @@ fn main() -> ExitCode {
     crash::add(&mut trials);
     changes::add(&mut trials);
     proxymap::add(&mut trials);
+    address_tables::add(&mut trials);
     trials.run()
 }

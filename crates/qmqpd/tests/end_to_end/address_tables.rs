@@ -1,0 +1,148 @@
+//! Address tables of our own cleanup: a slow server of one keeps only those waiting who asked it, a changed file counts
+//! from the next client on, and a large list of aliases takes bounded memory.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use super::harness::client::{self, request};
+use super::harness::ours::{Instance, Setup};
+use super::harness::postfix::scratch;
+use super::harness::trials::Trials;
+use super::harness::wait;
+
+pub fn add(trials: &mut Trials) {
+    trials.add("address_tables::a_slow_server_holds_up_nobody_else", &[], slow_server);
+    trials.add("address_tables::a_changed_table_is_in_force_at_once", &[], changed_table);
+    trials.add("address_tables::hundred_thousand_aliases", &[], many_aliases);
+}
+
+/// Sessions that wait for the table, many more than there are threads for sessions.
+const WAITING: usize = 20;
+
+/// A tcp: table that answers for addresses that begin with `slow` only when it is told to.
+#[derive(Default)]
+struct Gate {
+    /// Whether it is open, and how many wait before it.
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn serve(self: Arc<Self>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let gate = Arc::clone(&self);
+                thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    let requests = BufReader::new(stream.try_clone().unwrap());
+                    for line in requests.lines().map_while(Result::ok) {
+                        if line.starts_with("get slow") {
+                            gate.wait();
+                        }
+                        if stream.write_all(b"500 not%20found\n").is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    fn wait(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        while !state.0 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.state.lock().unwrap().1
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap().0 = true;
+        self.changed.notify_all();
+    }
+}
+
+fn slow_server() {
+    let gate = Arc::new(Gate::default());
+    let port = Arc::clone(&gate).serve();
+    let main_cf = vec![format!("virtual_alias_maps = tcp:127.0.0.1:{port}")];
+    let server = Instance::start(&Setup { main_cf, ..Default::default() });
+    let address = server.address;
+    let slow: Vec<_> = (0..WAITING)
+        .map(|number| {
+            thread::spawn(move || {
+                let recipient = format!("slow{number}@x.example");
+                client::send(address, b"Subject: slow\n\n", b"a@sender.example", &[recipient.as_bytes()])
+            })
+        })
+        .collect();
+    wait::until("all slow lookups", || (gate.waiting() >= WAITING).then_some(()));
+    for _ in 0..WAITING {
+        let said = client::send(address, b"Subject: quick\n\n", b"a@sender.example", &[b"quick@x.example"]);
+        assert!(said.starts_with('K'), "{said}");
+    }
+    assert_eq!(server.queue.take().len(), WAITING);
+    gate.open();
+    for session in slow {
+        let said = session.join().unwrap();
+        assert!(said.starts_with('K'), "{said}");
+    }
+    assert_eq!(server.queue.take().len(), WAITING);
+}
+
+fn changed_table() {
+    let dir = scratch("aliases");
+    let table = dir.path().join("aliases");
+    std::fs::write(&table, "list@x.example one@x.example\n").unwrap();
+    let main_cf = vec![format!("virtual_alias_maps = texthash:{}", table.display())];
+    let server = Instance::start(&Setup { main_cf, ..Default::default() });
+    for members in ["one@x.example", "two@x.example, three@x.example", "four@x.example"] {
+        std::fs::write(&table, format!("list@x.example {members}\n")).unwrap();
+        let said = client::send(server.address, b"Subject: x\n\n", b"a@sender.example", &[b"list@x.example"]);
+        assert!(said.starts_with('K'), "{said}");
+        let file = server.queue.take().remove(0).unwrap();
+        let recipients: Vec<_> = file.recipients().map(client::text).collect();
+        assert_eq!(recipients.join(", "), members);
+    }
+}
+
+/// More than is kept in memory, so that the file is streamed; the sender's copies come first there.
+fn many_aliases() {
+    let dir = scratch("aliases");
+    let table = dir.path().join("aliases");
+    let mut text = String::new();
+    for number in 0..1000 {
+        writeln!(text, "u{number}@x.example a{number}@y.example b{number}@y.example").unwrap();
+    }
+    std::fs::write(&table, text).unwrap();
+    let main_cf = vec![
+        format!("virtual_alias_maps = texthash:{}", table.display()),
+        "canonical_maps = inline:{@old.example=@x.example}".to_owned(),
+        "sender_bcc_maps = static:copy@x.example".to_owned(),
+        "message_size_limit = 0".to_owned(),
+    ];
+    let server = Instance::start(&Setup { main_cf, ..Default::default() });
+    let recipients: Vec<Vec<u8>> =
+        (0..100_000).map(|number| format!("u{number}@old.example").into_bytes()).collect();
+    let slices: Vec<&[u8]> = recipients.iter().map(Vec::as_slice).collect();
+    let session = client::run(
+        server.address,
+        &[client::Step::Send(request(b"Subject: many\n\nhello\n", b"a@sender.example", &slices))],
+    );
+    assert!(client::text(&session.received).contains("Ok: queued as"), "{}", client::text(&session.received));
+    let file = server.queue.take().remove(0).unwrap();
+    let found: Vec<_> = file.recipients().map(client::text).collect();
+    assert_eq!(found.len(), 1 + 2 * 1000 + 99_000);
+    assert_eq!(found[..4], ["copy@x.example", "a0@y.example", "b0@y.example", "a1@y.example"]);
+    assert_eq!(found.last().unwrap(), "u99999@x.example");
+}

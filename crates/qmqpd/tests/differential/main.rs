@@ -32,6 +32,7 @@ mod policy;
 mod protocol;
 mod random;
 mod rewriting;
+mod strict;
 mod tables;
 mod timing;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         protocol::cases(),
         content::cases(),
         checks::cases(),
+        strict::cases(),
         addresses::cases(),
         rewriting::cases(),
         envelope::cases(),
@@ -77,5 +79,6 @@ fn main() -> ExitCode {
     random::add(&mut suite);
     checks::add_random(&mut suite);
     generated::add(&mut suite);
+    strict::add_random(&mut suite);
     suite.run()
 }

@@ -95,6 +95,16 @@ impl Content {
         errors.gravest().map(|error| Refusal::Content { text: format!("5.6.0 {}", error.text()) })
     }
 
+    /// The content was looked at to its end, and what is wrong with it counts unless there is a graver reason.
+    pub(crate) fn refuse_bad_mime(&mut self) {
+        let has_reason = matches!(self.rules.refusal, Some(Refusal::Defer { .. } | Refusal::Content { .. }));
+        if let Some(refusal) = self.mime_refusal()
+            && !has_reason
+        {
+            self.rules.refuse(refusal);
+        }
+    }
+
     fn check_hops(&mut self) {
         if self.hop_count >= self.options.hopcount_limit {
             let queue_id = &self.arrival.queue_id;
@@ -149,10 +159,10 @@ impl Content {
             Addresses::Senders => Place::HeaderSender,
             Addresses::Recipients => Place::HeaderRecipient,
         };
-        let Self { options, tables, arrival, rules, .. } = self;
-        let mut mapping = Mapping::new(options, tables.as_ref(), &arrival.queue_id, &mut rules.notices);
         let name_len = known.name.len();
         let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
+        let Self { options, tables, arrival, rules, .. } = self;
+        let mut mapping = Mapping::new(options, tables.as_ref(), &arrival.queue_id, &mut rules.notices);
         let rewritten = header::rewrite_addresses(&mut mapping, place, value);
         if mapping.failed {
             rules.refuse(Refusal::Write);

@@ -105,7 +105,8 @@ impl Message {
     #[must_use]
     pub fn new(options: Arc<Options>, tables: Arc<dyn Tables>, arrival: Arrival, origin: Origin) -> Self {
         let lines = Lines::new(&options);
-        let envelope = Envelope::new(Arc::clone(&options), Arc::clone(&tables), arrival.queue_id.clone());
+        let queue_id = arrival.queue_id.clone();
+        let envelope = Envelope::new(Arc::clone(&options), Arc::clone(&tables), queue_id);
         let mut content = Content::new(options, tables, arrival, &origin.log_origin);
         own_header::foresee(&mut content, &origin);
         Self { lines, parser: content.parser(), content, envelope, origin }
@@ -177,18 +178,10 @@ impl Message {
         let received = self.received();
         let from = self.content.slot.map(|offset| (offset, self.from()));
         let (envelope, sender_copies) = self.envelope_records();
-        let names = self.envelope.names();
-        self.content.rules.notices.name_envelope(&names);
+        self.content.refuse_bad_mime();
+        self.content.rules.notices.name_envelope(&self.envelope.names());
         notices.append(std::mem::take(&mut self.content.rules.notices));
-        let has_reason =
-            matches!(self.content.rules.refusal, Some(Refusal::Defer { .. } | Refusal::Content { .. }));
-        if let Some(refusal) = self.content.mime_refusal()
-            && !has_reason
-        {
-            self.content.rules.refuse(refusal);
-        }
         let extracted = if self.content.rules.is_over() { Vec::new() } else { self.extracted() };
-        let refusal = self.content.rules.refusal.take();
         // Those about automatic recipients, which are added last.
         notices.append(std::mem::take(&mut self.envelope.notices));
         let slot = from.as_ref().map_or(0, |_| POINTER_RECORD_BYTES as u64);
@@ -199,29 +192,25 @@ impl Message {
         }
         bytes = bytes.saturating_add(LAYOUT_BYTES);
 
-        let decisions = &self.content.rules.decisions;
-        let is_passed = decisions.is_passed;
-        let fate = if decisions.is_discarded {
-            Fate::Discard
-        } else if decisions.is_held {
-            Fate::Hold
-        } else {
-            Fate::Deliver
-        };
-        let late = self.envelope.refusal.take();
-        let result = if fate != Fate::Discard
-            && let Some(deferred @ Refusal::Defer { .. }) = late
-        {
-            Err(deferred)
-        } else if fate != Fate::Discard && self.exceeds_limit(bytes) {
+        let mut notices = notices.into_lines(&queue_id);
+        let exceeds_limit = self.exceeds_limit(bytes);
+        let rules = &mut self.content.rules;
+        if let Some(late) = self.envelope.refusal.take() {
+            rules.refuse(late);
+        }
+        let is_passed = rules.decisions.is_passed;
+        let fate = rules.decisions.fate();
+        if exceeds_limit && fate != Fate::Discard {
             notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
-            Err(Refusal::Size)
-        } else if fate != Fate::Discard
-            && let Some(refusal) = refusal.or(late)
+            rules.refuse(Refusal::Size);
+        }
+        if self.envelope.received_count == 0 {
+            rules.refuse(Refusal::NoRecipients);
+        }
+        let result = if let Some(refusal) = rules.refusal.take()
+            && fate != Fate::Discard
         {
             Err(refusal)
-        } else if fate != Fate::Discard && self.envelope.received_count == 0 {
-            Err(Refusal::NoRecipients)
         } else {
             let counts = Counts {
                 recipients: self.envelope.written_count,
@@ -230,7 +219,6 @@ impl Message {
             };
             Ok(Finished { envelope, sender_copies, received, from, extracted, counts, fate })
         };
-        let notices = notices.into_lines(&self.content.arrival.queue_id);
         Outcome { notices, result, is_passed }
     }
 
@@ -322,14 +310,10 @@ impl Message {
         }
         if self.envelope.received_count > 0 {
             let Options { always_bcc, address_mapping, .. } = self.content.options.as_ref();
-            let always_bcc =
-                (*address_mapping && !always_bcc.is_empty()).then(|| always_bcc.clone().into_bytes());
+            let always_bcc = if *address_mapping { always_bcc.clone().into_bytes() } else { Vec::new() };
             let of_rules = std::mem::take(&mut decisions.recipients);
-            for address in always_bcc.into_iter().chain(of_rules) {
+            for address in std::iter::once(always_bcc).filter(|address| !address.is_empty()).chain(of_rules) {
                 self.envelope.add_automatic_recipient(&address, &mut records);
-                if self.envelope.refusal.is_some() {
-                    break;
-                }
             }
         }
         records

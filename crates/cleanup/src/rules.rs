@@ -7,6 +7,7 @@ use postfix::notice::Notice;
 
 use crate::header::name_len;
 use crate::incoming::until_nul;
+use crate::message::Fate;
 use crate::mime::{MimeError, Section};
 use crate::notices::Notices;
 use crate::options::Options;
@@ -63,6 +64,18 @@ pub(crate) struct Decisions {
     /// Further recipients, each once.
     pub(crate) recipients: Vec<Vec<u8>>,
     known_recipients: BTreeSet<Vec<u8>>,
+}
+
+impl Decisions {
+    pub(crate) const fn fate(&self) -> Fate {
+        if self.is_discarded {
+            Fate::Discard
+        } else if self.is_held {
+            Fate::Hold
+        } else {
+            Fate::Deliver
+        }
+    }
 }
 
 /// The rules, and what came of them so far.

@@ -51,10 +51,37 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("empty_address_recipient", &["joe"]),
     ("smtputf8_autodetect_classes", &["all"]),
     ("smtputf8_enable", &["no"]),
-    ("receive_override_options", &["no_address_mappings"]),
+    ("receive_override_options", &["no_address_mappings", "no_header_body_checks"]),
     ("enable_long_queue_ids", &["yes"]),
     ("content_filter", &["f:x"]),
     ("delay_warning_time", &["1h"]),
+    (
+        "header_checks",
+        &[
+            "regexp:{{/^Subject: x/ WARN} {/^X-Other: (.*)/ INFO got $$1}}",
+            "regexp:{{/^(To|Cc):/ PREPEND X-Seen: $$1} {/^Message-Id/ IGNORE}}",
+            "regexp:{{/joe/ REPLACE Reply-To: joe} {/b.example/ FILTER f:y}}",
+            "regexp:{{/^Bcc/ BCC joe@b.example} {/^Date/ STRIP} {/^Sender/ HOLD}}",
+            "regexp:{{/^Subject/ REDIRECT joe@x} {/^Cc/ REJECT no copies} {/^From/ WARN}}",
+            "regexp:{{/^Received/ IGNORE} {/^Resent/ DISCARD}}",
+            "inline:{{Subject: x = PASS}} static:DUNNO",
+        ],
+    ),
+    ("mime_header_checks", &["", "regexp:{{/./ WARN mime}}"]),
+    ("nested_header_checks", &["", "regexp:{{/^X/ IGNORE} {/./ PREPEND X-Nested: y}}"]),
+    (
+        "body_checks",
+        &[
+            "regexp:{{/joe/ REPLACE someone} {/^To/ STRIP} {/^/ INFO line}}",
+            "regexp:{{/^From/ REJECT 4.5.6 later} {/./ PREPEND before}}",
+        ],
+    ),
+    ("body_checks_size_limit", &["0", "20"]),
+    ("strict_8bitmime", &["yes"]),
+    ("strict_mime_encoding_domain", &["yes"]),
+    ("message_strip_characters", &["q\\0"]),
+    ("message_reject_characters", &["~\\377"]),
+    ("info_log_address_format", &["internal"]),
 ];
 
 /// Local parts and domains that meet often, in tables and in messages.
@@ -102,6 +129,12 @@ const LINES: &[&str] = &[
     " ADDRESSES",
     "",
     "To: joe",
+    "Content-Type: multipart/mixed; boundary=b",
+    "Content-Type: message/rfc822",
+    "Content-Transfer-Encoding: 8bit",
+    "Content-Transfer-Encoding: base64",
+    "--b",
+    "~",
 ];
 
 /// What is sent.

@@ -45,16 +45,19 @@ fn main() {
                     "file" => floor(&place(&format!("floor-file-{sessions}")), threads, messages),
                     _ => floor_journal(&place(&format!("floor-journal-{sessions}")), threads, messages),
                 });
-                report(&format!("committers, {name}"), messages, || {
-                    committers(&place(&format!("{way}-{sessions}")), way, sessions, COMMIT_THREADS, messages);
-                });
+                for threads in COMMIT_THREADS {
+                    report(&format!("committers, {name}, {threads} threads"), messages, || {
+                        let place = place(&format!("{way}-{sessions}-{threads}"));
+                        committers(&place, way, sessions, threads, messages);
+                    });
+                }
             }
         }
     }
 }
 
-/// `qmqpd_commit_threads`.
-const COMMIT_THREADS: usize = 16;
+/// Values of `qmqpd_commit_threads`, the default first.
+const COMMIT_THREADS: [usize; 3] = [16, 32, 64];
 
 fn report(name: &str, messages: u64, run: impl FnOnce()) {
     let (started, before) = (Instant::now(), processor_time());
@@ -62,7 +65,7 @@ fn report(name: &str, messages: u64, run: impl FnOnce()) {
     let (elapsed, used) = (started.elapsed(), processor_time().saturating_sub(before));
     let rate = messages as f64 / elapsed.as_secs_f64();
     let cost = used.as_secs_f64() * 1000.0 / messages as f64;
-    println!("{name:40} {rate:8.0} messages/s {cost:7.3} CPU s per 1000");
+    println!("{name:45} {rate:8.0} messages/s {cost:7.3} CPU s per 1000");
 }
 
 fn processor_time() -> Duration {

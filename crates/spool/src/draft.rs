@@ -32,7 +32,7 @@ pub struct Draft<D: Disk> {
 }
 
 /// The message is on disk, whole, and will be delivered whatever happens to this machine's power. Only
-/// [`Draft::commit`] makes one.
+/// [`Draft::commit`] and [`Draft::commit_whole`] make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a receipt is what the sender of the message waits for"]
 pub struct Receipt {

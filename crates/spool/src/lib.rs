@@ -1,7 +1,7 @@
 //! The durable queue directory: create, commit, recover, list.
 //!
 //! The auditor's question to this crate: *can an accepted letter be lost?* A message is accepted when
-//! [`Draft::commit`] returns a [`Receipt`], and there is no other way to get one.
+//! [`Draft::commit`] or [`Draft::commit_whole`] comes to a [`Receipt`], and there is no other way to get one.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,6 +53,9 @@
 //! in state 4 before it is in state 5, so a message can be delivered whose sender is told to try again: at least once,
 //! never less.
 //!
+//! With a [journal] a small message is acknowledged in state 4, closed and without lock, as soon as the journal answers for
+//! it; what a power cut leaves of its file, recovery repairs.
+//!
 //! What tells a draft of ours from others': cleanup(8)'s have no mark and are never touched. What tells an orphan from
 //! a draft that is being written: the lock (an open file description lock on the whole file), which a process gives
 //! up only by closing the file or by ending. A draft gets it before its name, and loses the mark before it, so that a
@@ -67,7 +70,8 @@
 //! # What is assumed of a file system
 //!
 //! That fsync(2) of a new file makes its name durable, its directories' and its permissions too: true of ext4, XFS and
-//! Btrfs, and assumed by Postfix. That rename(2) is one step. That the queues are on one file system. The
+//! Btrfs, and assumed by Postfix. That syncfs(2) does so for all files, and tells of errors: Linux 5.8. That rename(2) is
+//! one step. That the queues are on one file system. The
 //! [simulated disk](simulated) does the worst that these assumptions allow, and `tests/crash.rs` lets it do so at every
 //! call.
 

@@ -172,7 +172,12 @@ impl<D: Disk> Journal<D> {
             Err(error) => return Err(disk(Step::Create, &self.path)(error)),
         };
         let locked = disk_.try_lock(&file);
-        disk_.unlink(&self.path).map_err(disk(Step::Remove, &self.path))?;
+        match disk_.unlink(&self.path) {
+            Ok(()) => {}
+            // Another process has taken it for one that was left.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(disk(Step::Remove, &self.path)(error)),
+        }
         match locked {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),

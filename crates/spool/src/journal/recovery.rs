@@ -200,7 +200,11 @@ impl<D: Disk> Recovery<'_, D> {
             }
             disk_.sync_data(file).map_err(disk(Step::Sync, &self.path))?;
         }
-        disk_.unlink(&self.path).map_err(disk(Step::Remove, &self.path))
+        match disk_.unlink(&self.path) {
+            // It was a process trying whether there are locks.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk(Step::Remove, &self.path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Part of it cannot be read: an expert may get more out of it than we.

@@ -39,7 +39,7 @@ fn receive(options: &Arc<Options>, pieces: &[&[u8]], sender: &[u8], recipients: 
         message.content_bytes(piece, &mut content);
     }
     message.end_of_content(&mut content);
-    message.sender(sender);
+    message.sender(sender, &mut envelope);
     for recipient in recipients {
         message.recipient(recipient, &mut envelope);
     }

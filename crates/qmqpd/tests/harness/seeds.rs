@@ -77,7 +77,7 @@ fn queue_file(content: &[u8], sender: &[u8], recipients: &[&[u8]]) -> Vec<u8> {
     let (mut records, mut envelope, mut file) = (Vec::new(), Vec::new(), Vec::new());
     message.content_bytes(content, &mut records);
     message.end_of_content(&mut records);
-    message.sender(sender);
+    message.sender(sender, &mut envelope);
     for recipient in recipients {
         message.recipient(recipient, &mut envelope);
     }

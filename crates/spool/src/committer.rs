@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use postfix::notice::{Notice, Severity};
 
@@ -17,6 +16,7 @@ use crate::disk::{Disk, Timestamp};
 use crate::draft::{Draft, Receipt};
 use crate::error::SpoolError;
 use crate::spool::Spool;
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
 
 /// What is called when a [`Job`] is done, on a committer thread: it must be short.
 pub type Done<T> = Box<dyn FnOnce(T) + Send>;
@@ -151,14 +151,13 @@ impl<D: Disk> Committers<D> {
             Self { shared, threads: Mutex::new(Vec::with_capacity(threads)), checkpoints: Mutex::new(None) };
         let spool = committers.shared.spool.clone();
         if spool.has_journal() {
-            let thread = std::thread::Builder::new().name("checkpoint".to_owned());
-            *lock(&committers.checkpoints) = Some(thread.spawn(move || spool.run_checkpoints())?);
+            let builder = thread::Builder::new().name("checkpoint".to_owned());
+            *lock(&committers.checkpoints) = Some(builder.spawn(move || spool.run_checkpoints())?);
         }
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&committers.shared);
-            let thread = std::thread::Builder::new()
-                .name(format!("committer {number}"))
-                .spawn(move || shared.work())?;
+            let thread =
+                thread::Builder::new().name(format!("committer {number}")).spawn(move || shared.work())?;
             lock(&committers.threads).push(thread);
         }
         Ok(committers)
@@ -203,7 +202,7 @@ impl<D: Disk> Committers<D> {
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // The last owner can be a callback, on one of these threads: it cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
+            if thread.thread().id() != thread::current().id() {
                 // A thread that panicked outside a job has nothing left to do.
                 let _ = thread.join();
             }

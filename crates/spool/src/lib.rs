@@ -86,6 +86,7 @@ pub mod queue;
 pub mod simulated;
 mod spool;
 mod stale;
+mod sync;
 mod unix;
 
 pub use disk::{Disk, FileKind, Status, Timestamp};

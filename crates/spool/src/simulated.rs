@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use rustix::io::Errno;
 
 use crate::disk::{Disk, FileKind, Status, Timestamp};
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a power cut tears is torn at multiples of this.
 pub const BLOCK_BYTES: usize = 512;

@@ -11,13 +11,15 @@ use super::{DIRECTORY, Journal, again, lock};
 use crate::disk::Disk;
 use crate::error::{Step, disk};
 use crate::spool::Shared;
+use crate::sync::thread;
 
 impl<D: Disk> Journal<D> {
     /// Makes checkpoints when they are due, until [`Journal::stop`] or a failed sync.
     pub(crate) fn run_checkpoints(&self, shared: &Shared<D>) {
         while shared.refuse_if_poisoned().is_ok() {
             let mut state = self.lock();
-            while state.ring.end_sequence().is_none() && !state.is_closed {
+            // While somebody else makes one there is nothing to do but wait for its end.
+            while (state.ring.end_sequence().is_none() || state.is_checkpointing) && !state.is_closed {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             let due = Instant::now().checked_add(self.options.checkpoint_delay);
@@ -50,7 +52,7 @@ impl<D: Disk> Journal<D> {
         self.stop();
         self.checkpoint(shared);
         let mut state = self.lock();
-        let own = std::thread::current().id();
+        let own = thread::current().id();
         // From within the answer to a message this thread writes itself, and cannot wait for that: recovery does the rest.
         while state.writer != Some(own) && (state.writer.is_some() || state.is_checkpointing) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

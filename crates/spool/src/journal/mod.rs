@@ -39,8 +39,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use postfix::notice::{Notice, Severity};
@@ -52,6 +51,7 @@ use crate::draft::Receipt;
 use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
 use crate::queue::Queue;
 use crate::spool::Shared;
+use crate::sync::{Condvar, Mutex, MutexGuard, ThreadId, thread};
 use record::{
     BATCH_ALIGNMENT_BYTES, Batch, BootId, Content, HEADER_BYTES, Header, Instance, PAYLOAD_BYTES_MAX,
     RECORD_ALIGNMENT_BYTES, padded,
@@ -213,7 +213,7 @@ impl<D: Disk> Journal<D> {
             if state.writer.is_some() {
                 return;
             }
-            state.writer = Some(std::thread::current().id());
+            state.writer = Some(thread::current().id());
         }
         let mut buffer = Vec::new();
         loop {

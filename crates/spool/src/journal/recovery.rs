@@ -202,7 +202,9 @@ impl<D: Disk> Recovery<'_, D> {
         }
         match disk_.unlink(&self.path) {
             // It was a process trying whether there are locks.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk(Step::Remove, &self.path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(disk(Step::Remove, &self.path)(error))
+            }
             _ => Ok(()),
         }
     }

@@ -1,0 +1,14 @@
+//! Threads, locks and conditions: those of the standard library. Under `--cfg shuttle` those of a model checker, which
+//! decides who runs next, so that `tests/model.rs` tries this very code in orders that a machine meets once in a year.
+
+#[cfg(not(shuttle))]
+pub(crate) use std::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread::{self, JoinHandle, ThreadId},
+};
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread::{self, JoinHandle, ThreadId},
+};

@@ -38,6 +38,8 @@ pub(crate) struct Content {
     pub(crate) has_8bit_header: bool,
     /// Bytes of content records so far.
     pub(crate) bytes: u64,
+    /// Bytes of content records up to the end of the message's own headers.
+    pub(crate) header_bytes: u64,
     /// Where the place of the From: header is.
     pub(crate) slot: Option<u64>,
     /// A record without stray CR and LF and other characters that are not to stay.
@@ -64,6 +66,7 @@ impl Content {
             encoding_is_8bit: false,
             has_8bit_header: false,
             bytes: 0,
+            header_bytes: 0,
             slot: None,
             cleaned: Vec::new(),
         };
@@ -347,6 +350,8 @@ impl Receiver for Output<'_> {
                 b"MIME-Error: message header was not terminated by empty line",
             );
         }
+        self.count();
+        self.content.header_bytes = self.content.bytes;
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postfix::notice::Notice;
-use postfix::record::{RecordType, encode};
+use postfix::record::{Reader, RecordType, encode};
 
 use crate::address::{quote, rewrite_internal};
 use crate::fold::{equal_but_for_case, fold_case};
@@ -79,18 +79,7 @@ impl Envelope {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal),
         };
-        self.sender = rewrite_internal(&self.options, &sender, &mut self.notices);
-        if self.is_bounce_address() {
-            self.sender.clear();
-        }
-        let sender = std::mem::take(&mut self.sender);
-        self.sender = self.map(|mapping| mapping.envelope_address(Place::EnvelopeSender, sender));
-        self.sender_is_utf8 = self.is_utf8(&self.sender);
-        self.request_smtputf8(self.sender_is_utf8);
-        let before = out.len();
-        self.add_copy(Maps::SenderBcc, &self.sender.clone(), out);
-        self.sender_recipient_bytes = out.len().saturating_sub(before);
-        self.recipient_bytes = self.recipient_bytes.saturating_add(self.sender_recipient_bytes as u64);
+        self.change_sender(&sender, out);
         self.verp_delimiters = verp_delimiters;
         if self.sender.is_empty() && verp_delimiters.is_some() && self.refusal.is_none() {
             self.verp_delimiters = None;
@@ -99,14 +88,33 @@ impl Envelope {
         }
     }
 
-    /// Takes one recipient, and writes it unless it is a duplicate.
-    pub(crate) fn add_recipient(&mut self, raw: &[u8], out: &mut Vec<u8>) {
+    /// Takes a sender in bare form, as the client sent it or a mail filter wants it, and writes the recipients that it
+    /// brings with it.
+    pub(crate) fn change_sender(&mut self, sender: &[u8], out: &mut Vec<u8>) {
+        self.sender = rewrite_internal(&self.options, sender, &mut self.notices);
+        if self.is_bounce_address() {
+            self.sender.clear();
+        }
+        let sender = std::mem::take(&mut self.sender);
+        self.sender = self.map(|mapping| mapping.envelope_address(Place::EnvelopeSender, sender));
+        let is_utf8 = self.is_utf8(&self.sender);
+        self.sender_is_utf8 |= is_utf8;
+        self.request_smtputf8(is_utf8);
+        let before = out.len();
+        self.add_copy(Maps::SenderBcc, &self.sender.clone(), out);
+        self.sender_recipient_bytes = out.len().saturating_sub(before);
+        self.recipient_bytes = self.recipient_bytes.saturating_add(self.sender_recipient_bytes as u64);
+    }
+
+    /// Takes one recipient, and writes it unless it is a duplicate. Returns it in its complete form, which mail filters
+    /// hear; `None` if the message will be refused for its envelope.
+    pub(crate) fn add_recipient(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Option<Vec<u8>> {
         self.received_count = self.received_count.saturating_add(1);
         if !is_storable(raw) {
             self.refuse(Refusal::Address { kind: AddressKind::Recipient });
         }
         if self.refusal.is_some() {
-            return;
+            return None;
         }
         if self.received_count == 1 {
             self.first_recipient = raw.to_vec();
@@ -123,21 +131,73 @@ impl Envelope {
         self.write_recipient(written, raw, &recipient, out);
         self.add_copy(Maps::RecipientBcc, &recipient, out);
         self.recipient_bytes = self.recipient_bytes.saturating_add(out.len().abs_diff(before) as u64);
+        Some(recipient)
+    }
+
+    /// Writes a recipient that a mail filter adds. `notify`: when delivery is reported, 0 says nothing; `original`: the
+    /// address that reports name, with its type, or nothing.
+    pub(crate) fn add_recipient_of_filter(
+        &mut self,
+        address: &[u8],
+        notify: u8,
+        original: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let recipient = self.canonical_recipient(address);
+        let mut records = Vec::new();
+        self.write_recipient(
+            Written { notify, original_type: "" },
+            &recipient.clone(),
+            &recipient,
+            &mut records,
+        );
+        for item in Reader::new(&records) {
+            let Ok((_, record)) = item else { return };
+            if record.kind == RecordType::ORIGINAL_RECIPIENT && !original.is_empty() {
+                encode(out, RecordType::ATTRIBUTE, &[b"dsn_orig_rcpt=", original].concat());
+            }
+            encode(out, record.kind, record.data);
+        }
+    }
+
+    /// The records of a recipient that a filter had added are gone: it may be added again.
+    pub(crate) fn forget_recipient_of_filter(&mut self, records: &[u8]) {
+        let mut written = Written { notify: 0, original_type: "" };
+        let mut original: &[u8] = b"";
+        for item in Reader::new(records) {
+            let Ok((_, record)) = item else { return };
+            match record.kind {
+                RecordType::ORIGINAL_RECIPIENT => original = record.data,
+                RecordType::ATTRIBUTE => {
+                    let notify = record.data.strip_prefix(b"notify_flags=");
+                    let notify = notify.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+                    written.notify = notify.unwrap_or(written.notify);
+                }
+                RecordType::RECIPIENT => {
+                    let history = History { written, original, reported: original };
+                    let distinguish = self.options.enable_original_recipient;
+                    self.duplicates.forget(distinguish.then_some(history), record.data);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Sender and last recipient for log lines about the content.
     pub(crate) fn names(&self) -> EnvelopeNames {
-        let shown = |address: &[u8]| {
-            let Options { log_external_addresses, smtputf8_enable, .. } = *self.options;
-            if log_external_addresses && !address.is_empty() {
-                printable(&quote(address), smtputf8_enable)
-            } else {
-                printable(address, smtputf8_enable)
-            }
-        };
         EnvelopeNames {
-            sender: shown(&self.sender),
-            recipient: (self.received_count > 0).then(|| shown(&self.last_recipient)),
+            sender: self.logged(&self.sender),
+            recipient: (self.received_count > 0).then(|| self.logged(&self.last_recipient)),
+        }
+    }
+
+    /// An address as log lines show it.
+    pub(crate) fn logged(&self, address: &[u8]) -> String {
+        let Options { log_external_addresses, smtputf8_enable, .. } = *self.options;
+        if log_external_addresses && !address.is_empty() {
+            printable(&quote(address), smtputf8_enable)
+        } else {
+            printable(address, smtputf8_enable)
         }
     }
 
@@ -293,6 +353,23 @@ impl Duplicates {
 
     /// True for a recipient that was not seen before, or was not learnt.
     fn is_new(&mut self, history: Option<History<'_>>, recipient: &[u8]) -> bool {
+        self.make_key(history, recipient);
+        if self.seen.contains(self.key.as_slice()) {
+            return false;
+        }
+        if self.limit == 0 || self.seen.len() < self.limit {
+            self.seen.insert(self.key.as_slice().into());
+        }
+        true
+    }
+
+    /// The recipient is as if it had never been seen.
+    fn forget(&mut self, history: Option<History<'_>>, recipient: &[u8]) {
+        self.make_key(history, recipient);
+        self.seen.remove(self.key.as_slice());
+    }
+
+    fn make_key(&mut self, history: Option<History<'_>>, recipient: &[u8]) {
         self.key.clear();
         if let Some(History { written, original, reported }) = history {
             self.key.push(written.notify);
@@ -314,13 +391,6 @@ impl Duplicates {
         } else {
             fold_case(recipient, self.utf8, &mut self.key);
         }
-        if self.seen.contains(self.key.as_slice()) {
-            return false;
-        }
-        if self.limit == 0 || self.seen.len() < self.limit {
-            self.seen.insert(self.key.as_slice().into());
-        }
-        true
     }
 }
 

@@ -28,6 +28,7 @@ mod header;
 pub mod incoming;
 mod mapping;
 mod message;
+pub mod milter;
 mod mime;
 mod notices;
 mod options;

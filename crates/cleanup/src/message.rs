@@ -14,6 +14,7 @@ use crate::envelope::Envelope;
 use crate::generated;
 use crate::header;
 use crate::incoming::Lines;
+use crate::milter::{HEARD, Inspection};
 use crate::mime::Parser;
 use crate::options::{Arrival, Options, Origin};
 use crate::own_header;
@@ -21,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::tables::Tables;
 
 /// Bytes of a queue file that belong to the layout, not to the message.
-const LAYOUT_BYTES: u64 =
+pub(crate) const LAYOUT_BYTES: u64 =
     (SIZE_RECORD_BYTES + CONTENT_RECORD.len() + EXTRACTED_RECORD.len() + END_RECORD.len()) as u64;
 
 /// One message that is being received: content, then sender, then recipients, then [`Message::finish`].
@@ -44,6 +45,8 @@ pub struct Outcome {
     /// What is to be logged whether the message is accepted or not, in this order. Complete lines: the queue ID stands
     /// in the text where Postfix puts it. No control characters.
     pub notices: Vec<Notice>,
+    /// How many of these, from the first, are about the envelope.
+    pub envelope_notices: usize,
     /// The message, or why it is refused.
     pub result: Result<Finished, Refusal>,
     /// A rule has said that nothing else is to look at this message: milters are not asked.
@@ -143,6 +146,16 @@ impl Message {
         self.envelope.add_recipient(raw, out);
     }
 
+    /// As [`Message::recipient`], for a message that mail filters are shown: before the records stands the recipient as
+    /// they hear it; see [`milter::recipients`](crate::milter::recipients).
+    pub fn recipient_for_filters(&mut self, raw: &[u8], out: &mut Vec<u8>) {
+        let mut records = Vec::new();
+        if let Some(heard) = self.envelope.add_recipient(raw, &mut records) {
+            encode(out, HEARD, &heard);
+        }
+        out.append(&mut records);
+    }
+
     /// Why the message will be refused, as far as is known: the caller need not keep what it has written. A reason stays,
     /// but a graver one may take its place.
     #[must_use]
@@ -167,13 +180,33 @@ impl Message {
     /// The message is complete.
     #[must_use]
     pub fn finish(mut self) -> Outcome {
+        self.complete()
+    }
+
+    /// The message is complete, and mail filters are to look at it. `client_address`: what they hear of the client. `None`
+    /// if the message is refused for its envelope: they need not hear of it.
+    #[must_use]
+    pub fn finish_for_filters(mut self, client_address: &'static str) -> (Outcome, Option<Inspection>) {
+        let is_refused = self.envelope.refusal.is_some();
+        let outcome = self.complete();
+        let Self { content, envelope, .. } = self;
+        let queue_id = content.arrival.queue_id;
+        let header_bytes = content.header_bytes;
+        let inspection = (!is_refused).then(|| {
+            Inspection::new(content.options, content.tables, envelope, queue_id, client_address, header_bytes)
+        });
+        (outcome, inspection)
+    }
+
+    fn complete(&mut self) -> Outcome {
         let queue_id = self.content.arrival.queue_id.clone();
         let mut notices = std::mem::take(&mut self.envelope.notices);
+        let envelope_notices = notices.len();
         if let Some(refusal) = self.envelope.refusal.take() {
             // Postfix has not looked at the content by then; for qmqpd(8)'s own reasons, at nothing.
             let is_about_request = matches!(refusal, Refusal::Verp { .. } | Refusal::Address { .. });
             let notices = if is_about_request { Vec::new() } else { notices.into_lines(&queue_id) };
-            return Outcome { notices, result: Err(refusal), is_passed: false };
+            return Outcome { notices, envelope_notices, result: Err(refusal), is_passed: false };
         }
         let received = self.received();
         let from = self.content.slot.map(|offset| (offset, self.from()));
@@ -219,7 +252,7 @@ impl Message {
             };
             Ok(Finished { envelope, sender_copies, received, from, extracted, counts, fate })
         };
-        Outcome { notices, result, is_passed }
+        Outcome { notices, envelope_notices, result, is_passed }
     }
 
     fn exceeds_limit(&self, bytes: u64) -> bool {

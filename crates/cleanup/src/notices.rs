@@ -57,6 +57,11 @@ impl Notices {
         }
     }
 
+    /// How many lines there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Puts the lines of `later` behind these.
     pub(crate) fn append(&mut self, later: Self) {
         self.left_out = self.left_out.saturating_add(later.left_out);

@@ -445,7 +445,7 @@ fn ends_looking(rule: &[u8]) -> bool {
 }
 
 /// The command of a rule and what follows it.
-fn split_rule(rule: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split_rule(rule: &[u8]) -> (&[u8], &[u8]) {
     let end = rule.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(rule.len());
     let (command, argument) = rule.split_at(end);
     (command, trim_start(argument))
@@ -462,7 +462,7 @@ const fn is_space(byte: u8) -> bool {
 }
 
 /// The text behind its status code of RFC 3463, and behind `default` if it has none.
-fn with_dsn(default: &str, text: &[u8]) -> Vec<u8> {
+pub(crate) fn with_dsn(default: &str, text: &[u8]) -> Vec<u8> {
     let text = trim_start(text);
     let (code, text) = text.split_at(dsn_len(text).unwrap_or(0));
     let code = if code.is_empty() { default.as_bytes() } else { code };

@@ -8,6 +8,7 @@ pub mod expand;
 pub mod hostname;
 pub mod main_cf;
 pub mod master_cf;
+pub mod milter_protocol;
 pub mod notice;
 pub mod own_networks;
 pub mod parameter;

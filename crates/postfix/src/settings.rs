@@ -24,6 +24,7 @@ pub use namespace::Namespace;
 
 use crate::compatibility::Level;
 use crate::main_cf::{MainCf, Override};
+use crate::milter_protocol::{self, BadService, Macro, Service};
 use crate::notice::Notice;
 use crate::own_networks::InterfaceAddress;
 use words::Submit;
@@ -256,6 +257,27 @@ pub fn survey(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) ->
         notices: notices.clone(),
     });
     Survey { errors, loaded, notices }
+}
+
+impl Settings {
+    /// The filters that mail from QMQP clients is shown to, and the values of macros that nobody else knows.
+    ///
+    /// # Errors
+    /// What is wrong with the list, or with a parameter that a filter takes its settings from.
+    pub fn milters(&self) -> Result<(Vec<Service>, Vec<Macro>), BadService> {
+        if self.non_smtpd_milters.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let defaults = milter_protocol::Defaults {
+            connect_timeout: self.milter_connect_timeout,
+            command_timeout: self.milter_command_timeout,
+            content_timeout: self.milter_content_timeout,
+            protocol: &self.milter_protocol,
+            default_action: &self.milter_default_action,
+        };
+        let services = milter_protocol::parse_services(&self.non_smtpd_milters, defaults)?;
+        Ok((services, milter_protocol::parse_macro_defaults(&self.milter_macro_defaults)?))
+    }
 }
 
 /// One go at typing all values.

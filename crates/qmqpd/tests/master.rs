@@ -286,7 +286,7 @@ fn check_goes_on_behind_the_first_error() {
     let site = Site::new();
     site.configure(
         "soft_bounce = maybe\nno equals sign\nqmqpd_listen = 127.0.0.1:70000 nonsense::1\n\
-         milter_header_checks = texthash:/x\nqmqpd_timeuot = 5s\ndebug_peer_list = 10.0.0.0/33\nsomething_else = 1\n",
+         non_smtpd_milters = texthash:/x\nqmqpd_timeuot = 5s\ndebug_peer_list = 10.0.0.0/33\nsomething_else = 1\n",
     );
     let checked = site.run(&["check", "-c", "etc"]);
     assert_eq!(checked.status.code(), Some(78));
@@ -295,7 +295,7 @@ fn check_goes_on_behind_the_first_error() {
         "line 7: bad boolean configuration: soft_bounce = maybe",
         "line 8: missing '=' after attribute name",
         "line 9: parameter qmqpd_listen: ",
-        "line 10: milter_header_checks = texthash:/x: our own cleanup does not implement",
+        "line 10: Milter service needs transport:endpoint instead of \"texthash:/x\"",
         "line 11: no such parameter: qmqpd_timeuot; did you mean qmqpd_timeout?",
         "line 12: parameter debug_peer_list: \"10.0.0.0/33\": ",
         "warning: ",

@@ -13,7 +13,7 @@ use crate::settings::words::{
     AddressFormat, Commit, EndOfHeader, Facility, FixLineEndings, LogTarget, NetworksStyle, Submit,
 };
 use crate::value::{Bounds, Keyword, KeywordSet};
-use Reach::{Effective, NoEffectOnQmqp, NotYet, OtherPrograms, Validated};
+use Reach::{Effective, NoEffectOnQmqp, OtherPrograms, Validated};
 
 const ANY: Bounds = Bounds::NONE;
 const POSITIVE: Bounds = Bounds::at_least(1);
@@ -205,8 +205,7 @@ parameters! {
     /// only if there are none.
     qmqpd_listen: list = "127.0.0.1:6628"; Effective;
     /// Who turns the message into a queue file. `postfix` is Postfix's cleanup(8), through its socket in the queue
-    /// directory. `local` is our own cleanup, straight into the incoming queue; the parameters that it does not implement
-    /// must then have their defaults.
+    /// directory. `local` is our own cleanup, straight into the incoming queue.
     qmqpd_submit: keyword(Submit) computed "`postfix` in a process that Postfix's master(8) started, `local` in one of `qmqpd serve`"; Effective;
     /// How our own cleanup makes a message durable before K is sent. `file` writes the queue file and waits until it is on
     /// disk. `journal` also appends the message to a journal in the queue directory, and waits until that is on disk, which
@@ -390,10 +389,43 @@ parameters! {
     message_reject_characters: text(ANY) = ""; Effective;
     /// Characters that are removed from a message.
     message_strip_characters: text(ANY) = ""; Effective;
-    /// Filters that mail which does not come by SMTP is shown to.
-    non_smtpd_milters: list = ""; NotYet("milters");
+    /// The mail filters that a message is shown to, in this order, as described under MAIL FILTERS.
+    non_smtpd_milters: list = ""; Effective;
+    /// What happens to a message when a filter cannot be reached, does not answer, or makes no sense: `accept`,
+    /// `reject`, `tempfail`, `shutdown` or `quarantine`. Since Postfix 3.11 the default is shutdown.
+    milter_default_action: text(POSITIVE) = "tempfail"; Effective;
+    /// The protocol version that filters are offered, 2, 3, 4 or 6, and perhaps `no_header_reply`.
+    milter_protocol: text(POSITIVE) = "6"; Effective;
+    /// How long connecting to a filter may take.
+    milter_connect_timeout: time(POSITIVE) = "30s"; Effective;
+    /// How long a filter may take for each read or write before the content.
+    milter_command_timeout: time(POSITIVE) = "30s"; Effective;
+    /// How long a filter may take for each read or write of the content, and for its decision at the end.
+    milter_content_timeout: time(POSITIVE) = "300s"; Effective;
+    /// The macros that filters get with the client.
+    milter_connect_macros: list = "j {daemon_name} {daemon_addr} v _"; Effective;
+    /// The macros that filters get with its greeting.
+    milter_helo_macros: list = "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}"; Effective;
+    /// The macros that filters get with the sender.
+    milter_mail_macros: list = "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}"; Effective;
+    /// The macros that filters get with each recipient.
+    milter_rcpt_macros: list = "i {rcpt_addr} {rcpt_host} {rcpt_mailer}"; Effective;
+    /// The macros that filters get before the content.
+    milter_data_macros: list = "i"; Effective;
+    /// The macros that filters get with headers and at their end.
+    milter_end_of_header_macros: list = "i"; Effective;
+    /// The macros that filters get with the body and at its end.
+    milter_end_of_data_macros: list = "i"; Effective;
+    /// The macros that filters get with unknown SMTP commands.
+    milter_unknown_command_macros: list = ""; NoEffectOnQmqp("QMQP has no commands");
+    /// What filters get as the macro `{daemon_name}`.
+    milter_macro_daemon_name: text(POSITIVE) = "$myhostname"; Effective;
+    /// What filters get as the macro `v`.
+    milter_macro_v: text(POSITIVE) = "$mail_name $mail_version"; Effective;
+    /// Values of macros that this server knows nothing of, `name=value`.
+    milter_macro_defaults: list = ""; Effective;
     /// Patterns that headers from milters are compared with.
-    milter_header_checks: list = ""; NotYet("milters");
+    milter_header_checks: list = ""; Effective;
     /// Refuse 8-bit bytes in message headers.
     strict_7bit_headers: boolean = "no"; Effective;
     /// Refuse 8-bit bytes in headers, and 8-bit bodies that are not declared.

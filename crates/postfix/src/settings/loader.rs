@@ -12,8 +12,8 @@ use crate::value::{self, Bounds, Keyword, KeywordSet};
 pub(crate) struct Loader<'n, 'a> {
     namespace: &'n Namespace<'a>,
     pub(super) errors: Vec<ConfigError>,
-    /// Defaults that cannot be expanded, because a value that they refer to cannot: worth a word only if nothing else
-    /// is wrong.
+    /// Defaults that cannot be expanded or are no text, because a value that they refer to cannot or is not: worth a
+    /// word only if nothing else is wrong.
     pub(super) consequences: Vec<ConfigError>,
 }
 
@@ -54,7 +54,8 @@ impl<'n, 'a> Loader<'n, 'a> {
                 let mut error =
                     self.namespace.error(name, &shown, String::new(), "write it in UTF-8".to_owned());
                 error.what = format!("parameter {name}: the value is not UTF-8 text: {shown}");
-                self.errors.push(error);
+                let set = self.namespace.is_set(name);
+                if set { &mut self.errors } else { &mut self.consequences }.push(error);
                 None
             }
         }

@@ -1,7 +1,9 @@
 //! The checks that Postfix makes at start on values that are right each for itself, and those of our own parameters.
 
+use super::words::Submit;
 use super::{ConfigError, Endpoint, Namespace, Settings};
 use crate::hostname::check_hostname;
+use crate::milter_protocol::BadService;
 use crate::notice::Notice;
 
 /// Appends what is wrong, in the order in which Postfix would find it.
@@ -19,6 +21,7 @@ pub(super) fn check(
     check.verp();
     check.conversion();
     check.listeners();
+    check.milters();
 }
 
 struct Check<'c, 'a> {
@@ -77,6 +80,27 @@ impl Check<'_, '_> {
                 error.to_string(),
                 "write all, loopback-only, or addresses of this host that inet_protocols allows",
             );
+        }
+    }
+
+    /// Postfix's cleanup(8) finds out at the first message; our own must know before it takes one.
+    fn milters(&mut self) {
+        if self.settings.qmqpd_submit != Submit::Local {
+            return;
+        }
+        if let Err(bad) = self.settings.milters() {
+            let (name, value, remedy) = match bad {
+                BadService::Macro(_) => {
+                    ("milter_macro_defaults", &self.settings.milter_macro_defaults, "write name=value")
+                }
+                _ => (
+                    "non_smtpd_milters",
+                    &self.settings.non_smtpd_milters,
+                    "write inet:host:port or unix:path, or { inet:host:port, default_action=accept }, and look at \
+                     milter_protocol and milter_default_action",
+                ),
+            };
+            self.add(name, &value.clone(), bad.to_string(), remedy);
         }
     }
 

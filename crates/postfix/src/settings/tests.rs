@@ -274,33 +274,25 @@ fn names_that_nothing_reads_are_listed() {
 }
 
 #[test]
-fn what_our_cleanup_lacks_is_named() {
-    let loaded =
-        load_text("milter_header_checks = regexp:/etc/x\nnon_smtpd_milters = inet:localhost:8891\n").unwrap();
-    let names: Vec<_> = loaded.refused_by_local_cleanup.iter().map(|error| error.name.as_str()).collect();
-    assert_eq!(names, ["non_smtpd_milters", "milter_header_checks"]);
-    assert_eq!(
-        loaded.refused_by_local_cleanup[1].to_string(),
-        "/p/main.cf, line 1: milter_header_checks = regexp:/etc/x: our own cleanup does not implement milters yet; \
-         remove milter_header_checks, or leave this mail to a Postfix that implements it"
-    );
-    assert_eq!(load_text("non_smtpd_milters =\n").unwrap().refused_by_local_cleanup, []);
-}
-
-#[test]
-fn the_cleanup_of_postfix_lacks_nothing() {
-    const SETTINGS: &str = "milter_header_checks = regexp:/etc/x\nnon_smtpd_milters = inet:localhost:8891\n";
-    let master = HostFacts { is_under_postfix: true, ..facts() };
-    let load = |text: &str, host: &HostFacts<'_>| {
-        let loaded = load(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], host).unwrap();
-        let refused: Vec<_> = loaded.refused_by_local_cleanup.into_iter().map(|error| error.name).collect();
-        (loaded.settings.qmqpd_submit, refused)
+fn filters_are_read_before_there_is_a_message() {
+    let whats = |text: &str| match load_text(text) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.errors.iter().map(|error| (error.line, error.what.clone())).collect::<Vec<_>>(),
     };
-    let refused = ["non_smtpd_milters", "milter_header_checks"].map(str::to_owned).to_vec();
-    assert_eq!(load(SETTINGS, &master), (Submit::Postfix, vec![]));
-    assert_eq!(load(SETTINGS, &facts()), (Submit::Local, refused.clone()));
-    assert_eq!(load(&format!("{SETTINGS}qmqpd_submit = local\n"), &master), (Submit::Local, refused));
-    assert_eq!(load(&format!("{SETTINGS}qmqpd_submit = postfix\n"), &facts()), (Submit::Postfix, vec![]));
+    assert_eq!(
+        whats("non_smtpd_milters = inet:localhost:8891, { unix:private/x, default_action=accept }"),
+        []
+    );
+    assert_eq!(
+        whats("non_smtpd_milters = localhost:8891"),
+        [(
+            Some(1),
+            "Milter service needs transport:endpoint instead of \"localhost:8891\"; transport is inet or unix".to_owned()
+        )]
+    );
+    assert_eq!(whats("milter_protocol = 7\nnon_smtpd_milters = unix:x").len(), 1);
+    // Postfix's cleanup(8) reads its own.
+    assert_eq!(whats("qmqpd_submit = postfix\nnon_smtpd_milters = x"), []);
 }
 
 #[test]
@@ -373,7 +365,7 @@ proptest! {
 #[test]
 fn a_survey_goes_on_behind_the_errors() {
     let text = "soft_bounce = maybe\nno equals sign\nqmqpd_timeout = 7s\nmyhostname = -\n\
-                mail_name = ${x\nnon_smtpd_milters = inet:x:1\nqmqpd_tiemout = 1";
+                mail_name = ${x\ncanonical_maps = hash:x\nqmqpd_tiemout = 1";
     let found = survey(&MainCf::parse("/p/main.cf", text.as_bytes()), &[], &facts());
     let lines: BTreeSet<_> = found.errors.iter().filter_map(|error| error.line).collect();
     assert_eq!(lines, BTreeSet::from([1, 2, 4, 5]), "{:?}", found.errors);
@@ -382,8 +374,6 @@ fn a_survey_goes_on_behind_the_errors() {
     assert!(!loaded.settings.soft_bounce, "a default stands in");
     assert_eq!(loaded.settings.myhostname, "mx.example.test");
     assert!(loaded.is_set("soft_bounce"));
-    let names = |errors: &[ConfigError]| errors.iter().map(|error| error.name.clone()).collect::<Vec<_>>();
-    assert!(names(&loaded.refused_by_local_cleanup).contains(&"non_smtpd_milters".to_owned()));
     assert_eq!(
         loaded.unused.iter().map(|unknown| unknown.name.as_str()).collect::<Vec<_>>(),
         ["qmqpd_tiemout"]

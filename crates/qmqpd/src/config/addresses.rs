@@ -97,7 +97,8 @@ fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-fn port_number(port: &str) -> Result<u16, String> {
+/// The number of a port that is given as one, or by name.
+pub(crate) fn port_number(port: &str) -> Result<u16, String> {
     if let Ok(number) = port.parse::<u16>() {
         return Ok(number);
     }

@@ -23,16 +23,17 @@ pub struct Sandbox {
     pub spool_directories: Vec<PathBuf>,
     /// Directories in which files are looked for and removed.
     pub log_directories: Vec<PathBuf>,
-    /// TCP ports that it connects to: those of name servers and of remote tables.
+    /// TCP ports that it connects to: those of name servers, remote tables and mail filters.
     pub tcp_ports: BTreeSet<u16>,
     /// The C library looks up the names of table servers: it reads its files, and loads its modules.
     pub resolves_by_libc: bool,
 }
 
 impl Sandbox {
-    /// For a process with these settings, whose tables reach these servers through the network.
+    /// For a process with these settings, whose tables and mail filters are reached through the network at these hosts and
+    /// ports.
     #[must_use]
-    pub fn new(settings: &Settings, table_servers: &[(String, u16)]) -> Self {
+    pub fn new(settings: &Settings, servers: &[(String, u16)]) -> Self {
         let (spool_directories, log_directories): (&[&str], &[&str]) = match settings.qmqpd_submit {
             // A check can put a message on hold.
             Submit::Local => {
@@ -47,8 +48,8 @@ impl Sandbox {
             landlock: settings.qmqpd_sandbox.contains("landlock"),
             spool_directories: spool_directories.iter().map(PathBuf::from).collect(),
             log_directories: log_directories.iter().map(PathBuf::from).collect(),
-            tcp_ports: table_servers.iter().map(|(_, port)| *port).chain([DNS_PORT]).collect(),
-            resolves_by_libc: table_servers.iter().any(|(host, _)| is_name(host)),
+            tcp_ports: servers.iter().map(|(_, port)| *port).chain([DNS_PORT]).collect(),
+            resolves_by_libc: servers.iter().any(|(host, _)| is_name(host)),
         }
     }
 

@@ -14,7 +14,7 @@ use spool::journal::record::{BootId, Instance};
 use spool::{CommitWay, Disk, Spool, SpoolError, UnixDisk};
 use tokio::sync::Semaphore;
 
-use super::start::provisional_log;
+use super::start::{provisional_log, threads_for_files};
 use super::{REMOTE_LOOKUPS_MAX, debugger};
 use crate::access::Access;
 use crate::config::{self, ServiceConfig};
@@ -22,7 +22,7 @@ use crate::date::DateFormat;
 use crate::jail::{self, JailPlan, Layer, Sandbox};
 use crate::log::{Log, Program};
 use crate::peer::{self, PeerNames};
-use crate::submit::{CleanupTables, Lookups, cleanup_options};
+use crate::submit::{CleanupTables, Lookups, Milters, cleanup_options};
 
 /// Why a service cannot do its work, and where that is to be logged.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) options: cleanup::Options,
     /// For our own cleanup.
     pub(super) lookups: Option<Lookups>,
+    /// For our own cleanup.
+    pub(super) milters: Option<Milters>,
     pub(super) dates: DateFormat,
     pub(super) is_under_postfix: bool,
     pub(super) confinement: Confinement,
@@ -90,6 +92,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     })
     .map_err(|error| failure(error.to_string()))?;
     notices.iter().for_each(say);
+    let milters = open_milters(settings, &log);
     let disk = UnixDisk::open(std::path::Path::new("."))
         .map_err(|error| failure(format!("open {}: {error}", config.jail.queue_directory.display())))?;
     if settings.qmqpd_submit == SubmitTo::Local && settings.qmqpd_commit == Commit::Journal {
@@ -99,9 +102,10 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     let boot_id = boot_id();
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
     let spool = open_spool(disk, settings, boot_id, &log).map_err(|error| failure(error.to_string()))?;
-    let mut table_servers = access.inet_servers();
-    table_servers.extend(lookups.iter().flat_map(Lookups::inet_servers));
-    let sandbox = Sandbox::new(settings, &table_servers);
+    let mut servers = access.inet_servers();
+    servers.extend(lookups.iter().flat_map(Lookups::inet_servers));
+    servers.extend(milters.iter().flat_map(Milters::inet_servers));
+    let sandbox = Sandbox::new(settings, &servers);
     let landlock = sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
         confinement: Confinement { plan: config.jail.clone(), sandbox, landlock },
@@ -111,6 +115,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
         names,
         access,
         lookups,
+        milters,
         spool,
         dates,
         is_under_postfix: config::is_under_postfix(&config.source),
@@ -175,12 +180,16 @@ fn new_instance() -> std::io::Result<Instance> {
 }
 
 /// Each session has a socket, and a queue file open; or, instead of a queue file, a socket to cleanup(8), one temporary
-/// file for content and one for recipients.
+/// file for content and one for recipients. With mail filters it has those files, one more for a new body, and a socket to
+/// each filter.
 fn descriptors_wanted(settings: &Settings) -> u64 {
     let sessions = u64::try_from(settings.qmqpd_connection_limit).unwrap_or(0);
     let descriptors_per_session = match settings.qmqpd_submit {
         SubmitTo::Postfix => 4,
-        SubmitTo::Local => 2,
+        SubmitTo::Local => match settings.milters() {
+            Ok((filters, _)) if !filters.is_empty() => 5_u64.saturating_add(filters.len() as u64),
+            _ => 2,
+        },
     };
     sessions.saturating_mul(descriptors_per_session).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
 }
@@ -220,6 +229,13 @@ fn open_access(
         verbosity,
         remote_lookups: Arc::clone(remote_lookups),
     })
+}
+
+/// Our own cleanup's filters; Postfix's has its own.
+fn open_milters(settings: &Settings, log: &Log) -> Option<Milters> {
+    (settings.qmqpd_submit == SubmitTo::Local)
+        .then(|| Milters::open(settings, threads_for_files(settings), log))
+        .flatten()
 }
 
 /// Our own cleanup's tables; Postfix's opens its own.

@@ -187,14 +187,25 @@ fn confine(confinement: &Confinement, log: &Log) -> Result<(), JailError> {
     Ok(())
 }
 
-fn threads_for_files(settings: &Settings) -> usize {
+pub(super) fn threads_for_files(settings: &Settings) -> usize {
     usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1)
 }
 
 /// Puts the service together; needs the runtime.
 fn assemble(prepared: Prepared) -> std::io::Result<Service> {
-    let Prepared { settings, log, names, access, lookups, spool, options, dates, is_under_postfix, .. } =
-        prepared;
+    let Prepared {
+        settings,
+        log,
+        names,
+        access,
+        lookups,
+        milters,
+        spool,
+        options,
+        dates,
+        is_under_postfix,
+        ..
+    } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
     let connections = connections.min(Semaphore::MAX_PERMITS);
     let threads = threads_for_files(&settings);
@@ -212,6 +223,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
                 committers: Arc::new(committers),
                 options,
                 lookups,
+                milters: milters.map(Arc::new),
                 front_bytes: front_bytes(&settings),
                 dates,
                 log: log.clone(),

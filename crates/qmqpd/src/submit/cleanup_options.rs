@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use postfix::milter_protocol::HEADER_BYTES_MAX;
 use postfix::queue_file::{FrontNeeds, front_bytes_for};
 use postfix::settings::Settings;
 use postfix::settings::words::{AddressFormat, FixLineEndings};
@@ -24,7 +25,12 @@ pub fn cleanup_options(
         myorigin: settings.myorigin.clone(),
         mydomain: settings.mydomain.clone(),
         line_length_limit: count(settings.line_length_limit),
-        header_size_limit: count(settings.header_size_limit),
+        // Filters take no longer packets; Postfix cuts headers whether the filters see them or not.
+        header_size_limit: if settings.non_smtpd_milters.is_empty() {
+            count(settings.header_size_limit)
+        } else {
+            count(settings.header_size_limit).min(HEADER_BYTES_MAX)
+        },
         header_address_token_limit: count(settings.header_address_token_limit),
         hopcount_limit: u32::try_from(settings.hopcount_limit).unwrap_or(u32::MAX),
         // Zero or less is "no limit" in main.cf, and zero is here.

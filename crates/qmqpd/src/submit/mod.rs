@@ -4,17 +4,22 @@
 mod cleanup_options;
 mod cleanup_service;
 mod draft;
+mod kept;
 mod local;
+mod milter;
 mod overflow;
 mod postfix;
 mod tables;
+mod waiting;
 mod wake;
+mod writer;
 
 use std::sync::Arc;
 
 pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
 pub use cleanup_options::{cleanup_options, front_bytes};
 pub use local::{Handoff as LocalHandoff, Local};
+pub use milter::Milters;
 pub(crate) use tables::problems as table_problems;
 pub use tables::{CleanupTables, Lookups};
 pub use wake::Wake;

@@ -95,6 +95,80 @@ impl Overflow {
     }
 }
 
+/// Gives back what an [`Overflow`] of records took, whole records at a time, as often as one likes.
+#[derive(Debug)]
+pub(super) struct RecordReader<'a> {
+    source: &'a Overflow,
+    /// How far the file has been read.
+    offset: u64,
+    memory_was_read: bool,
+    /// The beginning of a record whose rest is still to be read.
+    torn: Vec<u8>,
+}
+
+impl Overflow {
+    /// Reads from the front; the bytes are records.
+    pub(super) const fn records(&self) -> RecordReader<'_> {
+        RecordReader { source: self, offset: 0, memory_was_read: false, torn: Vec::new() }
+    }
+
+    /// How many bytes there are.
+    pub(super) fn bytes(&self) -> u64 {
+        self.file_bytes.saturating_add(self.memory.len() as u64)
+    }
+}
+
+impl RecordReader<'_> {
+    /// The next records; `None` behind the last.
+    pub(super) async fn next(&mut self, files: &TemporaryFiles) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some(mut bytes) = self.piece(files).await? else {
+                let torn = std::mem::take(&mut self.torn);
+                return if torn.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            };
+            if !self.torn.is_empty() {
+                let mut joined = std::mem::take(&mut self.torn);
+                joined.append(&mut bytes);
+                bytes = joined;
+            }
+            let mut records = postfix::record::Reader::new(&bytes);
+            while let Some(Ok(_)) = records.next() {}
+            self.torn = bytes.split_off(records.offset().min(bytes.len()));
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    async fn piece(&mut self, files: &TemporaryFiles) -> io::Result<Option<Vec<u8>>> {
+        let left = self.source.file_bytes.saturating_sub(self.offset);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(BYTES_IN_MEMORY_MAX);
+        if let (Some(file), 1..) = (&self.source.file, wanted) {
+            let piece = read_piece(files, file, self.offset, wanted).await?;
+            self.offset = self.offset.saturating_add(wanted as u64);
+            return Ok(Some(piece));
+        }
+        let is_first = !std::mem::replace(&mut self.memory_was_read, true);
+        Ok(Some(self.source.memory.clone()).filter(|memory| is_first && !memory.is_empty()))
+    }
+}
+
+async fn read_piece(
+    files: &TemporaryFiles,
+    file: &Arc<File>,
+    offset: u64,
+    wanted: usize,
+) -> io::Result<Vec<u8>> {
+    let file = Arc::clone(file);
+    files
+        .run(move || {
+            let mut piece = vec![0; wanted];
+            file.read_exact_at(&mut piece, offset)?;
+            Ok(piece)
+        })
+        .await
+}
+
 /// Gives back what an [`Overflow`] took.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -110,14 +184,7 @@ impl Reader {
             let left = self.rest.file_bytes.saturating_sub(self.offset);
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(BYTES_IN_MEMORY_MAX);
             if wanted > 0 {
-                let (file, offset) = (Arc::clone(file), self.offset);
-                let piece = files
-                    .run(move || {
-                        let mut piece = vec![0; wanted];
-                        file.read_exact_at(&mut piece, offset)?;
-                        Ok(piece)
-                    })
-                    .await?;
+                let piece = read_piece(files, file, self.offset, wanted).await?;
                 self.offset = self.offset.saturating_add(wanted as u64);
                 return Ok(Some(piece));
             }
@@ -197,6 +264,34 @@ mod tests {
             assert!(found == expected, "{bytes} bytes");
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no name is left");
+    }
+
+    #[test]
+    fn records_come_whole_and_as_often_as_wanted() {
+        use ::postfix::record::{RecordType, encode};
+        let directory = tempfile::tempdir().unwrap();
+        let files = TemporaryFiles::new(directory.path().to_str().unwrap(), 2);
+        let mut expected = Vec::new();
+        run(async {
+            let mut overflow = Overflow::default();
+            for number in 0..4000_usize {
+                let data = vec![b'x'; number % 300];
+                encode(&mut expected, RecordType::NORMAL, &data);
+                encode(overflow.end(), RecordType::NORMAL, &data);
+                overflow.settle(&files).await.unwrap();
+            }
+            assert!(overflow.file.is_some() && overflow.bytes() == expected.len() as u64);
+            for _ in 0..2 {
+                let mut reader = overflow.records();
+                let mut found = Vec::new();
+                while let Some(records) = reader.next(&files).await.unwrap() {
+                    let mut whole = ::postfix::record::Reader::new(&records);
+                    assert!(whole.by_ref().all(|record| record.is_ok()));
+                    found.extend(records);
+                }
+                assert!(found == expected);
+            }
+        });
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod envelope;
 mod generated;
 mod limits;
 mod maps;
+mod milters;
 mod names;
 mod policy;
 mod protocol;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         rewriting::cases(),
         envelope::cases(),
         limits::cases(),
+        milters::cases(),
         policy::cases(),
         names::cases(),
         tables::cases(),

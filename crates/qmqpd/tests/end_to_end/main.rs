@@ -21,6 +21,7 @@ mod delivery;
 mod hostile;
 mod life;
 mod limits;
+mod milters;
 mod proxymap;
 mod trouble;
 
@@ -42,5 +43,6 @@ fn main() -> ExitCode {
     changes::add(&mut trials);
     proxymap::add(&mut trials);
     address_tables::add(&mut trials);
+    milters::add(&mut trials);
     trials.run()
 }

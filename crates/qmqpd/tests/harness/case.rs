@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::client::{self, Step, netstring};
+use super::milter;
 use super::pair::Outcome;
 use super::postfix::Version;
 
@@ -16,6 +17,8 @@ pub enum Expect {
     Reply(String),
     /// The client reads nothing; nothing is queued.
     Silence,
+    /// Whatever the one does, the other does too.
+    Same,
     /// Each server for itself fulfils this; their outcomes are not compared, because they may differ by chance.
     Each(Arc<dyn Fn(&Outcome) + Send + Sync>),
 }
@@ -52,6 +55,8 @@ pub struct Case {
     pub difference: Option<Difference>,
     /// Whether the manner of closing is compared too.
     pub compare_end: bool,
+    /// What the mail filters do that main.cf calls `@milter1@` and `@milter2@`.
+    pub milters: Vec<milter::Script>,
 }
 
 /// The sender and the recipient where a case is not about them.
@@ -71,6 +76,7 @@ impl Case {
             expected: false,
             difference: None,
             compare_end: true,
+            milters: Vec::new(),
         }
     }
 
@@ -108,6 +114,24 @@ impl Case {
     /// From this loopback address.
     pub fn from(mut self, address: &'static str) -> Self {
         self.from = address;
+        self
+    }
+
+    /// With one more mail filter.
+    pub fn milter(mut self, script: milter::Script) -> Self {
+        self.milters.push(script);
+        self
+    }
+
+    /// The last filter speaks this version of the protocol.
+    pub fn milter_version(mut self, version: u32) -> Self {
+        self.milters.last_mut().expect("a filter").options.0 = version;
+        self
+    }
+
+    /// Both servers do the same, whatever it is.
+    pub fn observed(mut self) -> Self {
+        self.expect = Expect::Same;
         self
     }
 

@@ -15,6 +15,7 @@ pub mod isolation;
 pub mod mailboxes;
 pub mod maillog;
 pub mod mask;
+pub mod milter;
 pub mod name_server;
 pub mod ours;
 pub mod pair;

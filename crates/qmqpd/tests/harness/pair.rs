@@ -7,6 +7,7 @@ use super::case::{Case, Expect};
 use super::client::{self, End};
 use super::maillog::{Line, Maillog};
 use super::mask::Mask;
+use super::milter::Filter;
 use super::postfix::Version;
 use super::queue::Queue;
 use super::queue_file::QueueFile;
@@ -29,6 +30,8 @@ pub struct Outcome {
     pub log: Vec<String>,
     /// What was queued.
     pub files: Vec<QueueFile>,
+    /// What the mail filters heard, each line with the number of the filter.
+    pub heard: Vec<String>,
     /// Hides what no two sessions share.
     pub mask: Mask,
     /// Postfix's version, of its outcomes.
@@ -75,7 +78,18 @@ impl Outcome {
         lines.sort_by(|a, b| b.program.cmp(&a.program));
         let log = lines.iter().map(|line| format!("{}: {}", line.program, mask.line(&line.text))).collect();
         let reply = reply.map(|reply| mask.line(&reply));
-        Self { server, id, reply, end: session.end, took: session.took, log, files, mask, version: None }
+        Self {
+            server,
+            id,
+            reply,
+            end: session.end,
+            took: session.took,
+            log,
+            files,
+            heard: Vec::new(),
+            mask,
+            version: None,
+        }
     }
 
     /// The reply, or an empty text.
@@ -87,6 +101,7 @@ impl Outcome {
     pub fn check(&self, expect: &Expect) {
         match expect {
             Expect::Queued => self.assert_queued(),
+            Expect::Same => {}
             Expect::Each(check) => check(self),
             Expect::Reply(text) => self.assert_refused(text),
             Expect::Silence => {
@@ -149,6 +164,7 @@ impl Outcome {
             lines.push(format!("end: {:?}", self.end));
         }
         lines.extend(self.log.iter().map(|line| format!("log: {line}")));
+        lines.extend(self.heard.iter().map(|line| format!("milter {line}")));
         for file in &self.files {
             lines.extend(file.lines(&self.mask, canonical).into_iter().map(|line| format!("file: {line}")));
         }
@@ -183,6 +199,8 @@ pub const DROP_IN: &str = "ours in Postfix";
 #[derive(Debug, Default)]
 pub struct Pair {
     main_cf: Vec<String>,
+    /// The mail filters that main.cf names.
+    filters: Vec<Filter>,
     postfix: Option<postfix::Instance>,
     ours: Option<Ours>,
 }
@@ -197,22 +215,51 @@ enum Ours {
 impl Pair {
     /// A pair under these settings.
     pub fn new(main_cf: Vec<String>) -> Self {
-        Self { main_cf, postfix: None, ours: None }
+        Self { main_cf, filters: Vec::new(), postfix: None, ours: None }
+    }
+
+    /// Starts the filters that main.cf names, at their first use, and tells them what to do.
+    fn prepare_filters(&mut self, case: &Case) {
+        for number in self.filters.len() + 1.. {
+            let name = format!("@milter{number}@");
+            if !self.main_cf.iter().any(|line| line.contains(&name)) {
+                break;
+            }
+            let filter = Filter::start();
+            for line in &mut self.main_cf {
+                *line = line.replace(&name, &filter.address.to_string());
+            }
+            self.filters.push(filter);
+        }
+        for (number, filter) in self.filters.iter().enumerate() {
+            filter.set(case.milters.get(number).cloned().unwrap_or_default());
+        }
+    }
+
+    fn heard(&self, mask: &Mask) -> Vec<String> {
+        let numbered = |(number, filter): (usize, &Filter)| {
+            let lines = filter.take();
+            lines.into_iter().map(move |line| format!("{}: {}", number + 1, mask.line(&line)))
+        };
+        self.filters.iter().enumerate().flat_map(numbered).collect()
     }
 
     /// What Postfix does.
     pub fn postfix(&mut self, case: &Case) -> Outcome {
+        self.prepare_filters(case);
         let server = self.postfix.get_or_insert_with(|| {
             let setup = postfix::Setup { main_cf: self.main_cf.clone(), ..Default::default() };
             postfix::Instance::start(&setup)
         });
         let version = server.version();
         let outcome = Outcome::observe("Postfix", server.address, &server.queue, &mut server.log, case);
-        Outcome { version: Some(version), ..outcome }
+        let heard = self.heard(&outcome.mask);
+        Outcome { version: Some(version), heard, ..outcome }
     }
 
     /// What ours does.
     pub fn ours(&mut self, case: &Case) -> Outcome {
+        self.prepare_filters(case);
         let server = self.ours.get_or_insert_with(|| {
             let main_cf = self.main_cf.clone();
             match drop_in::asked_for() {
@@ -225,7 +272,7 @@ impl Pair {
                 }
             }
         });
-        match server {
+        let outcome = match server {
             Ours::Standalone(server) => {
                 Outcome::observe("ours", server.address, &server.queue, &mut server.log, case)
             }
@@ -234,7 +281,9 @@ impl Pair {
                     if drop_in::asked_for() == Some(drop_in::Submit::Postfix) { DROP_IN } else { "ours" };
                 Outcome::observe(name, server.address, &server.queue, &mut server.log, case)
             }
-        }
+        };
+        let heard = self.heard(&outcome.mask);
+        Outcome { heard, ..outcome }
     }
 }
 

@@ -43,6 +43,10 @@ pub enum Peer {
     Nullmailer,
     /// The log summary program.
     Pflogsumm,
+    /// The filter that signs messages and verifies signatures.
+    OpenDkim,
+    /// The filter that asks SpamAssassin, and its daemon.
+    SpamassMilter,
     /// The e-mail samples of CPython's test suite and of other packages.
     Samples,
     /// Root, for mounts and for changing users.
@@ -79,6 +83,8 @@ impl Peer {
             Self::Postcat => absent("/usr/sbin/postcat"),
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
+            Self::OpenDkim => installed(&["/usr/sbin/opendkim", "/usr/bin/openssl"]),
+            Self::SpamassMilter => installed(&["/usr/sbin/spamass-milter", "/usr/sbin/spamd"]),
             Self::SystemdAnalyze => absent("/usr/bin/systemd-analyze"),
             Self::Samples => SAMPLES.iter().find_map(|(_, path)| {
                 samples(path).is_none().then(|| format!("{path} is not there; run make peers"))
@@ -117,6 +123,12 @@ fn absent(path: &str) -> Option<String> {
 pub fn faketime() -> Option<PathBuf> {
     let architecture = std::env::consts::ARCH;
     file(&format!("/usr/lib/{architecture}-linux-gnu/faketime/libfaketimeMT.so.1"))
+}
+
+/// Programs that need all of their package's files in place.
+fn installed(paths: &[&str]) -> Option<String> {
+    let missing = paths.iter().find(|path| !Path::new(path).exists())?;
+    Some(format!("{missing} is not installed; run make peers as root"))
 }
 
 /// Where sample messages are, and what they are called in test names. `python3*` is any version.

@@ -28,6 +28,8 @@ pub struct QueueFile {
     pub is_held: bool,
     /// Whether the content is not where the classic layout puts it.
     pub streamed: bool,
+    /// Whether it has room for the edits of a mail filter: padding and pointers between the records.
+    pub editable: bool,
     /// Records before the content, without the size record.
     pub envelope: Vec<Record>,
     /// Records of the content.
@@ -53,6 +55,7 @@ impl QueueFile {
             size: [0; 6],
             is_held: false,
             streamed: false,
+            editable: false,
             envelope: vec![],
             content: vec![],
             extracted: vec![],
@@ -65,19 +68,21 @@ impl QueueFile {
             match (record.kind, content_at, extracted_at) {
                 (b'C', None, _) if offset == 0 => file.size = size_numbers(&record.data)?,
                 (_, None, _) if offset == 0 => return Err(format!("first record is {record}")),
+                // Behind a short sender, so that a pointer fits over both.
+                (b'p', ..) if record.data.trim_ascii() == b"0" => file.editable = true,
                 (b'p', ..) => {
                     let target = number(&record.data, 15)?;
                     if target != 0 {
                         file.streamed |= content_at.is_none();
                         jumps += 1;
                         offset = usize::try_from(target).unwrap();
-                        if jumps > 100 {
-                            return Err("more than a hundred pointers".to_owned());
+                        if jumps > 5000 {
+                            return Err("more than five thousand pointers".to_owned());
                         }
                         continue;
                     }
                 }
-                (b'w', Some(_), None) => {}
+                (b'w', ..) => file.editable = true,
                 (b'M', None, _) => content_at = Some(next),
                 (b'X', Some(_), None) => extracted_at = Some(offset),
                 (b'E', Some(_), Some(_)) => break,
@@ -100,6 +105,10 @@ impl QueueFile {
                 "size record {:?}, but M ends at {content_at} and X is at {extracted_at}",
                 self.size
             ));
+        }
+        if self.editable {
+            // Postfix counts neither room nor edits back, but for a replaced body.
+            return Ok(());
         }
         if recipients != counted {
             return Err(format!("size record says {recipients} recipients, there are {counted}"));
@@ -141,12 +150,14 @@ impl QueueFile {
     /// `canonical`: recipients that stand behind the content move before it. Two files in the classic layout are
     /// compared without it, so that a Bcc recipient in the wrong segment shows.
     pub fn lines(&self, mask: &Mask, canonical: bool) -> Vec<String> {
-        let [_, _, recipients, flags, _, options] = self.size;
+        let [_, _, _, flags, _, options] = self.size;
+        let recipients = self.recipients().count();
         let mut lines = vec![format!("C recipients={recipients} flags={flags} options={options}")];
         if self.is_held {
             lines.insert(0, "on hold".to_owned());
         }
-        let (mut envelope, mut extracted) = (self.envelope.clone(), self.extracted.clone());
+        let mut envelope = without_cancelled(&self.envelope);
+        let mut extracted = without_cancelled(&self.extracted);
         extracted.retain(|record| !record.is_message_id());
         if canonical {
             // What is about the message stands before what is about recipients, wherever the layout has it.
@@ -186,6 +197,19 @@ impl fmt::Display for Record {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {}", char::from(self.kind), self.data.escape_ascii())
     }
+}
+
+/// The records without recipients that a mail filter took away, and what belongs to those.
+fn without_cancelled(records: &[Record]) -> Vec<Record> {
+    let mut left: Vec<Record> = Vec::new();
+    for record in records {
+        if record.kind == b'/' {
+            while left.pop_if(|before| before.is_recipient() && before.kind != b'R').is_some() {}
+        } else {
+            left.push(record.clone());
+        }
+    }
+    left
 }
 
 /// The record at `offset` and the offset behind it.

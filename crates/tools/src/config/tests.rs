@@ -77,8 +77,7 @@ fn explain_tells_all_about_a_parameter() {
     assert_eq!(
         text,
         "qmqpd_timeout: time, 1s or more\ndefault: 300s\ntakes effect\nHow long a client may take for each single \
-         read or write.\n\nmilter_header_checks: list\ndefault: empty\nnot implemented yet, so that only the \
-         default is accepted: milters\nPatterns that headers from milters are compared with.\n"
+         read or write.\n\nmilter_header_checks: list\ndefault: empty\ntakes effect\nPatterns that headers from milters are compared with.\n"
     );
     assert!(complaints.is_empty());
 }

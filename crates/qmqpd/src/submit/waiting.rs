@@ -1,0 +1,198 @@
+//! A message that waits until mail filters have seen it.
+//!
+//! The client sends content, sender, recipients; filters want to hear of sender and recipients first, and may change all
+//! of it at the end. So with filters a message is kept (see [`super::overflow`]) until it is complete, shown to them, and
+//! then written with their changes in one go.
+
+use std::io;
+use std::sync::Arc;
+
+use cleanup::milter::Inspection;
+use cleanup::{Fate, Finished, Message};
+use postfix::notice::Severity;
+use postfix::queue_file::{CONTENT_RECORD, POINTER_RECORD_BYTES, SIZE_RECORD_BYTES};
+
+use super::Refusal;
+use super::kept::{Kept, Part};
+use super::milter::{Conversation, Milters};
+use super::overflow::Overflow;
+use super::tables::Lookups;
+use super::writer::Writer;
+use crate::log::{Log, Program};
+
+/// The records of a message, and who is to see them.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    milters: Arc<Milters>,
+    kept: Kept,
+    /// Recipients as filters hear them, and their records.
+    recipients: Overflow,
+    has_failed: Option<io::Error>,
+}
+
+impl Waiting {
+    pub(super) fn new(milters: Arc<Milters>) -> Self {
+        Self { milters, kept: Kept::default(), recipients: Overflow::default(), has_failed: None }
+    }
+
+    /// Content records go here.
+    pub(super) const fn content(&mut self) -> &mut Vec<u8> {
+        self.kept.content.end()
+    }
+
+    /// Recipient records go here.
+    pub(super) const fn recipients(&mut self) -> &mut Vec<u8> {
+        self.recipients.end()
+    }
+
+    /// Keeps the memory bounded. What goes wrong is remembered.
+    pub(super) async fn settle(&mut self, message: &Message) {
+        if self.has_failed.is_some() || !message.is_wanted() {
+            self.kept.content.clear();
+        }
+        if self.has_failed.is_some() {
+            self.recipients.clear();
+        }
+        let files = &self.milters.files;
+        let mut settled = self.kept.content.settle(files).await;
+        if settled.is_ok() {
+            settled = self.recipients.settle(files).await;
+        }
+        if let Err(error) = settled {
+            self.has_failed.get_or_insert(error);
+        }
+    }
+
+    /// Shows the message to the filters, and writes what is left of it.
+    pub(super) async fn show(
+        self,
+        message: Message,
+        lookups: &Lookups,
+        log: &Log,
+        writer: &mut Writer,
+    ) -> Result<Finished, Refusal> {
+        let Self { milters, mut kept, recipients, has_failed } = self;
+        let queue_id = *writer.queue_id();
+        let storage = |error: &io::Error| {
+            let text = format!("{queue_id}: write temporary file: {error}");
+            log.write(Program::Cleanup, Severity::Warning, &text);
+            Refusal::Storage
+        };
+        let client_address = milters.client_address();
+        let (outcome, inspection) = lookups.run(|| message.finish_for_filters(client_address)).await;
+        let Some(mut inspection) = inspection else {
+            outcome.notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
+            return outcome.result.map_err(Refusal::from);
+        };
+        if let Some(error) = has_failed {
+            return Err(storage(&error));
+        }
+        let (about_envelope, about_content) =
+            outcome.notices.split_at(outcome.envelope_notices.min(outcome.notices.len()));
+        about_envelope.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
+        let mut conversation = Conversation::begin(&milters, lookups).await;
+        let heard = conversation.envelope(&mut inspection, &recipients).await;
+        heard.map_err(|error| storage(&error))?;
+        if inspection.goes_on() {
+            about_content.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
+        }
+        let mut finished = match outcome.result {
+            Ok(finished) => finished,
+            Err(refusal) => {
+                conversation.end().await;
+                // What a filter said came first, and nobody looked at the content any more.
+                return Err(inspection.refusal().cloned().unwrap_or(refusal).into());
+            }
+        };
+        kept.header_bytes = inspection.header_bytes();
+        kept.received = std::mem::take(&mut finished.received);
+        kept.from = finished.from.take();
+        if finished.fate == Fate::Hold {
+            inspection.hold();
+        }
+        if inspection.goes_on() && !outcome.is_passed {
+            let shown = conversation.content(&mut inspection, &mut kept).await;
+            shown.map_err(|error| storage(&error))?;
+        }
+        conversation.end().await;
+        if let Some(refusal) = inspection.refusal() {
+            return Err(refusal.clone().into());
+        }
+        if inspection.is_discarded() {
+            finished.fate = Fate::Discard;
+        } else if inspection.is_held() && finished.fate == Fate::Deliver {
+            finished.fate = Fate::Hold;
+        }
+        if finished.fate == Fate::Discard {
+            return Ok(finished);
+        }
+        let written = write(&kept, &recipients, &milters, &mut inspection, &mut finished, writer).await;
+        written.map_err(|error| storage(&error))?;
+        for notice in inspection.take_notices() {
+            log.notice(Program::Cleanup, &notice);
+        }
+        match inspection.refusal() {
+            Some(refusal) => Err(refusal.clone().into()),
+            None => Ok(finished),
+        }
+    }
+}
+
+/// Writes the content with all changes, then the recipients that are left and those that were added.
+async fn write(
+    kept: &Kept,
+    recipients: &Overflow,
+    milters: &Milters,
+    inspection: &mut Inspection,
+    finished: &mut Finished,
+    writer: &mut Writer,
+) -> io::Result<()> {
+    inspection.change_envelope(finished);
+    // Everything that goes in front is known, but for nothing.
+    let front = [
+        finished.envelope.len(),
+        finished.extracted.len(),
+        SIZE_RECORD_BYTES,
+        POINTER_RECORD_BYTES,
+        CONTENT_RECORD.len(),
+    ];
+    let front = front.into_iter().fold(0_usize, usize::saturating_add) as u64;
+    writer.front_bytes = front.checked_next_multiple_of(4096).unwrap_or(front);
+    let mut content_bytes = 0_u64;
+    let mut walk = kept.walk(inspection.edits.pass(), &milters.files);
+    while let Some(part) = walk.next().await? {
+        let (Part::Header(records, _) | Part::Body(records)) = part else { continue };
+        content_bytes = content_bytes.saturating_add(records.len() as u64);
+        writer.content.extend_from_slice(&records);
+        writer.spill_if_too_large().await;
+    }
+    let new_copies = inspection.new_sender_copies();
+    writer.recipients.extend_from_slice(new_copies);
+    let (mut recipient_bytes, mut count) = (new_copies.len() as u64, 0_u64);
+    // The recipients that the sender brought with it come first.
+    let mut old_copies = std::mem::replace(&mut finished.sender_copies.bytes, new_copies.len());
+    let mut reader = recipients.records();
+    while let Some(records) = reader.next(&milters.files).await? {
+        let (copies, records) = records.split_at(old_copies.min(records.len()));
+        old_copies = old_copies.saturating_sub(copies.len());
+        for (part, is_copy) in [(copies, true), (records, false)] {
+            let mut all = Vec::new();
+            cleanup::milter::recipients(part, &mut |_| {}, &mut all);
+            let before = writer.recipients.len();
+            count = count.saturating_add(inspection.keep_recipients(&all, &mut writer.recipients));
+            let kept = writer.recipients.len().abs_diff(before);
+            recipient_bytes = recipient_bytes.saturating_add(kept as u64);
+            if is_copy {
+                finished.sender_copies.bytes = finished.sender_copies.bytes.saturating_add(kept);
+            }
+        }
+        writer.spill_if_too_large().await;
+    }
+    let added = inspection.added_recipients();
+    writer.recipients.extend_from_slice(added);
+    recipient_bytes = recipient_bytes.saturating_add(added.len() as u64);
+    count = count.saturating_add(inspection.added_count());
+    writer.spill_if_too_large().await;
+    inspection.seal(finished, content_bytes, recipient_bytes, count);
+    Ok(())
+}

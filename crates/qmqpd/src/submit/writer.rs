@@ -1,0 +1,180 @@
+//! The records of one message on their way into its queue file.
+//!
+//! A small message is kept in memory until it is complete and then written at once, in Postfix's own layout. A message
+//! that outgrows [`RECORD_BYTES_IN_MEMORY_MAX`] streams: content first, recipients behind it, and the front when
+//! everything is known (`docs/queue-file.md`). Nothing else depends on the size.
+
+use cleanup::{Fate, Finished, Message};
+use postfix::notice::Severity;
+use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Streamed, Write};
+use postfix::queue_id::QueueId;
+
+use super::draft::{Failure, QueueFile};
+use super::{Receipt, Refusal};
+use crate::log::{Log, Program};
+
+/// Records of one message that are kept in memory; more go to the disk as they come.
+pub(super) const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
+
+/// A queue file that is being written.
+#[derive(Debug)]
+pub(super) struct Writer {
+    log: Log,
+    /// Bytes kept in front of streamed content, for what comes later.
+    pub(super) front_bytes: u64,
+    /// Content records that are not on disk yet.
+    pub(super) content: Vec<u8>,
+    /// Recipient records that are not on disk yet.
+    pub(super) recipients: Vec<u8>,
+    /// What is on disk already, once the message has outgrown the memory.
+    streamed: Option<Streamed>,
+    /// The disk has failed, which is in the log; the rest of the message is read and forgotten.
+    has_failed: bool,
+    file: QueueFile,
+}
+
+impl Writer {
+    pub(super) const fn new(file: QueueFile, front_bytes: u64, log: Log) -> Self {
+        Self {
+            log,
+            front_bytes,
+            content: Vec::new(),
+            recipients: Vec::new(),
+            streamed: None,
+            has_failed: false,
+            file,
+        }
+    }
+
+    pub(super) const fn queue_id(&self) -> &QueueId {
+        self.file.queue_id()
+    }
+
+    /// Puts the file where it belongs, and makes it durable; or removes it, if that is its fate.
+    pub(super) async fn store(self, finished: &Finished) -> Result<Receipt, Refusal> {
+        let Self { log, content, recipients, streamed, has_failed, file, .. } = self;
+        let queue_id = *file.queue_id();
+        if finished.fate == Fate::Discard {
+            file.remove().await;
+            return Ok(Receipt { queue_id });
+        }
+        if has_failed {
+            return Err(Refusal::Storage);
+        }
+        let writes = match streamed {
+            None => whole_file(&content, &recipients, finished),
+            Some(streamed) => rest_of_file(streamed, content, recipients, finished),
+        };
+        let committed = match writes {
+            Ok(writes) if finished.fate == Fate::Hold => file.hold(writes).await,
+            Ok(writes) => file.commit(writes).await,
+            Err(error) => Err(Failure::Layout(error)),
+        };
+        match committed {
+            Ok(receipt) => Ok(Receipt { queue_id: *receipt.queue_id() }),
+            Err(failure) => {
+                log_failure(&log, &queue_id, &failure);
+                Err(Refusal::Storage)
+            }
+        }
+    }
+
+    /// Keeps the memory of a message bounded that still comes in.
+    pub(super) async fn spill_if_large(&mut self, message: &Message) {
+        if self.is_large() && !message.is_wanted() {
+            // A message that will be refused or vanish needs no disk.
+            self.content.clear();
+            self.recipients.clear();
+            return;
+        }
+        self.spill_if_too_large().await;
+    }
+
+    fn is_large(&self) -> bool {
+        self.content.len().saturating_add(self.recipients.len()) >= RECORD_BYTES_IN_MEMORY_MAX
+    }
+
+    /// Keeps the memory of a message bounded that will be written in any case.
+    pub(super) async fn spill_if_too_large(&mut self) {
+        if !self.is_large() {
+            return;
+        }
+        if self.has_failed {
+            self.content.clear();
+            self.recipients.clear();
+            return;
+        }
+        if let Err(failure) = self.spill().await {
+            log_failure(&self.log, self.file.queue_id(), &failure);
+            self.has_failed = true;
+            self.content = Vec::new();
+            self.recipients = Vec::new();
+            self.file.discard();
+        }
+    }
+
+    async fn spill(&mut self) -> Result<(), Failure> {
+        let front_bytes = self.front_bytes;
+        let streamed =
+            self.streamed.get_or_insert(Streamed { front_bytes, content_bytes: 0, recipients_bytes: 0 });
+        if !self.content.is_empty() {
+            let content = std::mem::take(&mut self.content);
+            let content_bytes = content.len() as u64;
+            self.content = self.file.write(streamed.extracted_offset(), content).await?;
+            streamed.content_bytes = streamed.content_bytes.saturating_add(content_bytes);
+        }
+        if !self.recipients.is_empty() {
+            let recipients = std::mem::take(&mut self.recipients);
+            let recipients_bytes = recipients.len() as u64;
+            self.recipients = self.file.write(streamed.tail_offset(), recipients).await?;
+            streamed.recipients_bytes = streamed.recipients_bytes.saturating_add(recipients_bytes);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn log_failure(log: &Log, queue_id: &QueueId, failure: &Failure) {
+    log.write(Program::Cleanup, Severity::Warning, &format!("{queue_id}: {failure}"));
+}
+
+/// The message in Postfix's own layout, as one write.
+fn whole_file(
+    content: &[u8],
+    recipients: &[u8],
+    finished: &Finished,
+) -> Result<Vec<(u64, Vec<u8>)>, LayoutError> {
+    let mut file = Vec::new();
+    queue_file::classic(&finished.parts(recipients, content), &mut file)?;
+    Ok(vec![(0, file)])
+}
+
+/// What is missing around the content and recipients that are on disk.
+fn rest_of_file(
+    mut streamed: Streamed,
+    content: Vec<u8>,
+    recipients: Vec<u8>,
+    finished: &Finished,
+) -> Result<Vec<(u64, Vec<u8>)>, LayoutError> {
+    let mut rest = Vec::new();
+    let content_end = streamed.extracted_offset();
+    streamed.content_bytes = streamed.content_bytes.saturating_add(content.len() as u64);
+    rest.push((content_end, content));
+    rest.push((streamed.extracted_offset(), EXTRACTED_RECORD.to_vec()));
+    let recipients_end = streamed.tail_offset();
+    streamed.recipients_bytes = streamed.recipients_bytes.saturating_add(recipients.len() as u64);
+    rest.push((recipients_end, recipients));
+    let late = Late {
+        envelope: &finished.envelope,
+        received: &finished.received,
+        from: from_of(finished),
+        extracted: &finished.extracted,
+        counts: finished.counts,
+    };
+    rest.extend(streamed.finish(&late)?.into_iter().map(|Write { offset, bytes }| (offset, bytes)));
+    rest.retain(|(_, bytes)| !bytes.is_empty());
+    Ok(rest)
+}
+
+fn from_of(finished: &Finished) -> Option<(u64, &[u8])> {
+    finished.from.as_ref().map(|(offset, records)| (*offset, records.as_slice()))
+}

@@ -91,6 +91,84 @@ fn a_request_is_that_of_qmqpd() {
     );
 }
 
+/// The dialogue of one message, captured between qmqpd(8) and cleanup(8), to the byte. What the client says is the same in
+/// both dialects: Postfix 3.4 and 3.5, whose cleanup(8) names nothing but the queue ID, and 3.6 and later.
+#[test]
+fn whole_dialogues_as_captured() {
+    let announcements: [&[u8]; 3] = [
+        b"queue_id\x0028EED9B4A2E\0\0",
+        b"protocol\0cleanup_protocol\0queue_id\x0028EED9B4A2E\0\0",
+        b"protocol\0cleanup_protocol\0\0queue_id\x0028EED9B4A2E\0\0",
+    ];
+    assert_eq!(announcements.map(<[u8]>::len), [22, 48, 49], "as captured");
+    let request: Vec<u8> = [
+        b"flags\x00114\0\0".as_slice(),
+        b"T\x111795386610 138845S\x06foo@ex",
+        b"A\x19log_client_name=localhostA\x1clog_client_address=127.0.0.1A\x15log_client_port=49072",
+        b"A\x27log_message_origin=localhost[127.0.0.1]A\x16log_protocol_name=QMQP",
+        b"A\x15client_name=localhostA\x18client_address=127.0.0.1A\x11client_port=49072",
+        b"A\x15client_address_type=2A\x12protocol_name=QMQP",
+        b"R\x06foo@exM\0",
+        b"N\x30Received: from localhost (localhost [127.0.0.1])",
+        b"N\x36\tby mx.example.test (Postfix) with QMQP id 28EED9B4A2E",
+        b"N\x34\tfor <foo@ex>; Sun, 22 Nov 2026 22:30:10 +0000 (UTC)",
+        b"N\x0eFrom: <foo@ex>N\0N\x0dXXXXXXXXXXXXXX\0E\0",
+    ]
+    .concat();
+    for announcement in announcements {
+        let mut decoder = Decoder::new(LIST_BYTES_MAX);
+        let mut heard = announcement;
+        let queue_id = loop {
+            let list = decoder.decode(&mut heard).unwrap().unwrap();
+            match Announcement::decode(&list).unwrap() {
+                Announcement::QueueId(queue_id) => break queue_id.to_string(),
+                Announcement::Protocol => {}
+            }
+        };
+        assert!(heard.is_empty());
+        let client = Client {
+            name: "localhost",
+            address: "127.0.0.1",
+            port: "49072",
+            address_type: 2,
+            log_origin: "localhost[127.0.0.1]",
+        };
+        let mut said = Vec::new();
+        Flags::of_qmqpd(false, false, false, false).encode(&mut said);
+        encode_arrival(&mut said, 1_795_386_610, 138_845, "");
+        encode_sender(&mut said, b"foo@ex", None, &client);
+        encode_recipient(&mut said, b"foo@ex");
+        encode_content_begin(&mut said);
+        for line in [
+            "Received: from localhost (localhost [127.0.0.1])",
+            &format!("\tby mx.example.test (Postfix) with QMQP id {queue_id}"),
+            "\tfor <foo@ex>; Sun, 22 Nov 2026 22:30:10 +0000 (UTC)",
+            "From: <foo@ex>",
+            "",
+            "XXXXXXXXXXXXX",
+        ] {
+            encode(&mut said, RecordType::NORMAL, line.as_bytes());
+        }
+        encode_end(&mut said);
+        assert_eq!(said.escape_ascii().to_string(), request.escape_ascii().to_string());
+        let judgement = Judgement::decode(&list(b"status\x000\0reason\0\0\0")).unwrap();
+        assert_eq!(judgement, Judgement { status: 0, reason: String::new() });
+    }
+}
+
+#[test]
+fn lengths_of_records_as_captured() {
+    let head = |length: usize| {
+        let mut out = Vec::new();
+        encode(&mut out, RecordType::NORMAL, &vec![b'x'; length]);
+        out.truncate(out.len() - length);
+        out
+    };
+    assert_eq!(head(6), b"N\x06");
+    assert_eq!(head(200), b"N\xc8\x01");
+    assert_eq!(head(2048), b"N\x80\x10");
+}
+
 #[test]
 fn options_of_a_request_stand_where_they_belong() {
     let client =

@@ -60,6 +60,8 @@ fn main() {
 const COMMIT_THREADS: [usize; 3] = [16, 32, 64];
 
 fn report(name: &str, messages: u64, run: impl FnOnce()) {
+    // What the run before has left to be written is not this one's.
+    rustix::fs::sync();
     let (started, before) = (Instant::now(), processor_time());
     run();
     let (elapsed, used) = (started.elapsed(), processor_time().saturating_sub(before));

@@ -118,10 +118,18 @@ fn machine_starts_again() {
         (0..12).map(|number| try_send(server.address, &format!("message {number}")).unwrap()).collect();
     let services = server.services();
     server.signal(Signal::SIGKILL);
-    for service in services {
-        let _ = kill(service, Signal::SIGKILL);
+    for service in &services {
+        let _ = kill(*service, Signal::SIGKILL);
     }
     server.wait();
+    for service in services {
+        // Dead is enough: nobody may be there to bury it.
+        let status = || fs::read_to_string(format!("/proc/{service}/status")).unwrap_or_default();
+        wait::until("the service is dead", || {
+            let status = status();
+            (status.is_empty() || status.contains("State:\tZ")).then_some(())
+        });
+    }
     let whole: Vec<Vec<u8>> =
         ids.iter().map(|id| fs::read(server.queue.path.join("incoming").join(id)).unwrap()).collect();
     for (number, id) in ids.iter().enumerate() {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::options::FixLineEndings;
 use crate::refusal::AddressKind;
-use crate::tables::NoTables;
+use crate::tables::{Key, LookupFailed, Maps, Names, NoTables};
 
 fn options() -> Options {
     Options {
@@ -30,6 +30,45 @@ fn begin(options: Options) -> Message {
         log_origin: "localhost[127.0.0.1]".to_owned(),
     };
     Message::new(Arc::new(options), Arc::new(NoTables), arrival, origin)
+}
+
+/// Tables in which everything fails but what begins with `good`, which is not found.
+#[derive(Debug)]
+struct Failing(Maps);
+
+impl Tables for Failing {
+    fn has(&self, maps: Maps) -> bool {
+        maps == self.0
+    }
+
+    fn find(&self, _: Maps, key: Key<'_>, _: &mut Vec<Notice>) -> Result<Option<Vec<u8>>, LookupFailed> {
+        let (Key::Whole(key) | Key::Part(key)) = key;
+        if key.starts_with(b"good") || key.starts_with(b"@") { Ok(None) } else { Err(LookupFailed) }
+    }
+
+    fn is_listed(&self, _: Names, _: &[u8], _: &mut Vec<Notice>) -> Result<bool, LookupFailed> {
+        Ok(false)
+    }
+}
+
+#[test]
+fn nothing_is_said_of_what_comes_behind_a_failed_lookup() {
+    let received = |maps, content: &[u8], recipients: &[&str]| {
+        let message = begin(options());
+        let tables = Arc::new(Failing(maps));
+        let Message { content: Content { arrival, .. }, origin, .. } = message;
+        receive(Message::new(Arc::new(options()), tables, arrival, origin), &[content], "good@x", recipients)
+    };
+    let end = "map lookup problem for bad@x -- message not accepted, try again later";
+    // The envelope is first in Postfix, so that the content has not been looked at.
+    let (file, log) = received(Maps::VirtualAlias, HELLO, &["good@y", "bad@x", "bad@y"]);
+    assert_eq!(file, Err("queue file write error".to_owned()));
+    assert_eq!(log, [format!("warning: 23A5D9AA1F6: virtual_alias_maps {end}")]);
+    let (file, log) = received(Maps::SenderCanonical, b"From: good@x, bad@x\nMessage-Id: <x>\n\n", &["r@x"]);
+    assert_eq!(file, Err("queue file write error".to_owned()));
+    assert_eq!(log, [format!("warning: 23A5D9AA1F6: sender_canonical_maps {end}")]);
+    let (file, _) = received(Maps::RecipientBcc, HELLO, &["good@x"]);
+    assert!(file.is_ok());
 }
 
 /// The queue file, or the words of the refusal; and the log.

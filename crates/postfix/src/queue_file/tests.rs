@@ -194,6 +194,28 @@ fn classic_with_content_filter() {
 }
 
 #[test]
+fn copies_for_the_sender_stand_behind_it() {
+    // Observed on Postfix 3.7 with sender_bcc_maps.
+    let copy = [(b'A', "notify_flags=1"), (b'O', "copy@x.example"), (b'R', "copy@x.example")];
+    let message = Example::new(None, "alice@sender.example", None, &[]);
+    let copies = records(&copy);
+    let envelope_offset = message.envelope.len() - records(&CLIENT).len();
+    let recipients = [copies.as_slice(), &message.recipients].concat();
+    let sender_copies = SenderCopies { envelope_offset, bytes: copies.len() };
+    let parts = Parts { recipients: &recipients, sender_copies, ..message.parts() };
+    let mut file = Vec::new();
+    classic(&parts, &mut file).unwrap();
+    let without = message.classic();
+    let at = SIZE_RECORD_BYTES + envelope_offset;
+    assert_eq!(file[at..at + copies.len()], copies);
+    assert_eq!(
+        [&file[SIZE_RECORD_BYTES..at], &file[at + copies.len()..]].concat(),
+        without[SIZE_RECORD_BYTES..]
+    );
+    assert!(read(&file, Content::Read).is_ok());
+}
+
+#[test]
 fn classic_with_verp() {
     let file = Example::new(None, "list@sender.example", Some("-="), &[]).classic();
     assert_eq!(file.len(), 824);

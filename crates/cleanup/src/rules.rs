@@ -127,7 +127,7 @@ impl Rules {
             let found = self.tables.find(Maps::HeaderChecks, key, &mut Vec::new());
             found.ok().flatten().is_some_and(|rule| ends_looking(&rule))
         };
-        if self.has_header_rules && headers.iter().all(|header| ends(header)) {
+        if self.has_header_rules && headers.iter().all(ends) {
             self.is_passed_by_foresight = true;
             self.decisions.is_passed = true;
         }
@@ -163,8 +163,8 @@ impl Rules {
         self.decisions.is_passed |= is_passed;
         self.decisions.is_held |= is_held;
         self.decisions.is_discarded |= is_discarded;
-        self.decisions.filter = filter.or(self.decisions.filter.take());
-        self.decisions.redirect = redirect.or(self.decisions.redirect.take());
+        self.decisions.filter = filter.or_else(|| self.decisions.filter.take());
+        self.decisions.redirect = redirect.or_else(|| self.decisions.redirect.take());
         for recipient in recipients {
             self.add_recipient(&recipient);
         }

@@ -26,7 +26,8 @@ pub(super) fn find(
 ) {
     let Some(file) = file else {
         if found.errors.is_empty() {
-            let path = source.directory().unwrap_or(Path::new("")).join("master.cf").display().to_string();
+            let path =
+                source.directory().unwrap_or_else(|| Path::new("")).join("master.cf").display().to_string();
             let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
             found.errors.push(open_error(&path, &missing, "name the directory of Postfix's files with -c"));
         }

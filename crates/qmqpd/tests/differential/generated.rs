@@ -64,7 +64,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
             "regexp:{{/^Bcc/ BCC joe@b.example} {/^Date/ STRIP} {/^Sender/ HOLD}}",
             "regexp:{{/^Subject/ REDIRECT joe@x} {/^Cc/ REJECT no copies} {/^From/ WARN}}",
             "regexp:{{/^Received/ IGNORE} {/^Resent/ DISCARD}}",
-            "inline:{{Subject: x = PASS}} static:DUNNO",
+            "inline:{joe=PASS} static:DUNNO",
         ],
     ),
     ("mime_header_checks", &["", "regexp:{{/./ WARN mime}}"]),
@@ -77,7 +77,8 @@ const SETTINGS: &[(&str, &[&str])] = &[
         ],
     ),
     ("body_checks_size_limit", &["0", "20"]),
-    ("strict_8bitmime", &["yes"]),
+    // A header that is refused is logged up to a hundred bytes: of our own, not a part of its queue ID.
+    ("strict_8bitmime", &["yes\nmail_name = Another Mail System"]),
     ("strict_mime_encoding_domain", &["yes"]),
     // No character of a queue ID or date, which are masked.
     ("message_strip_characters", &["=\\0"]),

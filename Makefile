@@ -14,7 +14,7 @@ run:      ## a server of your own on 127.0.0.1:6628, with its queue in ./qmqpd-s
 	$(CARGO) run --release --locked -- serve
 
 test:     ## everything that must hold before a commit: format, lints, tests, manuals
-test: peers format lint check fuzz-smoke manuals
+test: peers format lint check fuzz-smoke model manuals
 
 format:   ## is the code formatted? (cargo fmt repairs it)
 	$(CARGO) fmt --all --check
@@ -33,6 +33,13 @@ fuzz-smoke: ## each fuzz target for two seconds, beginning with the cases of the
 fuzz:     ## one fuzz target for longer: make fuzz TARGET=message TIME=3600 (seconds)
 	@mkdir -p fuzz/target && QMQPD_SEEDS=$(CURDIR)/fuzz/target/seeds $(CARGO) test --locked --quiet -p qmqpd --test differential
 	@CARGO=$(CARGO) fuzz/run $(TARGET) $(TIME)
+
+model:    ## threads of the spool under a model checker: make model ORDERS=100000 for long
+	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),2000) \
+		$(CARGO) test --locked --quiet -p spool --test model
+
+test-crash: ## kill -9 and power cuts, many of them: make test-crash CUTS=500 (as root)
+	QMQPD_CRASHES=$(or $(CUTS),200) $(CARGO) test --locked -p qmqpd --test crash
 
 oracle:   ## the differential suite against Postfix alone, for writing new cases
 	QMQPD_ORACLE=only $(CARGO) test --locked -p qmqpd --test differential
@@ -57,4 +64,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run test format lint check fuzz-smoke fuzz oracle soak manuals peers deny install clean
+.PHONY: help build run test format lint check fuzz-smoke fuzz model test-crash oracle soak manuals peers deny install clean

@@ -29,30 +29,38 @@ enum Heard {
 }
 
 pub fn add(trials: &mut Trials) {
-    let cases: &[(&str, &[&[&str]], &[&str], Heard)] = &[
-        ("openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
-        ("openat", &[&["EINTR"]], &["1"], Heard::Queued),
+    let cases: &[(&str, &str, &[&[&str]], &[&str], Heard)] = &[
+        ("file", "openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
+        ("file", "openat", &[&["EINTR"]], &["1"], Heard::Queued),
         // Without a lock a draft has no mark: what a crash leaves then stays until postsuper(1) finds it.
-        ("fcntl", &[&["ENOLCK", "EINVAL"]], &["1"], Heard::Queued),
-        ("renameat2", &[DISK], &["1", "1+"], Heard::Temporary),
-        ("pwrite64", &[DISK, &["EFBIG"]], &["1", "1+"], Heard::Temporary),
-        ("pwrite64", &[&["EINTR"]], &["1"], Heard::Queued),
-        ("fchmod", &[DISK, &["EPERM"]], &["1"], Heard::Temporary),
-        ("fsync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
+        ("file", "fcntl", &[&["ENOLCK", "EINVAL"]], &["1"], Heard::Queued),
+        ("file", "renameat2", &[DISK], &["1", "1+"], Heard::Temporary),
+        ("file", "pwrite64", &[DISK, &["EFBIG"]], &["1", "1+"], Heard::Temporary),
+        ("file", "pwrite64", &[&["EINTR"]], &["1"], Heard::Queued),
+        ("file", "fchmod", &[DISK, &["EPERM"]], &["1"], Heard::Temporary),
+        ("file", "fsync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
         // A full disk is told by a sync too, where space is given out late; that passes when there is room again.
-        ("fsync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
+        ("file", "fsync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
+        // The journal is made by the first message, and synced once for many.
+        ("journal", "fdatasync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
+        ("journal", "fdatasync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
+        ("journal", "pwrite64", &[&["EIO", "ENOSPC", "EDQUOT"]], &["1", "2", "1+"], Heard::Temporary),
+        ("journal", "openat", &[&["EIO", "ENOSPC", "EMFILE"]], &["1"], Heard::Temporary),
     ];
-    for (call, errors, whens, heard) in cases {
+    for (way, call, errors, whens, heard) in cases {
         let faults: Vec<Fault> = errors
             .concat()
             .into_iter()
             .flat_map(|error| whens.iter().map(move |when| Fault { call, error, when }))
             .collect();
-        let (name, heard) = (format!("commit::{call}::{heard:?}"), *heard);
+        let (name, way, heard) = (format!("commit::{way}::{call}::{heard:?}"), *way, *heard);
         trials.add(&name, &[Peer::Strace], move || {
-            let mut server = start();
+            let mut server = start(way);
+            // With the first message a journal is opened, which stays open.
+            assert_eq!(letter_after(&mut server), Some('K'));
+            server.queue.take();
             for fault in faults {
-                try_fault(&mut server, &fault, SMALL, heard);
+                try_fault(&mut server, place(way), &fault, SMALL, heard);
             }
         });
     }
@@ -62,10 +70,10 @@ pub fn add(trials: &mut Trials) {
     });
     let faults: Vec<Fault> = faults.collect();
     trials.add("commit::pwrite64::large", &[Peer::Strace], move || {
-        let mut server = start();
+        let mut server = start("file");
         let large = large();
         for fault in faults {
-            try_fault(&mut server, &fault, &large, Heard::Temporary);
+            try_fault(&mut server, place("file"), &fault, &large, Heard::Temporary);
         }
     });
     trials.add("commit::file_size_limit", &[Peer::Strace], file_size_limit);
@@ -78,9 +86,9 @@ fn large() -> Vec<u8> {
     [b"Subject: large\n\n".to_vec(), b"0123456789abcde\n".repeat(40_000)].concat()
 }
 
-fn start() -> Instance {
+fn start(way: &str) -> Instance {
     // With one committer the count of its calls is the count of all.
-    let main_cf = vec!["qmqpd_commit_threads = 1".to_owned()];
+    let main_cf = vec![format!("qmqpd_commit = {way}"), "qmqpd_commit_threads = 1".to_owned()];
     Instance::start(&Setup { main_cf, ..Setup::default() })
 }
 
@@ -89,6 +97,10 @@ fn service(server: &Instance) -> Pid {
         [one] => Some(*one),
         _ => None,
     })
+}
+
+fn place(way: &str) -> &'static str {
+    if way == "file" { "commit by file" } else { "commit by journal" }
 }
 
 /// The first letter of the reply, and its text; nothing when the connection ended without one. And what was logged until
@@ -105,7 +117,7 @@ fn letter_after(server: &mut Instance) -> Option<char> {
     send(server, SMALL).0.map(|(letter, _)| letter)
 }
 
-fn try_fault(server: &mut Instance, fault: &Fault, content: &[u8], heard: Heard) {
+fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content: &[u8], heard: Heard) {
     let process = service(server);
     let committer = threads(process, |name| name.starts_with("committer"));
     assert_eq!(committer.len(), 1, "one committer thread");
@@ -149,12 +161,12 @@ fn try_fault(server: &mut Instance, fault: &Fault, content: &[u8], heard: Heard)
         assert_eq!(after, Some('K'), "{fault}: the service does not return");
     }
     server.queue.take();
-    record::note("commit", fault, injected, outcome);
+    record::note(place, fault, injected, outcome);
 }
 
 /// A short write and then an error, as `ulimit -f` makes them: no signal may kill the process for it.
 fn file_size_limit() {
-    let mut server = start();
+    let mut server = start("file");
     let process = service(&server);
     // The log stays below it.
     set_file_size_limit(process, "200000");

@@ -25,7 +25,8 @@ pub fn add(trials: &mut Trials) {
 const CONTENT: &[u8] = b"Subject: faults\n\nhello\n";
 
 fn start(lines: &[&str]) -> Instance {
-    let main_cf = lines.iter().map(|line| (*line).to_owned()).collect();
+    // A journal would be opened by the first message, and stay open: the descriptors here are to be the same behind each.
+    let main_cf = ["qmqpd_commit = file"].iter().chain(lines).map(|line| (*line).to_owned()).collect();
     Instance::start(&Setup { main_cf, ..Setup::default() })
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -45,15 +46,24 @@ pub struct Instance {
 impl Instance {
     /// Starts a server and waits until it listens.
     pub fn start(setup: &Setup) -> Self {
-        Self::start_with(setup, None)
+        Self::start_with(setup, None, Command::new(PROGRAM))
     }
 
     /// Starts a server whose service stands in a master.cf, with these columns from private to maxproc.
     pub fn start_with_columns(setup: &Setup, columns: &str) -> Self {
-        Self::start_with(setup, Some(columns))
+        Self::start_with(setup, Some(columns), Command::new(PROGRAM))
     }
 
-    fn start_with(setup: &Setup, columns: Option<&str>) -> Self {
+    /// Starts a server that takes the machine for one that was started anew: to it, this file is the kernel's boot_id.
+    /// Needs root.
+    pub fn start_after_boot(setup: &Setup, boot_id: &Path) -> Self {
+        let mut program = Command::new("unshare");
+        let script = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
+        program.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(boot_id).arg(PROGRAM);
+        Self::start_with(setup, None, program)
+    }
+
+    fn start_with(setup: &Setup, columns: Option<&str>, mut program: Command) -> Self {
         let dir = scratch("ours");
         let port = ports::free();
         let queue_path = setup.queue.clone().unwrap_or_else(|| dir.path().join("queue"));
@@ -80,11 +90,13 @@ impl Instance {
             std::fs::remove_file(config.join("master.cf")).unwrap();
         }
         let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
-        let master = Command::new(PROGRAM)
+        let master = program
             .arg("serve")
             .arg("-c")
             .arg(&config)
             .env("TZ", "UTC")
+            // A group of its own: a test can kill all of it at once.
+            .process_group(0)
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

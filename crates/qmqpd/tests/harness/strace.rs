@@ -16,7 +16,7 @@ use super::wait;
 pub struct Fault {
     /// The name of the call.
     pub call: &'static str,
-    /// The name of the error.
+    /// The name of the error; or `retval=0`.
     pub error: &'static str,
     /// Which call of a thread: `1` is the first, `1+` each.
     pub when: &'static str,
@@ -30,7 +30,10 @@ impl fmt::Display for Fault {
 
 impl Fault {
     fn argument(&self) -> String {
-        format!("inject={}:error={}:when={}", self.call, self.error, self.when)
+        // `retval=0` is a call that did nothing and says that it has.
+        let how =
+            if self.error.contains('=') { self.error.to_owned() } else { format!("error={}", self.error) };
+        format!("inject={}:{how}:when={}", self.call, self.when)
     }
 
     /// A command that runs a program with this fault in it and its children. What was injected is written to the file.

@@ -1,0 +1,34 @@
+//! Crashes of the real program: `kill -9` of the whole process group under load, and a power cut below a real ext4. Behind
+//! each there is an account: every message that was answered `K` is there, whole; none is there that nobody sent.
+//!
+//! `QMQPD_CRASHES` says how many power cuts are tried; a failure prints QMQPD_SEED.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod account;
+mod kill;
+mod power_cut;
+mod recorder;
+
+use std::process::ExitCode;
+
+use harness::isolation;
+use harness::trials::Trials;
+
+fn main() -> ExitCode {
+    isolation::enter();
+    let mut trials = Trials::default();
+    kill::add(&mut trials);
+    power_cut::add(&mut trials);
+    trials.run()
+}

@@ -42,11 +42,21 @@ impl<'s> SessionLog<'s> {
 
     /// The message has a queue ID; every later line carries it.
     pub fn begin_message(&self, queue_id: &QueueId) {
-        let queue_id = self.queue_id.get_or_init(|| *queue_id);
+        self.expect_message();
+        message_begins(self.log, queue_id, self.client);
+        self.name_message(queue_id);
+    }
+
+    /// There is a message, whose queue ID is not known yet: from here on the session is logged in any case.
+    pub fn expect_message(&self) {
         if self.voice.has_message() && self.verbosity == 0 {
             self.connect();
         }
-        self.info(&format!("{queue_id}: client={}", self.client));
+    }
+
+    /// Every later line carries this queue ID, whose first line is written already.
+    pub fn name_message(&self, queue_id: &QueueId) {
+        let _ = self.queue_id.set(*queue_id);
     }
 
     /// How the session ended, if that is worth a line.
@@ -68,7 +78,7 @@ impl<'s> SessionLog<'s> {
 
     /// With `debug_peer_level`: what the client sent.
     pub fn event(&self, event: &Event<'_>) {
-        if self.verbosity < PROTOCOL_VERBOSITY {
+        if !self.shows_protocol() {
             return;
         }
         match event {
@@ -91,12 +101,18 @@ impl<'s> SessionLog<'s> {
 
     /// With `debug_peer_level`: what the client hears.
     pub fn reply(&self, status: Status, text: &str) {
-        if self.verbosity >= PROTOCOL_VERBOSITY {
+        if self.shows_protocol() {
             let payload = format!("{}{text}", char::from(status.letter()));
             let bytes = payload.len();
             let data: String = payload.chars().take(SHOWN_DATA_BYTES_MAX).collect();
             self.info(&format!("netstring_put: write netstring len {bytes} data {data}"));
         }
+    }
+
+    /// Whether what client and server say is shown.
+    #[must_use]
+    pub const fn shows_protocol(&self) -> bool {
+        self.verbosity >= PROTOCOL_VERBOSITY
     }
 
     /// How much of this session is shown.
@@ -124,6 +140,11 @@ impl<'s> SessionLog<'s> {
             self.log.write(Program::Qmqpd, severity, text);
         }
     }
+}
+
+/// The first line about a message: whose it is.
+pub(crate) fn message_begins(log: &Log, queue_id: &QueueId, client: &str) {
+    log.write(Program::Qmqpd, Severity::Info, &format!("{queue_id}: client={client}"));
 }
 
 /// What stands for the queue ID as long as there is none.

@@ -1,7 +1,7 @@
 //! The log: Postfix's words, tags and framing, to whichever place the configuration names.
 //!
 //! A [`Log`] is a cheap handle. Until [`Log::start_writer`] each line is written by the caller; from then on a
-//! line goes into a bounded queue and one thread writes it, so that a slow log never holds up a session. What the
+//! line goes into a bounded [`queue`] and one thread writes it, so that a slow log never holds up a session. What the
 //! queue has no room for is counted, and the count is logged as one line.
 //!
 //! Places are opened by [`Log::open`], before chroot and the change of user.
@@ -9,24 +9,21 @@
 mod format;
 pub mod lines;
 mod options;
+mod queue;
 mod quota;
 mod sink;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix::notice::{Notice, Severity};
 
 use format::Framer;
 pub use format::escape;
 pub use options::{LogConfig, Place, Standing};
+use queue::{Batch, Queue};
 pub use quota::{SessionQuota, Voice, WINDOW as QUOTA_WINDOW};
 use sink::Sinks;
-
-/// Lines that wait for the writer at most; one more is dropped and counted.
-const QUEUE_LINES_MAX: usize = 8192;
 
 /// How long [`Log::flush`] waits for a log that does not move.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -70,11 +67,6 @@ struct Line {
     text: String,
 }
 
-enum Job {
-    Line(Line),
-    Flush(SyncSender<()>),
-}
-
 struct Writer {
     framer: Framer,
     sinks: Sinks,
@@ -82,11 +74,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, line: &Line) {
-        if !self.sinks.write(&mut self.framer, line) {
-            self.unreported_loss = self.unreported_loss.saturating_add(1);
-        } else if self.unreported_loss > 0 {
-            self.report_loss(line.seconds);
+    /// Writes lines, and says how many were lost as soon as the log takes lines again.
+    fn write(&mut self, lines: &[Line]) {
+        let Some(last) = lines.last() else { return };
+        let lost = self.sinks.write(&mut self.framer, lines);
+        self.unreported_loss = self.unreported_loss.saturating_add(lost as u64);
+        if lost < lines.len() && self.unreported_loss > 0 {
+            self.report_loss(last.seconds);
         }
     }
 
@@ -94,7 +88,7 @@ impl Writer {
         let text =
             format!("{} log lines were lost: the log did not take them fast enough", self.unreported_loss);
         let line = Line { seconds, program: Program::Qmqpd, severity: Severity::Warning, text };
-        if self.sinks.write(&mut self.framer, &line) {
+        if self.sinks.write(&mut self.framer, &[line]) == 0 {
             self.unreported_loss = 0;
         }
     }
@@ -102,11 +96,18 @@ impl Writer {
 
 struct Shared {
     utf8: bool,
-    /// Lines that found the queue full since the last report.
-    dropped: Arc<AtomicU64>,
-    queue: OnceLock<SyncSender<Job>>,
+    /// Set once the writer runs.
+    queue: OnceLock<Arc<Queue>>,
     /// Used by callers until the writer thread takes it over.
     direct: Mutex<Option<Writer>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.get() {
+            queue.close();
+        }
+    }
 }
 
 /// A handle to the log; see the module's text. Clones write to the same place.
@@ -135,12 +136,7 @@ impl Log {
 
     fn with_sinks(config: &LogConfig, sinks: Sinks) -> Self {
         let writer = Writer { framer: Framer::new(config), sinks, unreported_loss: 0 };
-        Self(Arc::new(Shared {
-            utf8: config.utf8,
-            dropped: Arc::default(),
-            queue: OnceLock::new(),
-            direct: Mutex::new(Some(writer)),
-        }))
+        Self(Arc::new(Shared { utf8: config.utf8, queue: OnceLock::new(), direct: Mutex::new(Some(writer)) }))
     }
 
     /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes
@@ -150,15 +146,14 @@ impl Log {
             return Ok(());
         };
         writer.framer.refresh_process_id();
-        let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
-        // Not all of what is shared: the queue ends, and the thread with it, when the last handle goes.
-        let dropped = Arc::clone(&self.0.dropped);
+        let queue = Arc::new(Queue::default());
+        let writers = Arc::clone(&queue);
         std::thread::Builder::new()
             .name("log".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || run(&dropped, writer, &receiver))
+            .spawn(move || run(writer, &writers))
             .map_err(|source| LogError::Thread { source })?;
-        let _first = self.0.queue.set(sender);
+        let _first = self.0.queue.set(queue);
         Ok(())
     }
 
@@ -173,13 +168,11 @@ impl Log {
         let line = Line { seconds: now_seconds(), program, severity, text: escape(text, self.0.utf8) };
         let Some(queue) = self.0.queue.get() else {
             if let Some(writer) = self.0.direct.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-                writer.write(&line);
+                writer.write(&[line]);
             }
             return;
         };
-        if queue.try_send(Job::Line(line)).is_err() {
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        queue.push(line);
     }
 
     /// Logs what pure code had to say.
@@ -189,34 +182,21 @@ impl Log {
 
     /// Returns when all lines so far are written, or after two seconds of a log that does not move.
     pub fn flush(&self) {
-        let Some(queue) = self.0.queue.get() else { return };
-        let deadline = Instant::now() + FLUSH_PATIENCE;
-        let (done, wait) = sync_channel(1);
-        let mut job = Job::Flush(done);
-        while let Err(TrySendError::Full(returned)) = queue.try_send(job) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            job = returned;
-            std::thread::sleep(Duration::from_millis(5));
+        if let Some(queue) = self.0.queue.get() {
+            queue.flush(FLUSH_PATIENCE);
         }
-        let _either_way = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
-fn run(dropped: &AtomicU64, mut writer: Writer, jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        match job {
-            Job::Line(line) => writer.write(&line),
-            Job::Flush(done) => {
-                let _gone = done.try_send(());
-            }
-        }
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            writer.unreported_loss = writer.unreported_loss.saturating_add(lost);
+fn run(mut writer: Writer, queue: &Queue) {
+    let mut written = Batch::default();
+    while let Some(batch) = queue.next(written) {
+        writer.write(&batch.lines);
+        if batch.dropped > 0 {
+            writer.unreported_loss = writer.unreported_loss.saturating_add(batch.dropped);
             writer.report_loss(now_seconds());
         }
+        written = batch;
     }
 }
 
@@ -286,25 +266,11 @@ mod tests {
         drop(log);
         assert!(is_open());
         drop(other);
-        let began = Instant::now();
+        let began = std::time::Instant::now();
         while is_open() {
             assert!(began.elapsed() < Duration::from_secs(20), "the file stays open");
             std::thread::sleep(Duration::from_millis(1));
         }
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("]: the last line\n"));
-    }
-
-    #[test]
-    fn what_the_queue_has_no_room_for_is_counted_and_reported() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let log = Log::open(&file_config(&path)).unwrap();
-        log.0.dropped.store(7, Ordering::Relaxed);
-        log.start_writer().unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "next");
-        log.flush();
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("warning: 7 log lines were lost"), "{text}");
-        assert_eq!(text.lines().count(), 2, "reported once: {text}");
     }
 }

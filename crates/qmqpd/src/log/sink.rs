@@ -98,21 +98,44 @@ impl Sink {
         })
     }
 
-    fn write(&mut self, framer: &mut Framer, line: &Line) -> bool {
+    /// How many of the lines were lost.
+    fn write(&mut self, framer: &mut Framer, lines: &[Line]) -> usize {
         match self {
-            Self::Stderr => std::io::stderr().write_all(framer.file(line)).is_ok(),
-            Self::Stdout => {
-                let mut stdout = std::io::stdout().lock();
-                stdout.write_all(framer.file(line)).and_then(|()| stdout.flush()).is_ok()
+            Self::Stderr => write_stream(&mut std::io::stderr(), framer, lines),
+            Self::Stdout => write_stream(&mut std::io::stdout().lock(), framer, lines),
+            Self::File(file) => write_stream(file, framer, lines),
+            Self::Datagrams(datagrams) => {
+                let is_sent = |line: &&Line| match datagrams.framing {
+                    Framing::Syslog => datagrams.send(framer.syslog(line)),
+                    Framing::Postlog => datagrams.send(framer.postlog(line)),
+                };
+                lines.len().saturating_sub(lines.iter().filter(is_sent).count())
             }
-            Self::File(file) => file.write_all(framer.file(line)).is_ok(),
-            Self::Datagrams(datagrams) => match datagrams.framing {
-                Framing::Syslog => datagrams.send(framer.syslog(line)),
-                Framing::Postlog => datagrams.send(framer.postlog(line)),
-            },
         }
     }
 }
+
+/// Writes whole lines, as many at once as fit into [`WRITE_BYTES`].
+fn write_stream(stream: &mut impl Write, framer: &mut Framer, lines: &[Line]) -> usize {
+    let mut buffer = Vec::new();
+    let (mut buffered, mut lost) = (0_usize, 0_usize);
+    let mut rest = lines.iter().peekable();
+    while let Some(line) = rest.next() {
+        buffer.extend_from_slice(framer.file(line));
+        buffered = buffered.saturating_add(1);
+        if buffer.len() >= WRITE_BYTES || rest.peek().is_none() {
+            if stream.write_all(&buffer).and_then(|()| stream.flush()).is_err() {
+                lost = lost.saturating_add(buffered);
+            }
+            buffer.clear();
+            buffered = 0;
+        }
+    }
+    lost
+}
+
+/// From so many bytes on, lines for a file are written without waiting for more.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// All places of one log.
 pub(super) struct Sinks(Vec<Sink>);
@@ -127,10 +150,9 @@ impl Sinks {
         Self(config.places.iter().filter_map(|place| Sink::open(place).ok()).collect())
     }
 
-    /// Whether every place took the line.
-    pub(super) fn write(&mut self, framer: &mut Framer, line: &Line) -> bool {
-        let refused = self.0.iter_mut().filter_map(|sink| (!sink.write(framer, line)).then_some(())).count();
-        refused == 0
+    /// Writes the lines to every place; returns how many some place has not taken.
+    pub(super) fn write(&mut self, framer: &mut Framer, lines: &[Line]) -> usize {
+        self.0.iter_mut().map(|sink| sink.write(framer, lines)).max().unwrap_or(0)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use rustix::net::SocketAddrAny;
+
 use crate::peer::Name;
 
 /// The peer of a session, as it is written to logs, replies and message headers.
@@ -37,6 +39,12 @@ impl PeerAddress {
     #[must_use]
     pub fn of(address: SocketAddr) -> Self {
         Self::Inet(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    /// The address that came with a connection from accept(2).
+    #[must_use]
+    pub fn of_accepted(address: Option<SocketAddrAny>) -> Self {
+        address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Self::Gone, Self::of)
     }
 
     /// The address to look up in the name service, if there is one.

@@ -1,13 +1,14 @@
 //! Taking connections from the inherited sockets, and giving way to a successor.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use postfix::notice::{Notice, Severity};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -66,27 +67,17 @@ impl Listener {
     /// Takes one client; `None` if another process was faster, or nobody is left.
     fn accept(&self) -> io::Result<Option<Arrival>> {
         let accepted = match self {
-            Self::Inet(listener) => {
-                listener.try_io(Interest::READABLE, |listener| listener.accept()).map(|(stream, address)| {
-                    stream.set_nonblocking(true)?;
-                    Ok(Arrival::Client(
-                        Connection::Inet(TcpStream::from_std(stream)?),
-                        PeerAddress::of(address),
-                    ))
-                })
-            }
-            Self::Unix(listener) => {
-                listener.try_io(Interest::READABLE, |listener| listener.accept()).map(|(stream, _)| {
-                    stream.set_nonblocking(true)?;
-                    Ok(Arrival::Client(Connection::Unix(UnixStream::from_std(stream)?), PeerAddress::Local))
-                })
-            }
-            Self::Pass(listener) => {
-                listener.try_io(Interest::READABLE, |listener| listener.accept()).map(|(stream, _)| {
-                    stream.set_nonblocking(true)?;
-                    Ok(Arrival::Passer(UnixStream::from_std(stream)?))
-                })
-            }
+            Self::Inet(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, address)| {
+                let stream = TcpStream::from_std(socket.into())?;
+                Ok(Arrival::Client(Connection::Inet(stream), PeerAddress::of_accepted(address)))
+            }),
+            Self::Unix(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, _)| {
+                let stream = UnixStream::from_std(socket.into())?;
+                Ok(Arrival::Client(Connection::Unix(stream), PeerAddress::Local))
+            }),
+            Self::Pass(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, _)| {
+                Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))
+            }),
         };
         match accepted {
             Ok(connected) => connected.map(Some),
@@ -94,6 +85,11 @@ impl Listener {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Takes one client; its socket is non-blocking.
+fn take(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
 }
 
 /// Accepts until `give_way` says that a successor does. Where `relief` is there, clients that are too many wait in the

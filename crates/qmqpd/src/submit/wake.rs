@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-/// Wakes the queue manager through its socket, if it has one. Requests that come while one is under way are made
-/// into one: a scan of the incoming queue finds all files that were there before it began.
+/// Wakes the queue manager through its socket, if it has one. Requests that come while one is under way, or soon
+/// after it, are made into one: a scan of the incoming queue finds all files that were there before it began.
 #[derive(Debug, Clone)]
 pub struct Wake {
     shared: Arc<Shared>,
@@ -36,6 +36,7 @@ impl Wake {
                     // Nobody waits for this and nothing depends on it: without the trigger the queue manager finds
                     // the file at its next scan, as cleanup(8) documents.
                     let _ = timeout(trigger_timeout, trigger(Path::new(&socket))).await;
+                    sleep(PAUSE).await;
                 }
             }
         });
@@ -54,6 +55,10 @@ async fn trigger(socket: &Path) -> std::io::Result<()> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(SCAN_INCOMING).await
 }
+
+/// Between one wake-up and the next. The first message is delivered at once; of a thousand a second the queue manager
+/// hears often enough.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// `W`: wake up; what cleanup(8) of Postfix 3.7 sends after each message.
 const SCAN_INCOMING: &[u8] = b"W\0";

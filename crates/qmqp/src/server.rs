@@ -110,6 +110,15 @@ pub struct Fault {
     pub phase: Phase,
 }
 
+/// Whether so many bytes have come as the first of them say that the request is long. Nothing else is looked at.
+#[must_use]
+pub fn is_all_there(request: &[u8]) -> bool {
+    let mut payload = request;
+    let declared = Length::new().read(&mut payload);
+    let payload_bytes = bytes_of(payload);
+    matches!(declared, Ok(Some(bytes)) if bytes < payload_bytes)
+}
+
 /// Each state is named for what it waits for. `left`: bytes of the payload that are still to come.
 ///
 /// ```text
@@ -450,6 +459,16 @@ mod tests {
         let mut outer = Vec::new();
         crate::netstring::encode(&inner, &mut outer);
         outer
+    }
+
+    #[test]
+    fn a_request_is_all_there_with_its_last_comma() {
+        let request = b"10:0:,0:,1:r,,";
+        assert!((0..request.len()).all(|end| !is_all_there(&request[..end])));
+        assert!(is_all_there(request));
+        assert!(is_all_there(b"10:0:,0:,1:r,,and more"));
+        assert!(!is_all_there(b"x"));
+        assert!(!is_all_there(b"99999999999999999999999999:x"));
     }
 
     #[test]

@@ -75,9 +75,9 @@ impl Listener {
                 let stream = UnixStream::from_std(socket.into())?;
                 Ok(Arrival::Client(Connection::Unix(stream), PeerAddress::Local))
             }),
-            Self::Pass(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, _)| {
-                Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))
-            }),
+            Self::Pass(listener) => listener
+                .try_io(Interest::READABLE, take)
+                .map(|(socket, _)| Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))),
         };
         match accepted {
             Ok(connected) => connected.map(Some),

@@ -5,7 +5,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::{Broken, Patience, Session};
-use crate::submit::Handoff;
+use crate::submit::{self, Handoff, Taken};
 use crate::verdict::Ending;
 
 /// What is read at a time: a typical message with its envelope in one system call.
@@ -39,6 +39,7 @@ impl<'s> Session<'s> {
             return ending_of(&broken, &machine);
         }
         let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES);
+        let mut is_first = true;
         loop {
             buffer.clear();
             match self
@@ -49,6 +50,12 @@ impl<'s> Session<'s> {
                 Ok(_) => {}
                 Err(Stop::Broken(broken)) => return ending_of(&broken, &machine),
                 Err(Stop::GaveWay) => return Ending::OutOfMemoryBudget,
+            }
+            if std::mem::take(&mut is_first) && self.is_whole(&buffer) {
+                match self.take_whole(buffer).await {
+                    Ok(ending) => return ending,
+                    Err(untouched) => buffer = untouched,
+                }
             }
             // A client that sends as fast as we read must not keep its thread from the other sessions.
             tokio::task::consume_budget().await;
@@ -97,6 +104,36 @@ impl<'s> Session<'s> {
         }
     }
 
+    /// Whether the first read has brought a whole message, as it does with most.
+    fn is_whole(&self, request: &[u8]) -> bool {
+        !self.log.shows_protocol() && submit::is_whole(request, self.service.protocol_limits())
+    }
+
+    /// Has a whole message made durable in one go. The request comes back where that cannot be.
+    async fn take_whole(&self, request: Vec<u8>) -> Result<Ending, Vec<u8>> {
+        let _memory = match self.memory().await {
+            Ok(memory) => memory,
+            Err(ending) => return Ok(ending),
+        };
+        self.log.expect_message();
+        let _under_way = self.service.commits.begin();
+        let limits = self.service.protocol_limits();
+        let Taken { queue_id, result } =
+            self.service.submit.take_whole(self.client, self.arrived, request, limits).await?;
+        if let Some(queue_id) = queue_id {
+            self.log.name_message(&queue_id);
+        }
+        Ok(result.map_or_else(Ending::Refused, Ending::Queued))
+    }
+
+    /// A share of `qmqpd_memory_limit`, when there is one.
+    async fn memory(&self) -> Result<SemaphorePermit<'s>, Ending> {
+        match timeout(self.patience.operation, self.service.memory.acquire()).await {
+            Ok(Ok(memory)) => Ok(memory),
+            _ => Err(Ending::OutOfMemoryBudget),
+        }
+    }
+
     async fn take(&mut self, event: Event<'_>, letter: &mut Option<Letter<'s>>) -> Result<(), Ending> {
         self.log.event(&event);
         if let Event::Begin { .. } = event {
@@ -116,8 +153,7 @@ impl<'s> Session<'s> {
 
     /// The client has sent a packet header: now it is worth memory and a queue file.
     async fn begin(&mut self) -> Result<Letter<'s>, Ending> {
-        let memory = timeout(self.patience.operation, self.service.memory.acquire()).await;
-        let Ok(Ok(memory)) = memory else { return Err(Ending::OutOfMemoryBudget) };
+        let memory = self.memory().await?;
         let handoff = self.service.submit.open(self.client, self.arrived).await.map_err(Ending::Refused)?;
         if let Some(queue_id) = handoff.queue_id() {
             self.log.begin_message(queue_id);

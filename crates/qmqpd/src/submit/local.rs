@@ -53,13 +53,7 @@ impl Local {
             arrived: (arrived.seconds, arrived.microseconds),
             date: self.dates.rfc5322(arrived.seconds),
         };
-        let origin = Origin {
-            client_name: client.name.clone(),
-            client_address: client.address.clone(),
-            client_port: client.port.clone(),
-            address_family: client.family,
-            log_origin: client.shown.clone(),
-        };
+        let origin = origin_of(client);
         Ok(Handoff {
             message: Message::new(Arc::clone(&self.options), self.lookups.tables(), arrival, origin),
             lookups: self.lookups.clone(),
@@ -154,5 +148,16 @@ impl Handoff {
             wake.queue_manager();
         }
         Ok(receipt)
+    }
+}
+
+/// The client, as cleanup wants to know it.
+pub(super) fn origin_of(client: &Client) -> Origin {
+    Origin {
+        client_name: client.name.clone(),
+        client_address: client.address.clone(),
+        client_port: client.port.clone(),
+        address_family: client.family,
+        log_origin: client.shown.clone(),
     }
 }

@@ -12,6 +12,7 @@ mod postfix;
 mod tables;
 mod waiting;
 mod wake;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
@@ -23,8 +24,10 @@ pub use milter::Milters;
 pub(crate) use tables::problems as table_problems;
 pub use tables::{CleanupTables, Lookups};
 pub use wake::Wake;
+pub use whole::{Taken, is_whole};
 
 use ::postfix::queue_id::QueueId;
+use qmqp::server::Limits;
 use spool::Timestamp;
 
 use crate::client::Client;
@@ -79,6 +82,23 @@ impl Submit {
         match self {
             Self::Postfix(_) => None,
             Self::Local(local) => local.lookups.changed(),
+        }
+    }
+
+    /// Takes a message that came complete in one piece, and for which [`is_whole`] is true; or hands it back, where that
+    /// is no shorter way.
+    pub async fn take_whole(
+        &self,
+        client: &Client,
+        arrived: Timestamp,
+        request: Vec<u8>,
+        limits: Limits,
+    ) -> Result<Taken, Vec<u8>> {
+        match self {
+            Self::Local(local) if local.is_short_way() => {
+                Ok(local.take_whole(client, arrived, request, limits).await)
+            }
+            Self::Local(_) | Self::Postfix(_) => Err(request),
         }
     }
 

@@ -141,6 +141,12 @@ impl Lookups {
         Arc::<CleanupTables>::clone(&self.tables)
     }
 
+    /// Whether one of them is asked over a socket, so that an answer can take a while.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.tables.is_remote
+    }
+
     /// A table or included file that is no longer what was opened.
     #[must_use]
     pub fn changed(&self) -> Option<String> {

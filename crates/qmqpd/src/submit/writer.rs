@@ -62,7 +62,7 @@ impl Writer {
             return Err(Refusal::Storage);
         }
         let writes = match streamed {
-            None => whole_file(&content, &recipients, finished),
+            None => whole_file(&content, &recipients, finished).map(|file| vec![(0, file)]),
             Some(streamed) => rest_of_file(streamed, content, recipients, finished),
         };
         let committed = match writes {
@@ -137,16 +137,21 @@ pub(super) fn log_failure(log: &Log, queue_id: &QueueId, failure: &Failure) {
     log.write(Program::Cleanup, Severity::Warning, &format!("{queue_id}: {failure}"));
 }
 
-/// The message in Postfix's own layout, as one write.
-fn whole_file(
+/// The message in Postfix's own layout.
+pub(super) fn whole_file(
     content: &[u8],
     recipients: &[u8],
     finished: &Finished,
-) -> Result<Vec<(u64, Vec<u8>)>, LayoutError> {
-    let mut file = Vec::new();
-    queue_file::classic(&finished.parts(recipients, content), &mut file)?;
-    Ok(vec![(0, file)])
+) -> Result<Vec<u8>, LayoutError> {
+    let parts = finished.parts(recipients, content);
+    let mut file =
+        Vec::with_capacity(content.len().saturating_add(recipients.len()).saturating_add(FRONT_BYTES));
+    queue_file::classic(&parts, &mut file)?;
+    Ok(file)
 }
+
+/// What stands around content and recipients, roughly: the vector need not grow.
+const FRONT_BYTES: usize = 2048;
 
 /// What is missing around the content and recipients that are on disk.
 fn rest_of_file(

@@ -17,6 +17,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("limits::idle_connections_hold_up_nobody", &[], idle_connections);
     trials.add("limits::a_delayed_refusal_holds_up_nobody", &[], delayed_refusal);
     trials.add("limits::large_messages_in_little_memory", &[], little_memory);
+    trials.add("limits::many_recipients_in_little_memory", &[], many_recipients);
     trials.add("limits::a_declared_length_allocates_nothing", &[], declared_length);
     let _ = Peer::Root;
 }
@@ -136,6 +137,28 @@ fn little_memory() {
     let peak = peak_memory_kib(&server);
     assert!(peak <= ALLOWED_KIB, "{SESSIONS} messages of {MESSAGE_BYTES} bytes took {peak} KiB");
     assert_eq!(server.queue.take().into_iter().map(Result::unwrap).count(), SESSIONS);
+}
+
+/// Memory does not grow with them; `make bench` does the same with a million.
+fn many_recipients() {
+    const RECIPIENTS: usize = 100_000;
+    const ALLOWED_KIB: u64 = 2 * 1024;
+    let server = with(&["message_size_limit = 100000000"]);
+    assert_serves(&server);
+    assert_eq!(server.queue.take().len(), 1);
+    let addresses: Vec<String> =
+        (0..RECIPIENTS).map(|number| format!("subscriber-{number}@lists.example")).collect();
+    let addresses: Vec<&[u8]> = addresses.iter().map(String::as_bytes).collect();
+    // The duplicate filter is full after a thousand: what it takes is not what grows.
+    client::send(server.address, CONTENT, b"a@sender.example", addresses.get(..1500).unwrap_or_default());
+    let before = peak_memory_kib(&server);
+    let said = client::send(server.address, CONTENT, b"a@sender.example", &addresses);
+    assert!(said.starts_with('K'), "{said}");
+    let peak = peak_memory_kib(&server);
+    assert!(peak <= before + ALLOWED_KIB, "{before} KiB before, {peak} KiB with {RECIPIENTS} recipients");
+    let files = server.queue.take();
+    let stored = files.into_iter().map(|file| file.unwrap().recipients().count());
+    assert_eq!(stored.max(), Some(RECIPIENTS));
 }
 
 fn declared_length() {

@@ -107,7 +107,7 @@ fn pure_crates_touch_nothing() {
 /// A program's man page is where its user looks first.
 #[test]
 fn every_program_has_a_man_page() {
-    for page in ["qmqpd.8", "qmqpd-config.5", "qmqp-send.1", "qmqpctl.1"] {
+    for page in ["qmqpd.8", "qmqpd-config.5", "qmqp-send.1", "qmqp-bench.1", "qmqpctl.1"] {
         assert!(root().join("man").join(page).is_file(), "there is no man/{page}");
     }
 }

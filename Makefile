@@ -5,7 +5,7 @@ CARGO = cargo
 MINUTES = 5
 
 help:     ## show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 build:    ## the programs, optimised, in target/release
 	$(CARGO) build --release --locked --workspace
@@ -53,15 +53,28 @@ manuals:  ## do the manual pages parse?
 peers:    ## fetch the programs that the tests run against (Postfix, nullmailer, pflogsumm, samples)
 	@.ci/peers
 
+bench:    ## ours, Postfix and a bare program under the same loads, into bench/RESULTS.md; as root, 20 minutes
+bench: build
+	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes and mounts file systems, and starts a Postfix' >&2; exit 1; }
+	target/release/race $(BENCH)
+
+bench-check: ## instruction counts of the pure crates against bench/instructions.csv (needs valgrind)
+	$(CARGO) build --release --locked -p bench
+	target/release/instructions
+
+bench-bless: ## write bench/instructions.csv anew
+	$(CARGO) build --release --locked -p bench
+	target/release/instructions --bless
+
 deny:     ## licences, advisories and duplicates of the dependencies (needs cargo-deny)
 	$(CARGO) deny --all-features check
 
 install:  ## to $(DESTDIR)$(PREFIX); after make build
 	install -D -m 755 target/release/qmqpd $(DESTDIR)$(PREFIX)/sbin/qmqpd
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/qmqp-send target/release/qmqpctl
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/qmqp-send target/release/qmqp-bench target/release/qmqpctl
 	for page in man/*.[1-8]; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run test format lint check fuzz-smoke fuzz model test-crash oracle soak manuals peers deny install clean
+.PHONY: help build run test format lint check fuzz-smoke fuzz model test-crash oracle soak manuals peers bench bench-check bench-bless deny install clean

@@ -83,15 +83,14 @@ mod tests {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let text = text.replace("=\n", "");
         let mut bytes = Vec::new();
-        let mut rest = text.strip_suffix('\n').unwrap();
-        while let Some(first) = rest.chars().next() {
-            if first == '=' {
-                bytes.push(u8::from_str_radix(&rest[1..3], 16).unwrap());
-                rest = &rest[3..];
+        let mut rest = text.trim_end_matches('\n').bytes();
+        while let Some(first) = rest.next() {
+            bytes.push(if first == b'=' {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
             } else {
-                bytes.push(first as u8);
-                rest = &rest[1..];
-            }
+                first
+            });
         }
         bytes
     }

@@ -338,7 +338,7 @@ fn cut_power_in_recovery(boot_id: &str, lie: Option<Lie>) -> Result<u64, String>
         disk.cut_power_at(call);
         let ledger = work(&disk);
         for (way, (names, bytes)) in
-            WAYS.into_iter().enumerate().filter(|(way, _)| (*way as u64 + call) % 4 == 0)
+            WAYS.into_iter().enumerate().filter(|(way, _)| (*way as u64 + call).is_multiple_of(8))
         {
             // With the same boot ID, the process was killed and the power is cut while the next one recovers.
             let crashed = if boot_id == FIRST_BOOT {

@@ -32,7 +32,7 @@ pub enum CommitWay {
     /// As Postfix does: fsync(2) of each queue file.
     #[default]
     File,
-    /// Through a [journal](crate::journal), many messages at a time.
+    /// Through a [journal], many messages at a time.
     Journal(journal::Options),
 }
 

@@ -1,7 +1,7 @@
 //! The log: Postfix's words, tags and framing, to whichever place the configuration names.
 //!
 //! A [`Log`] is a cheap handle. Until [`Log::start_writer`] each line is written by the caller; from then on a
-//! line goes into a bounded [`queue`] and one thread writes it, so that a slow log never holds up a session. What the
+//! line goes into a bounded queue and one thread writes it, so that a slow log never holds up a session. What the
 //! queue has no room for is counted, and the count is logged as one line.
 //!
 //! Places are opened by [`Log::open`], before chroot and the change of user.

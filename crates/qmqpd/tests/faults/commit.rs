@@ -28,8 +28,11 @@ enum Heard {
     TemporaryUntilReload,
 }
 
+/// How messages are committed, the system call that fails, lists of errors, which of its calls fail, what the client hears.
+type Case = (&'static str, &'static str, &'static [&'static [&'static str]], &'static [&'static str], Heard);
+
 pub fn add(trials: &mut Trials) {
-    let cases: &[(&str, &str, &[&[&str]], &[&str], Heard)] = &[
+    let cases: &[Case] = &[
         ("file", "openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
         ("file", "openat", &[&["EINTR"]], &["1"], Heard::Queued),
         // Without a lock a draft has no mark: what a crash leaves then stays until postsuper(1) finds it.

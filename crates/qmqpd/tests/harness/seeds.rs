@@ -40,7 +40,7 @@ pub fn write(directory: &Path, cases: &[Case]) {
         });
         let Some(bytes) = sent else { continue };
         add("qmqp_server", &case.name, bytes);
-        let Some((content, sender, recipients)) = parts(bytes) else { continue };
+        let Some(Parts { content, sender, recipients }) = parts(bytes) else { continue };
         let message = [sender, b"\n", &recipients.join(&b' '), b"\n", content].concat();
         add("message", &case.name, &message);
         add("queue_file", &case.name, &queue_file(content, sender, &recipients));
@@ -87,8 +87,15 @@ fn queue_file(content: &[u8], sender: &[u8], recipients: &[&[u8]]) -> Vec<u8> {
     file
 }
 
-/// Content, sender and recipients of a whole request.
-fn parts(request: &[u8]) -> Option<(&[u8], &[u8], Vec<&[u8]>)> {
+/// What a whole request consists of.
+struct Parts<'r> {
+    content: &'r [u8],
+    sender: &'r [u8],
+    recipients: Vec<&'r [u8]>,
+}
+
+/// Takes a request apart.
+fn parts(request: &[u8]) -> Option<Parts<'_>> {
     let (mut inner, _) = netstring(request)?;
     let mut parts = Vec::new();
     while !inner.is_empty() {
@@ -97,7 +104,7 @@ fn parts(request: &[u8]) -> Option<(&[u8], &[u8], Vec<&[u8]>)> {
         inner = rest;
     }
     let [content, sender, recipients @ ..] = &*parts else { return None };
-    Some((content, sender, recipients.to_vec()))
+    Some(Parts { content, sender, recipients: recipients.to_vec() })
 }
 
 fn netstring(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

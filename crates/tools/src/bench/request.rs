@@ -33,11 +33,11 @@ pub(super) struct Template {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LetterError {
     #[error("a message of {0} bytes has no room for its header: it needs {1}")]
-    TooShort(u64, usize),
+    NoRoomForHeader(u64, usize),
     #[error(transparent)]
-    TooLong(#[from] TooLong),
+    Request(#[from] TooLong),
     #[error("the request would take more than {REQUEST_BYTES_MAX} bytes of memory")]
-    TooLarge,
+    Memory,
 }
 
 /// The most that a request may be long: it is held in memory.
@@ -59,13 +59,13 @@ impl Template {
             letter.sender, letter.recipient
         );
         let header_bytes = header.len().saturating_add(NUMBER_DIGITS).saturating_add(HEADER_END.len());
-        let too_short = LetterError::TooShort(letter.content_bytes, header_bytes);
+        let too_short = LetterError::NoRoomForHeader(letter.content_bytes, header_bytes);
         let body_bytes = letter.content_bytes.checked_sub(header_bytes as u64).ok_or(too_short)?;
 
         // Before they are made: each takes at least so much.
         let each = (letter.recipient.len() as u64).saturating_add(NETSTRING_BYTES_MIN);
         if letter.recipients.saturating_mul(each) > REQUEST_BYTES_MAX {
-            return Err(LetterError::TooLarge);
+            return Err(LetterError::Memory);
         }
         let mut request = Request::new(letter.content_bytes, letter.sender.len() as u64)?;
         let mut envelope = Vec::new();
@@ -74,14 +74,14 @@ impl Template {
             let address = address(&letter.recipient, number, letter.recipients);
             request = request.with_recipient(address.len() as u64)?;
             if request.total_bytes() > REQUEST_BYTES_MAX {
-                return Err(LetterError::TooLarge);
+                return Err(LetterError::Memory);
             }
             netstring::encode(address.as_bytes(), &mut envelope);
         }
         if request.total_bytes() > REQUEST_BYTES_MAX {
-            return Err(LetterError::TooLarge);
+            return Err(LetterError::Memory);
         }
-        let body_bytes = usize::try_from(body_bytes).map_err(|_| LetterError::TooLarge)?;
+        let body_bytes = usize::try_from(body_bytes).map_err(|_| LetterError::Memory)?;
 
         let mut before_number = request.head();
         before_number.extend_from_slice(header.as_bytes());
@@ -230,11 +230,11 @@ mod tests {
     fn what_cannot_be_sent_is_refused() {
         assert!(matches!(
             Template::new(&Letter { content_bytes: 50, ..letter() }),
-            Err(LetterError::TooShort(50, _))
+            Err(LetterError::NoRoomForHeader(50, _))
         ));
         let huge = Letter { content_bytes: REQUEST_BYTES_MAX, ..letter() };
-        assert_eq!(Template::new(&huge).unwrap_err(), LetterError::TooLarge);
+        assert_eq!(Template::new(&huge).unwrap_err(), LetterError::Memory);
         let many = Letter { recipients: u64::MAX, ..letter() };
-        assert_eq!(Template::new(&many).unwrap_err(), LetterError::TooLarge);
+        assert_eq!(Template::new(&many).unwrap_err(), LetterError::Memory);
     }
 }

@@ -182,7 +182,7 @@ fn measure(arguments: &Arguments) -> Result<Report, SourceError> {
 
     let interrupt = Interrupt::listen();
     let idle = hold_idle(&target, arguments)?;
-    let messages = arguments.messages.or(if arguments.duration.is_none() { Some(1) } else { None });
+    let messages = arguments.messages.or_else(|| arguments.duration.is_none().then_some(1));
     let schedule = Schedule::new(Instant::now(), messages, arguments.duration, arguments.rate);
     let shared = Shared {
         target,

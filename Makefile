@@ -35,7 +35,7 @@ fuzz:     ## one fuzz target for longer: make fuzz TARGET=message TIME=3600 (sec
 	@CARGO=$(CARGO) fuzz/run $(TARGET) $(TIME)
 
 model:    ## threads of the spool under a model checker: make model ORDERS=100000 for long
-	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),2000) \
+	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
 		$(CARGO) test --locked --quiet -p spool --test model
 
 test-crash: ## kill -9 and power cuts, many of them: make test-crash CUTS=500 (as root)

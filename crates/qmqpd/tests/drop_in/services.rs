@@ -85,7 +85,9 @@ fn through(mut server: Instance, kind: &str) -> Vec<String> {
         .to_owned();
     let lines = server.log.lines_until("the end", |line| line.text.starts_with("disconnect from "));
     let mask = Mask::new(Some(&id), 9, began);
-    let of_qmqpd = lines.iter().filter(|line| line.program == "qmqpd");
+    // The first line of a process of ours: Postfix's has none.
+    let of_qmqpd =
+        lines.iter().filter(|line| line.program == "qmqpd" && !line.text.starts_with("confined: "));
     let mut outcome: Vec<String> = of_qmqpd.map(|line| mask.line(&line.text)).collect();
     let file = server.queue.take().remove(0).unwrap();
     outcome.extend(file.lines(&mask, false).into_iter().filter(|line| !line.contains("client_port")));

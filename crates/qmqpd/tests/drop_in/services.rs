@@ -85,7 +85,7 @@ fn through(mut server: Instance, kind: &str) -> Vec<String> {
         .to_owned();
     let lines = server.log.lines_until("the end", |line| line.text.starts_with("disconnect from "));
     let mask = Mask::new(Some(&id), 9, began);
-    // The first line of a process of ours: Postfix's has none.
+    // Postfix's has no sandbox to speak of.
     let of_qmqpd =
         lines.iter().filter(|line| line.program == "qmqpd" && !line.text.starts_with("confined: "));
     let mut outcome: Vec<String> = of_qmqpd.map(|line| mask.line(&line.text)).collect();
@@ -200,7 +200,10 @@ fn several_sockets() {
         assert!(said.starts_with('K'), "{address}: {said}");
     }
     let log = server.log.all();
-    let served: std::collections::BTreeSet<_> = tags(&server, "/qmqpd[").into_iter().collect();
+    let served = wait::until("both messages are logged", || {
+        let tags = tags(&server, "/qmqpd[");
+        (tags.len() == 2).then(|| std::collections::BTreeSet::from_iter(tags))
+    });
     assert_eq!(served.len(), 1, "one process for both: {log}");
 }
 
@@ -225,7 +228,8 @@ fn debugger() {
         let log = server.log.all();
         assert!(log.contains(&format!("qmqpd[{id}]: running: echo qmqpd {id} >")), "{log}");
         // The process that is looked at is the one that does the work.
-        assert_eq!(tags(&server, "/qmqpd[").last(), Some(&format!("postfix/qmqpd[{id}]:")));
+        let worker = wait::until("the message is logged", || tags(&server, "/qmqpd[").pop());
+        assert_eq!(worker, format!("postfix/qmqpd[{id}]:"));
     }
 }
 

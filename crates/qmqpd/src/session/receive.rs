@@ -104,9 +104,11 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Whether the first read has brought a whole message, as it does with most.
+    /// Whether the first read has brought a whole message, as it does with most, and there is a shorter way for it.
     fn is_whole(&self, request: &[u8]) -> bool {
-        !self.log.shows_protocol() && submit::is_whole(request, self.service.protocol_limits())
+        self.service.submit.has_short_way()
+            && !self.log.shows_protocol()
+            && submit::is_whole(request, self.service.protocol_limits())
     }
 
     /// Has a whole message made durable in one go. The request comes back where that cannot be.

@@ -85,6 +85,15 @@ impl Submit {
         }
     }
 
+    /// Whether [`Self::take_whole`] takes messages.
+    #[must_use]
+    pub fn has_short_way(&self) -> bool {
+        match self {
+            Self::Local(local) => local.is_short_way(),
+            Self::Postfix(_) => false,
+        }
+    }
+
     /// Takes a message that came complete in one piece, and for which [`is_whole`] is true; or hands it back, where that
     /// is no shorter way.
     pub async fn take_whole(

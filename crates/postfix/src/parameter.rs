@@ -53,8 +53,6 @@ pub enum Reach {
     NoEffectOnQmqp(&'static str),
     /// Other programs read it; the text says which, or for what.
     OtherPrograms(&'static str),
-    /// Our own cleanup does not implement it yet, so that any value but the default is refused by name. There is none now.
-    NotYet(&'static str),
 }
 
 /// One row of the table.

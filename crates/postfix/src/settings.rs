@@ -27,7 +27,6 @@ use crate::main_cf::{MainCf, Override};
 use crate::milter_protocol::{self, BadService, Macro, Service};
 use crate::notice::Notice;
 use crate::own_networks::InterfaceAddress;
-use words::Submit;
 
 /// What the host knows about itself, and what the process was called. The caller finds it out; nothing here does.
 pub struct HostFacts<'a> {
@@ -161,11 +160,6 @@ pub struct Loaded {
     pub unused: Vec<UnknownName>,
     /// Names that values refer to although nothing defines them; they expand to nothing.
     pub undefined: Vec<UnknownName>,
-    /// Settings that our own cleanup does not implement yet; it must not take mail while there is one. Empty where
-    /// qmqpd_submit leaves the mail to Postfix's.
-    pub refused_by_local_cleanup: Vec<ConfigError>,
-    /// The same, whoever takes the mail.
-    pub beyond_local_cleanup: Vec<ConfigError>,
     /// The old defaults in force.
     pub legacy: LegacyDefaults,
     set: BTreeSet<String>,
@@ -245,11 +239,6 @@ pub fn survey(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) ->
     let Attempt { settings, notices, .. } = attempt;
     let loaded = settings.map(|settings| Loaded {
         legacy: legacy_defaults(&settings, &namespace),
-        refused_by_local_cleanup: match settings.qmqpd_submit {
-            Submit::Local => loader::beyond_local_cleanup(&namespace),
-            Submit::Postfix => Vec::new(),
-        },
-        beyond_local_cleanup: loader::beyond_local_cleanup(&namespace),
         unused: namespace.unused(),
         undefined: namespace.undefined(),
         set: namespace.set_names(),

@@ -47,13 +47,6 @@ fn sections() -> String {
     list(&mut text, rows(|row| !row.is_own() && row.reach == Reach::Effective));
     text += ".Ss Checked only\nThese are checked at start as in Postfix, and have no further effect.\n";
     list(&mut text, rows(|row| matches!(row.reach, Reach::Validated(_))));
-    if rows(|row| matches!(row.reach, Reach::NotYet(_))).next().is_some() {
-        text += ".Ss Not implemented yet\n\
-                 The server's own cleanup does not implement these.\n\
-                 It refuses to start when one of them is set to anything but its default,\n\
-                 so that no mail is treated differently in silence.\n";
-        list(&mut text, rows(|row| matches!(row.reach, Reach::NotYet(_))));
-    }
     text += ".Ss Without effect on QMQP mail\n\
              These are typed and checked, and have no effect,\nas in Postfix or for the reason given.\n";
     list(&mut text, rows(|row| matches!(row.reach, Reach::NoEffectOnQmqp(_))));
@@ -82,7 +75,7 @@ fn list<'a>(text: &mut String, rows: impl Iterator<Item = &'a Parameter>) {
         *text += ".br\n";
         *text += &mdoc(row.doc.trim());
         match row.reach {
-            Reach::Effective | Reach::NotYet(_) => {}
+            Reach::Effective => {}
             Reach::Validated(why) | Reach::NoEffectOnQmqp(why) => *text += &mdoc(&format!("Why: {why}.")),
             Reach::OtherPrograms(who) => *text += &mdoc(&format!("For: {who}.")),
         }

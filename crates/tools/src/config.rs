@@ -245,9 +245,6 @@ fn reach_in_words(reach: Reach) -> String {
         Reach::Validated(why) => format!("checked at start, without further effect: {why}"),
         Reach::NoEffectOnQmqp(why) => format!("no effect on QMQP mail: {why}"),
         Reach::OtherPrograms(who) => format!("read by other programs: {who}"),
-        Reach::NotYet(feature) => {
-            format!("not implemented yet, so that only the default is accepted: {feature}")
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{ConfigError, Namespace};
 use crate::compatibility::Level;
 use crate::expand::{ExpandError, MACRO_ERROR};
-use crate::parameter::{Kind, Reach, find, table::PARAMETERS};
+use crate::parameter::{Kind, Reach, find};
 use crate::value::{self, Bounds, Keyword, KeywordSet};
 
 /// Loads values and keeps the errors. A method returns `None` when it has kept one.
@@ -149,27 +149,4 @@ fn expansion_error(namespace: &Namespace<'_>, name: &str, raw: &str, error: Expa
             "refer to fewer or shorter values".to_owned(),
         ),
     }
-}
-
-/// The settings that our own cleanup does not implement.
-pub(super) fn beyond_local_cleanup(namespace: &Namespace<'_>) -> Vec<ConfigError> {
-    let mut refused = Vec::new();
-    for parameter in PARAMETERS {
-        let Reach::NotYet(feature) = parameter.reach else { continue };
-        if !namespace.is_set(parameter.name) {
-            continue;
-        }
-        let value = namespace.expanded(parameter.name).ok().flatten().unwrap_or_default();
-        let default = namespace.default_raw(parameter.name).unwrap_or_default();
-        let default = namespace.expand(default.as_bytes()).unwrap_or_default();
-        // An empty value switches any of these features off.
-        if value.is_empty() || value.eq_ignore_ascii_case(&default) {
-            continue;
-        }
-        let value = String::from_utf8_lossy(&value).into_owned();
-        let what = format!("{} = {value}: our own cleanup does not implement {feature} yet", parameter.name);
-        let remedy = format!("remove {}, or leave this mail to a Postfix that implements it", parameter.name);
-        refused.push(namespace.error(parameter.name, &value, what, remedy));
-    }
-    refused
 }

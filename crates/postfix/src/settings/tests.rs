@@ -58,7 +58,6 @@ fn an_empty_file_gives_the_defaults_of_level_0() {
         }
     );
     assert!(loaded.notices.is_empty() && loaded.unused.is_empty() && loaded.undefined.is_empty());
-    assert!(loaded.refused_by_local_cleanup.is_empty());
 }
 
 #[test]

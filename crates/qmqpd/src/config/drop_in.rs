@@ -81,20 +81,8 @@ fn service(
     let own = own_settings(facts, main_cf, &line.name, &arguments, &origin, &mut found.errors);
     let settings = own.as_ref().map_or_else(|| loaded.settings.clone(), |own| own.settings.clone());
     found.notices.extend(another_program(&settings, line, &origin));
-    match settings.qmqpd_submit {
-        Submit::Local => {}
-        Submit::Postfix => {
-            found.errors.extend(missing_cleanup(file, line, &settings));
-            let beyond = own.iter().flat_map(|own| &own.beyond_local_cleanup);
-            let names: Vec<String> = beyond.map(|error| error.name.clone()).collect();
-            if !names.is_empty() {
-                found.notices.push(Notice::info(format!(
-                    "{origin}: with qmqpd_submit = local this service would refuse its work, for what our own cleanup \
-                     lacks: {}",
-                    names.join(", ")
-                )));
-            }
-        }
+    if settings.qmqpd_submit == Submit::Postfix {
+        found.errors.extend(missing_cleanup(file, line, &settings));
     }
     found.services.push(Service {
         name: line.name.clone(),

@@ -256,7 +256,6 @@ pub(super) fn own_settings(
     // Those of main.cf are known already.
     let mistakes = loaded.unused_besides(&others).filter(|unknown| unknown.line.is_none() && is_own(unknown));
     errors.extend(mistakes.map(mistake));
-    errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
     Some(loaded)
 }
 
@@ -309,7 +308,6 @@ fn from_listen(
         Some(line) => format!("{PARAMETER} in {}, line {line}", source.main_cf_path()),
         None => PARAMETER.to_owned(),
     };
-    found.errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
     let root = Uid::effective().is_root();
     found.services.push(Service {
         name: PROGRAM.to_owned(),
@@ -356,8 +354,7 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
     let main_cf = read_main_cf(&source)?;
     let loaded =
         Facts::new(&source, &arguments.process_name, &arguments.service_name).load(&main_cf, &overrides)?;
-    let mut errors = account_errors(&source, &main_cf, &loaded, arguments.unprivileged);
-    errors.extend(loaded.refused_by_local_cleanup.iter().cloned());
+    let errors = account_errors(&source, &main_cf, &loaded, arguments.unprivileged);
     let owner = match owner(&source, &loaded.settings, arguments.unprivileged) {
         Ok(owner) if errors.is_empty() => owner,
         // mail_owner is among the account checks already.

@@ -44,7 +44,7 @@ fn rewrite_plain(options: &Options, address: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// True for `local@domain` of plain bytes, which no rule changes.
-fn is_complete(options: &Options, address: &[u8]) -> bool {
+pub(super) fn is_complete(options: &Options, address: &[u8]) -> bool {
     let mut dots_in_domain = 0_usize;
     let mut at_seen = false;
     // A dot is fine behind a plain byte.

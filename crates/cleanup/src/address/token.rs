@@ -66,7 +66,7 @@ pub(crate) fn scan(text: &[u8], token_limit: usize) -> Vec<Token> {
     tokens
 }
 
-const fn is_blank(byte: u8) -> bool {
+pub(super) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 

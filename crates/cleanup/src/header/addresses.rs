@@ -3,7 +3,8 @@
 use postfix::notice::Notice;
 
 use crate::address::{
-    Token, external, internal, needs_blank, next, parse_list, quote, rewrite_external, scan, write_external,
+    Token, external, internal, is_complete_list, needs_blank, next, parse_list, quote, rewrite_external,
+    scan, write_external,
 };
 use crate::mapping::{Mapping, Place};
 use crate::notices::Notices;
@@ -16,6 +17,14 @@ const COMMENT_BYTES_MAX: usize = 250;
 /// Rewrites and maps the addresses in the value of an address header (what is behind its colon). `None` if that changes
 /// nothing; otherwise the new value, with a newline behind each comma where a line may be broken.
 pub(crate) fn rewrite_addresses(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<Vec<u8>> {
+    if !mapping.maps(place) && is_complete_list(mapping.options(), value) {
+        return None;
+    }
+    take_apart(mapping, place, value)
+}
+
+/// The same for any list.
+fn take_apart(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<Vec<u8>> {
     let options = mapping.options();
     let mut list = parse_list(value, options.header_address_token_limit);
     let mut changed = false;
@@ -239,6 +248,17 @@ mod tests {
         ) {
             if let Some(once) = rewritten(list.join(", ").as_bytes()) {
                 prop_assert_eq!(rewritten(&once), None);
+            }
+        }
+
+        #[test]
+        fn a_list_that_is_complete_at_first_sight_is_not_rewritten(
+            value in "([a-c@., \\t\n]{0,5}|\"[a,<\\\\ ]{0,3}\"|[<>();:\\[\\]!%\x00\x0c\\\\]|<a@b>|a@b.c){0,9}",
+        ) {
+            if is_complete_list(&options(), value.as_bytes()) {
+                let (options, mut notices) = (options(), Notices::default());
+                let mut mapping = Mapping::new(&options, &NoTables, "ID", &mut notices);
+                prop_assert_eq!(take_apart(&mut mapping, Place::HeaderSender, value.as_bytes()), None);
             }
         }
 

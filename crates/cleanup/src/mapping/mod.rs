@@ -84,6 +84,11 @@ impl<'a> Mapping<'a> {
         changed
     }
 
+    /// Whether there is anything to do to addresses in this place.
+    pub(crate) fn maps(&self, place: Place) -> bool {
+        self.steps(place).next().is_some()
+    }
+
     fn steps(&self, place: Place) -> impl Iterator<Item = Step> + use<> {
         let options = self.options;
         let canonical = |maps: Maps, classes: AddressClasses| {

@@ -1,7 +1,8 @@
-//! Mail filters that nobody here wrote: OpenDKIM signs and verifies, SpamAssassin marks.
+//! Mail filters that nobody here wrote: OpenDKIM signs and verifies, SpamAssassin marks, rspamd marks and rejects.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,14 +16,15 @@ use super::harness::milter::{Filter, Script};
 use super::harness::ours;
 use super::harness::peers::Peer;
 use super::harness::ports;
-use super::harness::postfix::scratch;
-use super::harness::queue::directory;
+use super::harness::postfix::{self, scratch};
+use super::harness::queue::{Queue, directory};
 use super::harness::trials::Trials;
 use super::harness::wait;
 
 pub fn add(trials: &mut Trials) {
     trials.add("milters::opendkim_signs_and_another_verifies", &[Peer::OpenDkim, Peer::Root], opendkim);
     trials.add("milters::spamassassin_marks_spam", &[Peer::SpamassMilter, Peer::Root], spamassassin);
+    trials.add("milters::rspamd_marks_and_rejects", &[Peer::Rspamd, Peer::Postfix], rspamd);
     trials.add("milters::many_sessions_at_a_time", &[], many_sessions);
     trials.add("milters::a_large_message_takes_little_memory", &[], large_message);
 }
@@ -93,7 +95,7 @@ fn opendkim() {
     let private = key(dir.path());
     let queue = dir.path().join("queue");
     directory(&queue, 0o755);
-    let queue_dir = super::harness::queue::Queue::make(&queue);
+    let queue_dir = Queue::make(&queue);
     let sockets = queue_dir.path.join("private");
     directory(&sockets, 0o755);
     let signs = format!(
@@ -181,6 +183,93 @@ fn spamassassin() {
     assert!(!spam.contains("says the sender"), "{spam}");
     let ham = send(&server, b"Subject: letter\n\nhello\n");
     assert!(!ham.contains("X-Spam-Flag: YES"), "{ham}");
+}
+
+/// An rspamd that judges by its test patterns and one rule. It asks no other server, and all that it writes is in this
+/// directory.
+fn rspamd_in(dir: &Path, port: u16) -> Program {
+    let here = dir.display();
+    // The list of public suffixes that comes with it takes seconds to compile.
+    fs::write(dir.join("suffixes"), "example\n").unwrap();
+    let rule = "rspamd_config:register_symbol{ name = 'LATER', type = 'prefilter', callback = function(task)\n\
+        if task:get_header('Subject') == 'later' then task:set_pre_result('soft reject', 'come later') end end }\n";
+    fs::write(dir.join("rules.lua"), rule).unwrap();
+    let options = format!(
+        "options {{ filters = \"\"; enable_test_patterns = true; url_tld = \"{here}/suffixes\";\n\
+         tempdir = \"{here}\"; hs_cache_dir = \"{here}\"; cache_file = \"{here}/symbols\";\n\
+         control_socket = \"{here}/control\"; dns {{ nameserver = [\"127.0.0.1:{}\"]; }} }}\n",
+        ports::free(),
+    );
+    let worker = format!(
+        "worker \"rspamd_proxy\" {{ bind_socket = \"127.0.0.1:{port}\"; count = 1; milter = yes;\n\
+         upstream \"self\" {{ default = yes; self_scan = yes; }} }}\n\
+         lua = \"{here}/rules.lua\";\n",
+    );
+    let headers = "modules { path = \"/usr/share/rspamd/plugins/milter_headers.lua\"; }\n\
+        milter_headers { use = [\"x-spamd-result\", \"x-rspamd-queue-id\"]; skip_local = false; }\n";
+    let actions = "logging { type = \"console\"; }\nactions { reject = 15; add_header = 6; }\n";
+    let path = dir.join("rspamd.conf");
+    fs::write(&path, format!("{options}{worker}{headers}{actions}")).unwrap();
+    let program = start(Command::new("/usr/bin/rspamd").args(["-f", "-i", "-c"]).arg(&path), None);
+    listens(port);
+    program
+}
+
+/// What becomes of a message: the reply, and the message in the queue from its own first header on, where there is one. The
+/// queue ID is `ID` in both.
+fn outcome(address: SocketAddr, queue: &Queue, subject: &str, body: &str) -> (String, String) {
+    let content = format!(
+        "From: alice@sender.example\nX-Spamd-Result: says the sender\nSubject: {subject}\n\n{body}\n"
+    );
+    let reply = client::send(address, content.as_bytes(), b"alice@sender.example", &[b"bob@rcpt.example"]);
+    let Some(file) = queue.take().pop() else { return (reply, String::new()) };
+    let file = file.unwrap();
+    let message = String::from_utf8(file.message()).unwrap().replace(&file.id, "ID");
+    let own = message.find("From: ").expect(&message);
+    let lines = message[own..].split_inclusive('\n');
+    let message =
+        lines.filter(|line| !line.starts_with("Date: ") && !line.starts_with("Message-Id: ")).collect();
+    (reply.replace(&file.id, "ID"), message)
+}
+
+/// rspamd adds its verdict to an ordinary message, in place of what the sender calls one, and the queue ID that it was told. Of
+/// its test messages it marks one, renames one and rejects one, and another shall come later. The same from Postfix.
+fn rspamd() {
+    let dir = scratch("rspamd");
+    let port = ports::free();
+    let _rspamd = rspamd_in(dir.path(), port);
+    let main_cf = vec![format!("non_smtpd_milters = inet:127.0.0.1:{port}")];
+    let mut server = ours::Instance::start(&ours::Setup { main_cf: main_cf.clone(), ..Default::default() });
+    let postfix = postfix::Instance::start(&postfix::Setup { main_cf, ..Default::default() });
+
+    let test = |kind| format!("{kind}JS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
+    let passed = |headers: &str, body: &str| {
+        let message = format!("From: alice@sender.example\n{headers}\n{body}\n");
+        ("KOk: queued as ID".to_owned(), message)
+    };
+    let refused = |reply: &str| (reply.to_owned(), String::new());
+    let verdict = "Subject: letter\nX-Spamd-Result: default: False [0.00 / 15.00]\nX-Rspamd-Queue-Id: ID\n";
+    let marked = "X-Spamd-Result: says the sender\nSubject: letter\nX-Spam: Yes\n";
+    let renamed = "X-Spamd-Result: says the sender\nSubject: *** SPAM *** letter\n";
+    for (subject, body, expected) in [
+        ("letter", "hello".to_owned(), passed(verdict, "hello")),
+        ("letter", test('Y'), passed(marked, &test('Y'))),
+        ("letter", test('Z'), passed(renamed, &test('Z'))),
+        ("letter", test('X'), refused("DError: 5.7.1 Gtube pattern")),
+        ("later", "hello".to_owned(), refused("ZError: 4.7.1 come later")),
+    ] {
+        let found = outcome(server.address, &server.queue, subject, &body);
+        assert_eq!(found, expected, "{}", server.log.all());
+        let found = outcome(postfix.address, &postfix.queue, subject, &body);
+        assert_eq!(found, expected, "Postfix: {}", postfix.log.all());
+    }
+    for text in ["5.7.1 Gtube pattern", "4.7.1 come later"] {
+        let is_it = format!(
+            "milter-reject: END-OF-MESSAGE from localhost[127.0.0.1]: {text}; from=<alice@sender.example>"
+        );
+        server.log.lines_until("the rejection", |line| line.text.contains(&is_it));
+    }
+    server.queue.wait_until_empty();
 }
 
 /// Sessions do not wait for each other's filters, and no connection to one is left behind.

@@ -47,6 +47,8 @@ pub enum Peer {
     OpenDkim,
     /// The filter that asks SpamAssassin, and its daemon.
     SpamassMilter,
+    /// The filter that judges spam by itself.
+    Rspamd,
     /// The e-mail samples of CPython's test suite and of other packages.
     Samples,
     /// Root, for mounts and for changing users.
@@ -85,6 +87,7 @@ impl Peer {
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
             Self::OpenDkim => installed(&["/usr/sbin/opendkim", "/usr/bin/openssl"]),
             Self::SpamassMilter => installed(&["/usr/sbin/spamass-milter", "/usr/sbin/spamd"]),
+            Self::Rspamd => installed(&["/usr/bin/rspamd", "/usr/share/rspamd/plugins/milter_headers.lua"]),
             Self::SystemdAnalyze => absent("/usr/bin/systemd-analyze"),
             Self::Samples => SAMPLES.iter().find_map(|(_, path)| {
                 samples(path).is_none().then(|| format!("{path} is not there; run make peers"))

@@ -23,8 +23,10 @@ lint:     ## compiler, clippy and rustdoc without a warning
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 
-check:    ## unit, property, differential and end-to-end tests
+check:    ## unit, property, differential and end-to-end tests; the differential suite also under a Postfix's master(8)
 	$(CARGO) test --locked --workspace --no-fail-fast
+	QMQPD_OURS=drop-in $(CARGO) test --locked --quiet -p qmqpd --test differential
+	QMQPD_OURS=drop-in-local $(CARGO) test --locked --quiet -p qmqpd --test differential
 
 fuzz-smoke: ## each fuzz target for two seconds, beginning with the cases of the differential suite
 	@mkdir -p fuzz/target && QMQPD_SEEDS=$(CURDIR)/fuzz/target/seeds $(CARGO) test --locked --quiet -p qmqpd --test differential

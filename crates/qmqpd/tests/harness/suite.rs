@@ -113,6 +113,11 @@ fn run(case: &Case, pair: &Mutex<Pair>, oracle_only: bool) {
         return;
     }
     let ours = pair.ours(case);
+    // Where Postfix's cleanup(8) does the work, what differs in ours does not.
+    let is_same = || pair::difference(&postfix, &ours, case.compare_end).is_none();
+    if ours.server == pair::DROP_IN && case.difference.is_some() && is_same() {
+        return;
+    }
     match case.difference {
         None if matches!(case.expect, Expect::Each(_)) => ours.check(&case.expect),
         None => pair::assert_same(&postfix, &ours, case.compare_end),

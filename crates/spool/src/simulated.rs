@@ -4,6 +4,8 @@
 //! with a failure or a power cut at each. Bytes and names that were not synced are kept apart, since they get lost
 //! apart. Whatever is left to chance follows from a seed.
 
+mod inode;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::RangeInclusive;
@@ -13,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::disk::{Disk, FileKind, Status, Timestamp};
 use crate::sync::{Mutex, MutexGuard};
+use inode::{Chance, Inode};
 
 /// What a power cut tears is torn at multiples of this.
 pub const BLOCK_BYTES: usize = 512;
@@ -67,7 +70,7 @@ struct World {
     /// What lies between the two, in order.
     pending_names: Vec<NameChange>,
     locks: BTreeMap<u64, u64>,
-    open_handles: BTreeSet<u64>,
+    open_handles: BTreeMap<u64, Handle>,
     next_number: u64,
     calls: u64,
     faults: Vec<Fault>,
@@ -79,23 +82,11 @@ struct World {
 }
 
 #[derive(Debug, Clone)]
-struct Inode {
-    kind: FileKind,
-    device: u64,
-    uid: u32,
-    gid: u32,
-    visible: Image,
-    durable: Image,
-    dirty_blocks: BTreeSet<usize>,
-    /// A sync failed: what was dirty then is taken for written by the system, and never will be.
-    lost_blocks: BTreeSet<usize>,
-}
-
-#[derive(Debug, Clone)]
-struct Image {
-    bytes: Vec<u8>,
-    mode: u32,
-    modified: Timestamp,
+struct Handle {
+    inode: u64,
+    /// Somebody else's sync lost bytes of this file: the next one through this handle says so, once, as Linux has done
+    /// since 4.13.
+    has_unreported_loss: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -146,7 +137,7 @@ impl Simulated {
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
             locks: BTreeMap::new(),
-            open_handles: BTreeSet::new(),
+            open_handles: BTreeMap::new(),
             next_number: 11,
             calls: 0,
             faults: Vec::new(),
@@ -299,7 +290,7 @@ impl Simulated {
 
     fn open_handle(&self, world: &mut World, inode: u64) -> SimulatedFile {
         let handle = world.number();
-        world.open_handles.insert(handle);
+        world.open_handles.insert(handle, Handle { inode, has_unreported_loss: false });
         SimulatedFile { world: self.clone(), handle, inode }
     }
 }
@@ -312,6 +303,31 @@ impl World {
             return Some(Fault { calls: 0..=0, errno: Errno::IO.raw_os_error(), is_partial: false });
         }
         self.faults.iter().find(|fault| fault.calls.contains(&number)).cloned()
+    }
+
+    /// Begins the sync of a file, which fails if it is its turn, or if bytes of the file were lost since the last one.
+    fn begin_sync(&mut self, file: &SimulatedFile) -> io::Result<()> {
+        let fault = self.begin_call();
+        if fault.is_some() && self.power_cut_at.is_none() {
+            self.lose_dirty(|inode| inode == file.inode);
+        }
+        let handle = self.open_handles.get_mut(&file.handle);
+        let was_lost = handle.is_some_and(|handle| std::mem::take(&mut handle.has_unreported_loss));
+        match fault {
+            Some(fault) => Err(io::Error::from_raw_os_error(fault.errno)),
+            None if was_lost => Err(Errno::IO.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A sync failed: what these files had to write never gets to the disk, and every open handle of theirs will say so.
+    fn lose_dirty(&mut self, is_concerned: impl Fn(u64) -> bool) {
+        for (number, inode) in &mut self.inodes {
+            if is_concerned(*number) && inode.lose_dirty() {
+                let handles = self.open_handles.values_mut().filter(|handle| handle.inode == *number);
+                handles.for_each(|handle| handle.has_unreported_loss = true);
+            }
+        }
     }
 
     fn calm(&mut self) {
@@ -349,17 +365,7 @@ impl World {
 
     fn add(&mut self, path: &str, kind: FileKind, mode: u32) -> u64 {
         let number = self.number();
-        let image = Image { bytes: Vec::new(), mode, modified: self.clock };
-        let inode = Inode {
-            kind,
-            device: 1,
-            uid: self.user,
-            gid: self.user,
-            visible: image.clone(),
-            durable: image,
-            dirty_blocks: BTreeSet::new(),
-            lost_blocks: BTreeSet::new(),
-        };
+        let inode = Inode::new(kind, mode, self.user, self.clock);
         self.inodes.insert(number, inode);
         self.change(NameChange { inode: number, removed: None, added: Some(path.to_owned()) });
         number
@@ -438,109 +444,6 @@ impl NameChange {
     }
 }
 
-impl Inode {
-    fn write(&mut self, offset: u64, bytes: &[u8], now: Timestamp) -> io::Result<()> {
-        let offset = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
-        let end = offset.checked_add(bytes.len()).ok_or(Errno::FBIG)?;
-        if end > self.visible.bytes.len() {
-            self.visible.bytes.resize(end, 0);
-        }
-        if let Some(target) = self.visible.bytes.get_mut(offset..end) {
-            target.copy_from_slice(bytes);
-        }
-        self.visible.modified = now;
-        let blocks = offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
-        self.lost_blocks.retain(|block| !blocks.contains(block));
-        self.dirty_blocks.extend(blocks);
-        Ok(())
-    }
-
-    fn sync(&mut self) {
-        let mut bytes = self.visible.bytes.clone();
-        for block in &self.lost_blocks {
-            copy_block(&self.durable.bytes, &mut bytes, *block);
-        }
-        self.durable = Image { bytes, ..self.visible.clone() };
-        self.dirty_blocks.clear();
-    }
-
-    /// A sync failed: what was dirty counts as written from here on, and is not.
-    fn lose_dirty(&mut self) {
-        let dirty = std::mem::take(&mut self.dirty_blocks);
-        self.lost_blocks.extend(dirty);
-    }
-
-    /// `in_order` says that no earlier change to its names was lost, so that those of its permissions can be there.
-    fn lose_power(&mut self, bytes: Bytes, in_order: bool, chance: &mut Chance) {
-        let synced = std::mem::take(&mut self.durable.bytes);
-        let written = std::mem::take(&mut self.visible.bytes);
-        let survived = match bytes {
-            Bytes::Kept => written,
-            Bytes::Lost => synced,
-            Bytes::Ordered if self.dirty_blocks.is_empty() => synced,
-            Bytes::Ordered => {
-                let blocks = written.len().div_ceil(BLOCK_BYTES);
-                let kept = chance.below(blocks as u64 + 1) as usize * BLOCK_BYTES;
-                let mut survived = written;
-                survived.truncate(kept.max(synced.len()));
-                survived
-            }
-            Bytes::Torn => {
-                let mut survived = synced.clone();
-                if chance.coin() {
-                    survived.resize(written.len(), 0);
-                }
-                for block in &self.dirty_blocks {
-                    if chance.coin() {
-                        copy_block(&written, &mut survived, *block);
-                    }
-                }
-                survived
-            }
-        };
-        // Permissions and times travel apart from the bytes.
-        if in_order && (bytes == Bytes::Kept || chance.coin()) {
-            self.durable.mode = self.visible.mode;
-            self.durable.modified = self.visible.modified;
-        }
-        self.durable.bytes = survived;
-        self.visible = self.durable.clone();
-        self.dirty_blocks.clear();
-        self.lost_blocks.clear();
-    }
-}
-
-/// Copies what both have of a block; zero where the source ends.
-fn copy_block(from: &[u8], to: &mut [u8], block: usize) {
-    let start = block * BLOCK_BYTES;
-    let end = to.len().min(start + BLOCK_BYTES);
-    for (at, byte) in to.iter_mut().enumerate().take(end).skip(start) {
-        *byte = from.get(at).copied().unwrap_or(0);
-    }
-}
-
-/// Chance that follows from a seed (splitmix64).
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-}
-
 impl Disk for Simulated {
     type File = SimulatedFile;
 
@@ -598,13 +501,7 @@ impl Disk for Simulated {
 
     fn truncate(&self, file: &SimulatedFile, bytes: u64) -> io::Result<()> {
         let mut world = self.call()?;
-        let bytes = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
-        let inode = world.inode(file.inode)?;
-        inode.visible.bytes.resize(bytes, 0);
-        let blocks = bytes.div_ceil(BLOCK_BYTES);
-        inode.dirty_blocks.retain(|block| *block < blocks);
-        inode.lost_blocks.retain(|block| *block < blocks);
-        Ok(())
+        world.inode(file.inode)?.truncate(bytes)
     }
 
     fn read_at(&self, file: &SimulatedFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -630,12 +527,7 @@ impl Disk for Simulated {
 
     fn sync(&self, file: &SimulatedFile) -> io::Result<()> {
         let mut world = self.lock();
-        if let Some(fault) = world.begin_call() {
-            if world.power_cut_at.is_none() {
-                world.inode(file.inode)?.lose_dirty();
-            }
-            return Err(io::Error::from_raw_os_error(fault.errno));
-        }
+        world.begin_sync(file)?;
         let is_lie = |path: &String| {
             world.lies.iter().any(|lie| matches!(lie, Lie::File(directory) if path.starts_with(directory)))
         };
@@ -649,12 +541,7 @@ impl Disk for Simulated {
 
     fn sync_data(&self, file: &SimulatedFile) -> io::Result<()> {
         let mut world = self.lock();
-        if let Some(fault) = world.begin_call() {
-            if world.power_cut_at.is_none() {
-                world.inode(file.inode)?.lose_dirty();
-            }
-            return Err(io::Error::from_raw_os_error(fault.errno));
-        }
+        world.begin_sync(file)?;
         if !world.lies.contains(&Lie::Data) {
             let inode = world.inode(file.inode)?;
             let (mode, modified) = (inode.durable.mode, inode.durable.modified);
@@ -673,7 +560,7 @@ impl Disk for Simulated {
         let mut world = self.lock();
         if let Some(fault) = world.begin_call() {
             if world.power_cut_at.is_none() {
-                world.inodes.values_mut().for_each(Inode::lose_dirty);
+                world.lose_dirty(|_| true);
             }
             return Err(io::Error::from_raw_os_error(fault.errno));
         }

@@ -40,9 +40,10 @@ trait Owner: AsRawFd {}
 impl Owner for OwnedFd {}
 impl Owner for std::net::TcpListener {}
 impl Owner for std::os::unix::net::UnixListener {}
+impl Owner for std::os::unix::net::UnixStream {}
 
-/// Has the runtime watch an inherited descriptor for reading. Unlike the runtime's own socket types this leaves the
-/// descriptor's flags alone, which we share with the master and with sibling processes.
+/// Has the runtime watch a descriptor for reading, and for nothing else. Unlike the runtime's own socket types this leaves
+/// the descriptor's flags alone, which may be shared with the master and with sibling processes.
 #[expect(private_bounds, reason = "the bound is a promise that only this module can make")]
 pub fn watch<T: Owner>(descriptor: T) -> std::io::Result<AsyncFd<T>> {
     // SAFETY: the `Owner` types own their descriptor: it stays open, and the same, for as long as the value lives, which

@@ -1,18 +1,23 @@
 //! The socket of Postfix's cleanup(8): connect, hear the queue ID, send records, hear the judgement.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use postfix::attr::{AttributeList, DecodeError, Decoder};
 use postfix::cleanup_dialogue::{Announcement, DialogueError, Judgement, LIST_BYTES_MAX};
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::inherited::watch;
 use crate::log::{Log, Program};
 
 /// How to reach cleanup(8).
@@ -85,7 +90,8 @@ impl CleanupService {
         let place = place.map_err(|closed| self.unreachable(closed.to_string()))?;
         let stream = self.connect().await?;
         let mut channel = Channel {
-            stream,
+            stream: watch(stream).map_err(|error| self.unreachable(words(&error)))?,
+            outlet: None,
             decoder: Decoder::new(LIST_BYTES_MAX),
             unread: Vec::new(),
             socket: self.socket.clone(),
@@ -125,12 +131,15 @@ impl CleanupService {
     /// A blocking connect waits while the backlog of the socket is full; one that does not block is told to come again.
     async fn connect_past_backlog(&self) -> io::Result<UnixStream> {
         let until = Instant::now() + self.ipc_timeout;
+        let address = SocketAddrUnix::new(self.socket.as_str())?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         loop {
-            match UnixStream::connect(&self.socket).await {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
-                    sleep(BACKLOG_PAUSE).await;
-                }
-                other => return other,
+            match rustix::net::connect(&socket, &address) {
+                Ok(()) => return Ok(socket.into()),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if Instant::now() < until => sleep(BACKLOG_PAUSE).await,
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -155,13 +164,11 @@ impl Dialogue {
 
     /// Sends bytes of the request; waits when cleanup(8) is slower.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let Channel { stream, socket, ipc_timeout, .. } = &mut self.channel;
-        match timeout(*ipc_timeout, stream.write_all(bytes)).await {
+        let socket = self.channel.socket.clone();
+        match timeout(self.channel.ipc_timeout, self.channel.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                Err(Failure::Broken { socket: socket.clone(), step: WRITING, words: words(&error) })
-            }
-            Err(_) => Err(Failure::Timeout { socket: socket.clone(), step: WRITING }),
+            Ok(Err(error)) => Err(Failure::Broken { socket, step: WRITING, words: words(&error) }),
+            Err(_) => Err(Failure::Timeout { socket, step: WRITING }),
         }
     }
 
@@ -174,7 +181,10 @@ impl Dialogue {
 /// Attribute lists from a socket.
 #[derive(Debug)]
 struct Channel {
-    stream: UnixStream,
+    /// Watched for reading alone: each time that cleanup(8) reads, a socket that is watched for writing too wakes us.
+    stream: AsyncFd<UnixStream>,
+    /// The same socket, watched for writing, once cleanup(8) was slower than we.
+    outlet: Option<tokio::net::UnixStream>,
     decoder: Decoder,
     /// What came with the list before.
     unread: Vec<u8>,
@@ -191,8 +201,9 @@ impl Channel {
             if let Some(list) = list {
                 return Ok(list);
             }
+            let read = timeout(self.ipc_timeout, self.read()).await;
             let socket = || self.socket.clone();
-            match timeout(self.ipc_timeout, self.stream.read_buf(&mut self.unread)).await {
+            match read {
                 Ok(Ok(0)) => return Err(Failure::Ended { socket: socket() }),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -205,6 +216,56 @@ impl Channel {
             }
         }
     }
+
+    /// Appends what has come, waiting if that is nothing.
+    async fn read(&mut self) -> io::Result<usize> {
+        self.unread.reserve(READ_BYTES);
+        loop {
+            let mut ready = self.stream.readable().await?;
+            let room_bytes = self.unread.capacity().saturating_sub(self.unread.len());
+            let room = rustix::buffer::spare_capacity(&mut self.unread);
+            match rustix::net::recv(self.stream.get_ref(), room, RecvFlags::empty()) {
+                Ok((_, count)) => {
+                    // Less than there was room for is all there was.
+                    if count < room_bytes {
+                        ready.clear_ready();
+                    }
+                    return Ok(count);
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = match &self.outlet {
+                None => send(self.stream.get_ref(), bytes),
+                Some(outlet) => {
+                    outlet.writable().await?;
+                    outlet.try_io(Interest::WRITABLE, || send(outlet, bytes))
+                }
+            };
+            match sent {
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.outlet.is_none() {
+                        let stream = self.stream.get_ref().try_clone()?;
+                        self.outlet = Some(tokio::net::UnixStream::from_std(stream)?);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
 }
 
 /// What the system says, without its number, as Postfix logs it.
@@ -215,6 +276,8 @@ pub(super) fn words(error: &io::Error) -> String {
     }
 }
 
+/// All that cleanup(8) says in ordinary times, and more.
+const READ_BYTES: usize = 256;
 const CONNECT_ATTEMPTS_MAX: u32 = 3;
 const CONNECT_PAUSE: Duration = Duration::from_secs(1);
 const BACKLOG_PAUSE: Duration = Duration::from_millis(10);

@@ -32,8 +32,15 @@ impl StatusChannel {
 
     /// Says that we are busy or idle. An error means that the master does not listen any more; [`Self::closed`] tells.
     pub(crate) fn report(&self, state: State) {
-        let message = status_message(self.process_id, self.generation, state);
-        let _ = rustix::net::send(self.socket.get_ref(), &message, rustix::net::SendFlags::NOSIGNAL);
+        self.report_each(&[state]);
+    }
+
+    /// Says several things in one breath.
+    fn report_each(&self, states: &[State]) {
+        let messages =
+            states.iter().flat_map(|state| status_message(self.process_id, self.generation, *state));
+        let messages: Vec<u8> = messages.collect();
+        let _ = rustix::net::send(self.socket.get_ref(), &messages, rustix::net::SendFlags::NOSIGNAL);
     }
 
     /// Says that a client waits and that there is no place for it. Do not accept as long as the value lives.
@@ -51,8 +58,9 @@ impl StatusChannel {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // A full house has said the one, and says the other when it ends.
         if *waiting == 0 {
-            self.report(State::Taken);
-            self.report(State::Available);
+            // The second message is there when the master has read the first: it looks at this channel again before it looks
+            // at the clients, and starts no other process for one that arrives just now.
+            self.report_each(&[State::Taken, State::Available]);
         }
     }
 
@@ -79,5 +87,26 @@ impl Drop for FullHouse<'_> {
         if *waiting == 0 {
             self.0.report(State::Available);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use postfix::child::STATUS_MESSAGE_BYTES;
+
+    use super::*;
+
+    /// Between two writes the master could look at the clients, find one and nobody idle, and start a process too many.
+    #[tokio::test]
+    async fn busy_and_idle_again_is_one_write() {
+        let (ours, mut master) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let channel = StatusChannel::new(ours.into(), 7, 1).unwrap();
+        channel.prove();
+        let mut heard = [0; 100];
+        assert_eq!(master.read(&mut heard).unwrap(), 2 * STATUS_MESSAGE_BYTES);
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
@@ -154,8 +153,7 @@ fn start_session(service: &Arc<Service>, arrival: Arrival, place: Option<OwnedSe
                     Arrival::Passer(passer) => serve_passed(Arc::clone(&service), passer).await,
                 }
                 drop(place);
-                service.sessions_served.fetch_add(1, Ordering::AcqRel);
-                service.session_ended.notify_waiters();
+                service.wear.session_ended();
             });
         }
         None => {

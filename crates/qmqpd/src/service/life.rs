@@ -9,7 +9,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postfix::child::State;
@@ -102,35 +101,10 @@ async fn reason_to_give_way(
     }
 }
 
-/// Waits until this process has served `max_use` clients, or none for `max_idle`, and serves none now: what Postfix's own
-/// servers of many clients do. Our own master has nothing to gain from fresh processes.
+/// Our own master has nothing to gain from fresh processes, Postfix's counts on them.
 async fn worn_out(service: &Service, status: Option<&StatusChannel>) {
-    let max_use = u64::try_from(service.settings.max_use).unwrap_or(u64::MAX);
-    let mut is_proven = false;
-    loop {
-        let ended = service.session_ended.notified();
-        let served = service.sessions_served.load(Ordering::Acquire);
-        if served > 0 && !is_proven {
-            is_proven = true;
-            if let Some(status) = status {
-                status.prove();
-            }
-        }
-        let is_idle = service.connections.available_permits() == service.connections_max;
-        if is_idle && served >= max_use {
-            return;
-        }
-        match timeout(service.settings.max_idle, ended).await {
-            Ok(()) => {}
-            Err(_) => {
-                let nobody_came = service.sessions_served.load(Ordering::Acquire) == served;
-                let nobody_is_here = service.connections.available_permits() == service.connections_max;
-                if nobody_came && nobody_is_here {
-                    return;
-                }
-            }
-        }
-    }
+    let is_idle = || service.connections.available_permits() == service.connections_max;
+    service.wear.worn_out(is_idle, || status.into_iter().for_each(StatusChannel::prove)).await;
 }
 
 /// Waits for the last session.

@@ -12,10 +12,11 @@ mod start;
 mod status;
 mod stdin;
 mod watchdog;
+mod wear;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix::notice::Severity;
@@ -29,6 +30,7 @@ use crate::submit::Submit;
 
 pub(crate) use prepare::list_options;
 pub use start::run;
+pub use wear::Wear;
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.
 #[derive(Debug)]
@@ -55,12 +57,10 @@ pub struct Service {
     pub commits: Commits,
     /// How many sessions without a message are logged.
     pub session_quota: SessionQuota,
-    /// Sessions that have ended in this process.
-    pub sessions_served: AtomicU64,
+    /// How much this process has been used.
+    pub wear: Wear,
     /// The master is Postfix's.
     pub is_under_postfix: bool,
-    /// A session has ended.
-    pub session_ended: Notify,
     give_way: watch::Sender<bool>,
 }
 

@@ -6,7 +6,6 @@ use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
-    MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, WAITING_ROOM_CONNECTIONS_MAX, life, now, refuse,
+    MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, WAITING_ROOM_CONNECTIONS_MAX, Wear, life, now, refuse,
     stdin, watchdog,
 };
 use crate::config;
@@ -241,9 +240,8 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
         commits: super::Commits::default(),
         session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
-        sessions_served: AtomicU64::new(0),
+        wear: Wear::new(u64::try_from(settings.max_use).unwrap_or(u64::MAX), settings.max_idle),
         is_under_postfix,
-        session_ended: tokio::sync::Notify::new(),
         give_way: watch::Sender::new(false),
         settings,
         log,

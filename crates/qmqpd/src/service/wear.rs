@@ -1,0 +1,126 @@
+//! How much a service process has been used: what `max_use` and `max_idle` ask.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// The sessions that a process has served.
+#[derive(Debug)]
+pub struct Wear {
+    /// `max_use`.
+    sessions_max: u64,
+    /// `max_idle`.
+    idle_max: Duration,
+    began: Instant,
+    sessions: AtomicU64,
+    /// Since `began`.
+    last_end_milliseconds: AtomicU64,
+    /// The first session has ended, or one that is the `max_use`th or a later one. Between these nobody waits for the end of
+    /// a session, and it costs no wake-up.
+    noteworthy: Notify,
+}
+
+impl Wear {
+    /// A process that has served nobody.
+    #[must_use]
+    pub fn new(sessions_max: u64, idle_max: Duration) -> Self {
+        Self {
+            sessions_max,
+            idle_max,
+            began: Instant::now(),
+            sessions: AtomicU64::new(0),
+            last_end_milliseconds: AtomicU64::new(0),
+            noteworthy: Notify::new(),
+        }
+    }
+
+    /// A session has ended, and its place is free.
+    pub fn session_ended(&self) {
+        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_end_milliseconds.store(milliseconds, Ordering::Release);
+        let before = self.sessions.fetch_add(1, Ordering::AcqRel);
+        if before == 0 || before.saturating_add(1) >= self.sessions_max {
+            self.noteworthy.notify_waiters();
+        }
+    }
+
+    /// Waits until this process has served `max_use` clients, or none for `max_idle`, while `is_idle`: what Postfix's own
+    /// servers of many clients do. `prove` is called once somebody was served.
+    pub async fn worn_out(&self, is_idle: impl Fn() -> bool, mut prove: impl FnMut()) {
+        let mut is_proven = false;
+        loop {
+            let noteworthy = self.noteworthy.notified();
+            let sessions = self.sessions.load(Ordering::Acquire);
+            if sessions > 0 && !is_proven {
+                is_proven = true;
+                prove();
+            }
+            let used_for = Duration::from_millis(self.last_end_milliseconds.load(Ordering::Acquire));
+            let idle_for = self.began.elapsed().saturating_sub(used_for);
+            if is_idle() && (sessions >= self.sessions_max || idle_for >= self.idle_max) {
+                return;
+            }
+            let rest = match self.idle_max.saturating_sub(idle_for) {
+                // Nobody has left for long, and somebody is here.
+                Duration::ZERO => self.idle_max,
+                rest => rest,
+            };
+            let _ = timeout(rest, noteworthy).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const IDLE_MAX: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn enough_sessions_are_the_end_once_nobody_is_here() {
+        let wear = Wear::new(2, Duration::from_secs(3600));
+        let is_idle = Cell::new(false);
+        let proofs = Cell::new(0);
+        let worn_out = wear.worn_out(|| is_idle.get(), || proofs.set(proofs.get() + 1));
+        let sessions = async {
+            for (ended, idle) in [(1, true), (2, false), (3, true)] {
+                is_idle.set(idle);
+                wear.session_ended();
+                tokio::task::yield_now().await;
+                assert_eq!(proofs.get(), 1, "after session {ended}");
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! { () = worn_out => {}, () = sessions => {} }
+        assert_eq!(wear.sessions.load(Ordering::Acquire), 3);
+    }
+
+    #[tokio::test]
+    async fn a_process_without_clients_ends_in_time() {
+        let wear = Wear::new(100, IDLE_MAX);
+        wear.worn_out(|| true, || panic!("nobody was served")).await;
+        assert!(wear.began.elapsed() >= IDLE_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_last_session_counts_not_the_first() {
+        let wear = Wear::new(100, IDLE_MAX);
+        let last_end = Cell::new(None);
+        let sessions = async {
+            for _ in 0..3 {
+                tokio::time::sleep(IDLE_MAX / 2).await;
+                wear.session_ended();
+                last_end.set(Some(Instant::now()));
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! { () = wear.worn_out(|| true, || ()) => {}, () = sessions => {} }
+        let idle_for = last_end.get().expect("sessions came first").elapsed();
+        // Milliseconds are counted whole.
+        assert!(idle_for + Duration::from_millis(1) >= IDLE_MAX, "{idle_for:?}");
+    }
+}

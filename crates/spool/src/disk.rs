@@ -87,6 +87,20 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// [`io::ErrorKind::AlreadyExists`] if the name is taken.
     fn create_new(&self, path: &str, mode: u32) -> io::Result<Self::File>;
 
+    /// Creates a regular file in a directory, without a name, open for writing, with these permission bits, less those of
+    /// the umask. It is gone when it is closed, unless [`Disk::link_new`] has given it a name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where there are no such files.
+    fn create_nameless(&self, directory: &str, mode: u32) -> io::Result<Self::File>;
+
+    /// Gives a file of [`Disk::create_nameless`] the name that it is to have, in one step.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if the name is taken, [`io::ErrorKind::NotFound`] if its directory is missing, and
+    /// also where the system does not let us do this.
+    fn link_new(&self, file: &Self::File, path: &str) -> io::Result<()>;
+
     /// Opens an existing regular file for reading.
     ///
     /// # Errors

@@ -90,7 +90,12 @@ impl<D: Disk> Draft<D> {
     /// The disk says no, or the name is gone.
     pub fn move_to_hold(&mut self) -> Result<(), SpoolError> {
         let shared = Arc::clone(&self.file.shared);
-        shared.rename_into(&mut self.file, shared.path_in(Queue::Hold, &self.queue_id))
+        let path = shared.path_in(Queue::Hold, &self.queue_id);
+        if self.file.is_named() {
+            return shared.rename_into(&mut self.file, path);
+        }
+        self.file.intend(path);
+        Ok(())
     }
 
     /// Makes the message durable and visible to the queue manager, in Postfix's order: permissions, then sync, then
@@ -147,15 +152,21 @@ impl<D: Disk> Draft<D> {
         if self.is_incomplete {
             return Err(SpoolError::Incomplete { path: self.file.path.clone() });
         }
-        // Before it is ready nobody but an operator takes its name away ("postsuper -d ALL"); afterwards the queue manager
-        // may do so at any time.
-        if self.file.status()?.links == 0 {
-            return Err(SpoolError::Vanished { path: self.file.path.clone() });
+        if self.file.is_named() {
+            // Before it is ready nobody but an operator takes its name away ("postsuper -d ALL"); afterwards the queue manager
+            // may do so at any time.
+            if self.file.status()?.links == 0 {
+                return Err(SpoolError::Vanished { path: self.file.path.clone() });
+            }
+            self.file.with(Step::SetMode, |disk, file| disk.set_mode(file, READY_MODE))?;
         }
-        self.file.with(Step::SetMode, |disk, file| disk.set_mode(file, READY_MODE))?;
         if self.reset_modified {
             let created = self.created;
             self.file.with(Step::SetTime, |disk, file| disk.set_modified(file, created))?;
+        }
+        if !self.file.is_named() {
+            let shared = Arc::clone(&self.file.shared);
+            shared.with_directories(&self.file.path.clone(), || self.file.link())?;
         }
         Ok(())
     }
@@ -170,14 +181,38 @@ impl<D: Disk> fmt::Debug for Draft<D> {
 /// An open file of ours that is removed unless [`OpenFile::close`] succeeds.
 pub(crate) struct OpenFile<D: Disk> {
     shared: Arc<Shared<D>>,
+    /// Its name, or the one that it will get.
     path: String,
+    is_named: bool,
     /// `None` once it is closed and must stay.
     file: Option<D::File>,
 }
 
 impl<D: Disk> OpenFile<D> {
     pub(crate) fn new(shared: Arc<Shared<D>>, path: String, file: D::File) -> Self {
-        Self { shared, path, file: Some(file) }
+        Self { shared, path, is_named: true, file: Some(file) }
+    }
+
+    /// A file that is to get this name.
+    pub(crate) fn nameless(shared: Arc<Shared<D>>, path: String, file: D::File) -> Self {
+        Self { shared, path, is_named: false, file: Some(file) }
+    }
+
+    pub(crate) const fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// What it will be called.
+    pub(crate) fn intend(&mut self, path: String) {
+        self.path = path;
+    }
+
+    /// Gives a file without a name the one that it is to have.
+    pub(crate) fn link(&mut self) -> Result<(), SpoolError> {
+        let path = self.path.clone();
+        self.with(Step::Link, |disk, file| disk.link_new(file, &path))?;
+        self.is_named = true;
+        Ok(())
     }
 
     /// Takes the lock that tells a live draft from a leftover. `false` if somebody else has it.
@@ -217,7 +252,9 @@ impl<D: Disk> OpenFile<D> {
         if let Some(file) = self.file.take()
             && let Err(error) = self.shared.disk.close(file)
         {
-            self.shared.remove(&self.path, None);
+            if self.is_named {
+                self.shared.remove(&self.path, None);
+            }
             return Err(disk(Step::Close, &self.path)(error));
         }
         Ok(())
@@ -266,7 +303,9 @@ impl<D: Disk> Drop for OpenFile<D> {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
             // The name goes first: closing gives up the lock, and nobody must find it unlocked.
-            self.shared.remove(&self.path, Some(&file));
+            if self.is_named {
+                self.shared.remove(&self.path, Some(&file));
+            }
             drop(file);
         }
     }

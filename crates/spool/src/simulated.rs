@@ -77,6 +77,7 @@ struct World {
     power_cut_at: Option<u64>,
     lies: Vec<Lie>,
     has_locks: bool,
+    has_nameless_files: bool,
     clock: Timestamp,
     user: u32,
 }
@@ -144,6 +145,7 @@ impl Simulated {
             power_cut_at: None,
             lies: Vec::new(),
             has_locks: true,
+            has_nameless_files: true,
             clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
             user: 1000,
         })))
@@ -180,6 +182,11 @@ impl Simulated {
     /// Takes locks away, as some network file systems do.
     pub fn remove_locks(&self) {
         self.lock().has_locks = false;
+    }
+
+    /// Takes files without a name away, as many file systems and kernels do.
+    pub fn remove_nameless_files(&self) {
+        self.lock().has_nameless_files = false;
     }
 
     /// Sets the clock of the file system, which stamps files.
@@ -364,10 +371,15 @@ impl World {
     }
 
     fn add(&mut self, path: &str, kind: FileKind, mode: u32) -> u64 {
+        let number = self.add_nameless(kind, mode);
+        self.change(NameChange { inode: number, removed: None, added: Some(path.to_owned()) });
+        number
+    }
+
+    fn add_nameless(&mut self, kind: FileKind, mode: u32) -> u64 {
         let number = self.number();
         let inode = Inode::new(kind, mode, self.user, self.clock);
         self.inodes.insert(number, inode);
-        self.change(NameChange { inode: number, removed: None, added: Some(path.to_owned()) });
         number
     }
 
@@ -455,6 +467,26 @@ impl Disk for Simulated {
         }
         let inode = world.add(path, FileKind::Regular, mode);
         Ok(self.open_handle(&mut world, inode))
+    }
+
+    fn create_nameless(&self, directory: &str, mode: u32) -> io::Result<SimulatedFile> {
+        let mut world = self.call()?;
+        if !world.has_nameless_files {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        world.lookup(directory)?;
+        let inode = world.add_nameless(FileKind::Regular, mode);
+        Ok(self.open_handle(&mut world, inode))
+    }
+
+    fn link_new(&self, file: &SimulatedFile, path: &str) -> io::Result<()> {
+        let mut world = self.call()?;
+        world.check_parent(path)?;
+        if world.names.contains_key(path) {
+            return Err(Errno::EXIST.into());
+        }
+        world.change(NameChange { inode: file.inode, removed: None, added: Some(path.to_owned()) });
+        Ok(())
     }
 
     fn open(&self, path: &str) -> io::Result<SimulatedFile> {

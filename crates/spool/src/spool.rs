@@ -10,7 +10,7 @@ use postfix::queue_id::QueueId;
 
 use crate::directories;
 use crate::disk::{Disk, Status, Timestamp};
-use crate::draft::{Draft, OpenFile};
+use crate::draft::{Draft, OpenFile, READY_MODE};
 use crate::error::{SpoolError, Step, disk};
 use crate::journal::record::BootId;
 use crate::journal::{self, Journal, recovery};
@@ -45,6 +45,9 @@ pub struct Options {
     pub hash_queue_depth: usize,
     /// `enable_long_queue_ids`: IDs that are never used twice.
     pub long_queue_ids: bool,
+    /// Give a message its name when it begins, as Postfix does, and not when it is complete. Where files cannot be without
+    /// a name it is so in any case.
+    pub names_drafts: bool,
     /// Make missing directories on [`Spool::open`]. For a queue of our own; Postfix's makes Postfix.
     pub create_missing: bool,
     /// How messages are made durable.
@@ -59,6 +62,7 @@ impl Default for Options {
             hash_queue_names: vec!["deferred".to_owned(), "defer".to_owned()],
             hash_queue_depth: 1,
             long_queue_ids: false,
+            names_drafts: false,
             create_missing: false,
             commit_way: CommitWay::File,
             boot_id: BootId::UNKNOWN,
@@ -81,6 +85,8 @@ pub(crate) struct Shared<D: Disk> {
     log_directories: [LogDirectory; 3],
     process_id: u32,
     pub(crate) journal: Option<Journal<D>>,
+    /// A draft can do without a name.
+    has_nameless_files: bool,
     /// The first failed sync, in words.
     poison: OnceLock<Arc<str>>,
     clock_warned: AtomicBool,
@@ -119,6 +125,7 @@ impl<D: Disk> Spool<D> {
             CommitWay::File => None,
             CommitWay::Journal(journal) => Self::open_journal(&disk, journal, options.boot_id, &notify)?,
         };
+        let has_nameless_files = !options.names_drafts && has_nameless_files(&disk);
         let shared = Arc::new(Shared {
             disk,
             notify,
@@ -129,6 +136,7 @@ impl<D: Disk> Spool<D> {
                 .map(|name| LogDirectory::new(name, if is_hashed(name) { hash_queue_depth } else { 0 })),
             process_id: std::process::id(),
             journal,
+            has_nameless_files,
             poison: OnceLock::new(),
             clock_warned: AtomicBool::new(false),
             lock_warned: AtomicBool::new(false),
@@ -197,7 +205,7 @@ impl<D: Disk> Spool<D> {
         self.0.journal.is_some()
     }
 
-    /// Begins a message: an empty file in `incoming` under its queue ID, that nobody else will touch until
+    /// Begins a message: an empty file without a name, or in `incoming` under its queue ID, that nobody else will touch until
     /// [`Draft::commit`]. Dropping the draft removes it.
     ///
     /// `clock` is read after the file exists, as Postfix does: the time is part of the ID.
@@ -206,9 +214,14 @@ impl<D: Disk> Spool<D> {
     /// The file cannot be made, or the spool is poisoned. Nothing is left behind.
     pub fn create(&self, clock: &dyn Fn() -> Timestamp) -> Result<Draft<D>, SpoolError> {
         self.0.refuse_if_poisoned()?;
-        let mut file = Shared::create_temporary(&self.0, clock)?;
-        let status = file.status()?;
-        let (queue_id, created) = self.0.name(&mut file, &status, clock)?;
+        let (file, status, queue_id, created) = if self.0.has_nameless_files {
+            Shared::create_nameless(&self.0, clock)?
+        } else {
+            let mut file = Shared::create_temporary(&self.0, clock)?;
+            let status = file.status()?;
+            let (queue_id, created) = self.0.name(&mut file, &status, clock)?;
+            (file, status, queue_id, created)
+        };
         for directory in &self.0.log_directories {
             if let Some(notice) = directory.remove(&self.0.disk, &queue_id, status.modified) {
                 self.0.notify(notice);
@@ -283,6 +296,25 @@ impl<D: Disk> Shared<D> {
         }
     }
 
+    /// Makes a file without a name, that has everything else of a finished queue file: it gets its name last, and nothing
+    /// of it is left when the process is killed before.
+    fn create_nameless(
+        this: &Arc<Self>,
+        clock: &dyn Fn() -> Timestamp,
+    ) -> Result<(OpenFile<D>, Status, QueueId, Timestamp), SpoolError> {
+        let directory = Queue::Incoming.name();
+        let file = this.disk.create_nameless(directory, READY_MODE);
+        let file = file.map_err(disk(Step::Create, &format!("a file in {directory}")))?;
+        let mut file = OpenFile::nameless(Arc::clone(this), directory.to_owned(), file);
+        let status = file.status()?;
+        let now = clock();
+        // Only a file whose name lies about its inode number can be there already, from a restored backup: then this message
+        // is refused for now, and the next try gets another ID.
+        let queue_id = QueueId::new(this.long_queue_ids, now.seconds, now.microseconds, status.inode);
+        file.intend(this.path_in(Queue::Incoming, &queue_id));
+        Ok((file, status, queue_id, now))
+    }
+
     /// Makes `incoming/MICROSECONDS.PROCESS`, marked and locked.
     pub(crate) fn create_temporary(
         this: &Arc<Self>,
@@ -336,9 +368,18 @@ impl<D: Disk> Shared<D> {
         format!("{queue}/{}{queue_id}", queue_id.hash_dir_path(depth))
     }
 
-    /// Renames, and makes the subdirectories of a hashed queue when they turn out to be missing.
+    /// Renames into a queue.
     pub(crate) fn rename_into(&self, file: &mut OpenFile<D>, path: String) -> Result<(), SpoolError> {
-        match file.rename(&path) {
+        self.with_directories(&path, || file.rename(&path))
+    }
+
+    /// Gives a file the name `path`, and makes the subdirectories of a hashed queue when they turn out to be missing.
+    pub(crate) fn with_directories(
+        &self,
+        path: &str,
+        mut give_name: impl FnMut() -> Result<(), SpoolError>,
+    ) -> Result<(), SpoolError> {
+        match give_name() {
             // One slash stands behind the queue's own directory, which is always there.
             Err(SpoolError::Disk { source, .. })
                 if path.matches('/').count() > 1 && source.kind() == io::ErrorKind::NotFound =>
@@ -351,7 +392,7 @@ impl<D: Disk> Shared<D> {
                         Err(error) => return Err(disk(Step::CreateDirectory, directory)(error)),
                     }
                 }
-                file.rename(&path)
+                give_name()
             }
             other => other,
         }
@@ -378,4 +419,14 @@ impl<D: Disk> Shared<D> {
             )));
         }
     }
+}
+
+/// Whether a file in `incoming` can be written without a name and get one later.
+fn has_nameless_files<D: Disk>(disk_: &D) -> bool {
+    let directory = Queue::Incoming.name();
+    // A name that is taken: the system says so when everything else is as it should be.
+    disk_
+        .create_nameless(directory, DRAFT_MARK | 0o600)
+        .and_then(|file| disk_.link_new(&file, directory))
+        .is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }

@@ -68,6 +68,22 @@ impl Disk for UnixDisk {
         Ok(file)
     }
 
+    fn create_nameless(&self, directory: &str, mode: u32) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        match retry_on_intr(|| rustix::fs::openat(&self.directory, directory, flags, mode)) {
+            // A file system without such files, or a kernel that knows nothing of them and sees a directory.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn link_new(&self, file: &OwnedFd, path: &str) -> io::Result<()> {
+        // Linux before 6.10 lets no ordinary user do it.
+        let directory = &self.directory;
+        Ok(retry_on_intr(|| rustix::fs::linkat(file, "", directory, path, AtFlags::EMPTY_PATH))?)
+    }
+
     fn open(&self, path: &str) -> io::Result<OwnedFd> {
         // A named pipe in a queue directory must not stop us: do not wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

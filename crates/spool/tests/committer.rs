@@ -194,7 +194,9 @@ fn shutting_down_does_all_that_was_taken_and_takes_no_more() {
 
 #[test]
 fn the_queue_before_the_threads_has_its_limit() {
-    let (disk, spool) = simulated();
+    let disk = Simulated::new();
+    let options = Options { names_drafts: true, ..own_queue() };
+    let spool = Spool::open(disk.clone(), &options, Arc::new(|_| ())).unwrap();
     let committers = Committers::start(spool, clock(), 1, 3).unwrap();
     let draft = create(&committers);
     // The only thread waits in this callback until it is let go.

@@ -81,6 +81,16 @@ fn flat() -> Options {
     Options { create_missing: true, long_queue_ids: true, ..Options::default() }
 }
 
+/// The same with drafts that have names from the beginning.
+fn named(options: Options) -> Options {
+    Options { names_drafts: true, ..options }
+}
+
+/// Flat and hashed queues, drafts without and with names.
+fn every_kind() -> [Options; 4] {
+    [flat(), hashed(), named(flat()), named(hashed())]
+}
+
 fn silent() -> spool::Notify {
     Arc::new(|_| ())
 }
@@ -248,7 +258,7 @@ fn cut_power_everywhere(options: &Options, is_lying: bool) -> Result<u64, String
 
 #[test]
 fn a_power_cut_at_any_call_loses_no_acknowledged_message() {
-    for options in [flat(), hashed()] {
+    for options in every_kind() {
         let images = cut_power_everywhere(&options, false).unwrap();
         assert!(images > 1000, "only {images} crashes were looked at");
     }
@@ -256,13 +266,15 @@ fn a_power_cut_at_any_call_loses_no_acknowledged_message() {
 
 #[test]
 fn without_sync_the_same_test_fails() {
-    let verdict = cut_power_everywhere(&flat(), true).unwrap_err();
-    assert!(verdict.contains("was acknowledged and is"), "{verdict}");
+    for options in [flat(), named(flat())] {
+        let verdict = cut_power_everywhere(&options, true).unwrap_err();
+        assert!(verdict.contains("was acknowledged and is"), "{verdict}");
+    }
 }
 
 #[test]
 fn a_kill_at_any_call_leaves_nothing_that_the_next_start_does_not_remove() {
-    for options in [flat(), hashed()] {
+    for options in every_kind() {
         let all_calls = {
             let disk = Simulated::new();
             work(&disk, &options);
@@ -282,14 +294,18 @@ fn a_kill_at_any_call_leaves_nothing_that_the_next_start_does_not_remove() {
 
 #[test]
 fn a_failure_of_any_call_is_an_error_and_leaves_nothing() {
+    fail_everywhere(&hashed());
+    fail_everywhere(&named(hashed()));
+}
+
+fn fail_everywhere(options: &Options) {
     const EACCES: i32 = 13;
     const EIO: i32 = 5;
     const EMFILE: i32 = 24;
     const ENOSPC: i32 = 28;
-    let options = hashed();
     let calls = {
         let disk = Simulated::new();
-        work(&disk, &options);
+        work(&disk, options);
         disk.calls()
     };
     let mut failures_seen = 0;
@@ -299,7 +315,7 @@ fn a_failure_of_any_call_is_an_error_and_leaves_nothing() {
         {
             let disk = Simulated::new();
             disk.fail(call..=call, errno, is_partial);
-            let outcome = work(&disk, &options);
+            let outcome = work(&disk, options);
             let what = format!("call {call} fails with {errno}");
             check(&disk, &outcome, true).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(disk.open_files(), 0, "{what}: a descriptor leaked");
@@ -321,16 +337,17 @@ fn a_failure_of_any_call_is_an_error_and_leaves_nothing() {
 #[test]
 fn a_disk_that_fails_for_good_accepts_nothing_more() {
     const EIO: i32 = 5;
-    let options = flat();
-    let disk = Simulated::new();
-    work(&disk, &options);
-    for call in 0..disk.calls() {
+    for options in [flat(), named(flat())] {
         let disk = Simulated::new();
-        disk.fail(call..=u64::MAX, EIO, true);
-        let outcome = work(&disk, &options);
-        check(&disk, &outcome, false).unwrap();
-        assert!(outcome.acknowledged.len() <= 3);
-        assert_eq!(disk.open_files(), 0);
+        work(&disk, &options);
+        for call in 0..disk.calls() {
+            let disk = Simulated::new();
+            disk.fail(call..=u64::MAX, EIO, true);
+            let outcome = work(&disk, &options);
+            check(&disk, &outcome, false).unwrap();
+            assert!(outcome.acknowledged.len() <= 3);
+            assert_eq!(disk.open_files(), 0);
+        }
     }
 }
 
@@ -340,10 +357,10 @@ fn draft(spool: &Spool<Simulated>) -> Result<Draft<Simulated>, SpoolError> {
     Ok(draft)
 }
 
-/// Lets the sync of the next commit fail, if nothing comes between: it is the third call, after looking whether the
-/// file is still there and giving it its permissions.
+/// Lets the sync of the next commit fail, if nothing comes between: it is the call after the one that gives the file
+/// its name.
 fn fail_next_sync(disk: &Simulated, errno: i32) {
-    let sync = disk.calls() + 2;
+    let sync = disk.calls() + 1;
     disk.fail(sync..=sync, errno, false);
 }
 
@@ -397,7 +414,7 @@ fn a_draft_with_a_failed_write_is_never_committed() {
 #[test]
 fn a_draft_that_somebody_removed_is_not_acknowledged() {
     let disk = Simulated::new();
-    let spool = Spool::open(disk.clone(), &flat(), silent()).unwrap();
+    let spool = Spool::open(disk.clone(), &named(flat()), silent()).unwrap();
     let draft = draft(&spool).unwrap();
     disk.unlink(&format!("incoming/{}", draft.queue_id())).unwrap();
     assert!(matches!(draft.commit(), Err(SpoolError::Vanished { .. })));
@@ -471,7 +488,7 @@ proptest! {
 #[test]
 fn clearing_up_survives_every_failure_and_removes_nothing_wrong() {
     const EIO: i32 = 5;
-    let options = hashed();
+    let options = named(hashed());
     let crashed = {
         let disk = Simulated::new();
         let calls = {
@@ -515,6 +532,7 @@ fn clearing_up_survives_every_failure_and_removes_nothing_wrong() {
 fn without_locks_nothing_is_marked_and_nothing_removed() {
     let disk = Simulated::new();
     disk.remove_locks();
+    disk.remove_nameless_files();
     let notices = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&notices);
     let spool =

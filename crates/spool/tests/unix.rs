@@ -62,6 +62,11 @@ fn hashed(depth: usize) -> Options {
     Options { hash_queue_names: names, hash_queue_depth: depth, ..own_queue() }
 }
 
+/// With drafts that have names from the beginning, as where files cannot be without one.
+fn named(options: Options) -> Options {
+    Options { names_drafts: true, ..options }
+}
+
 fn now() -> Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Timestamp { seconds: now.as_secs(), microseconds: now.subsec_micros() }
@@ -73,16 +78,27 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_message_appears_ready_under_its_id_and_nothing_else_stays() {
+    for options in [own_queue(), named(own_queue())] {
+        appears_ready(&options);
+    }
+}
+
+fn appears_ready(options: &Options) {
     let fixture = Fixture::new();
-    let spool = fixture.open(&own_queue()).unwrap();
+    let spool = fixture.open(options).unwrap();
     let descriptors = fixture.open_descriptors();
     let mut draft = spool.create(&now).unwrap();
     let path = fixture.path(&format!("incoming/{}", draft.queue_id()));
-    assert_eq!(mode(&path), 0o1600, "a draft is marked");
+    if options.names_drafts {
+        assert_eq!(mode(&path), 0o1600, "a draft is marked");
+    } else {
+        assert_eq!(spool.list(Queue::Incoming).count(), 0, "a draft has no name");
+    }
     draft.write_at(6, b"world").unwrap();
     draft.write_at(0, b"hello ").unwrap();
-    let (created, inode) = (draft.created(), fs::metadata(&path).unwrap().ino());
+    let created = draft.created();
     let receipt = draft.commit().unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
     assert_eq!(fs::read(&path).unwrap(), b"hello world");
     assert_eq!(mode(&path), 0o700);
     assert_eq!(*receipt.queue_id(), QueueId::new(false, created.seconds, created.microseconds, inode));
@@ -93,16 +109,18 @@ fn a_message_appears_ready_under_its_id_and_nothing_else_stays() {
 
 #[test]
 fn a_dropped_draft_is_gone() {
-    let fixture = Fixture::new();
-    let spool = fixture.open(&hashed(2)).unwrap();
-    let descriptors = fixture.open_descriptors();
-    let mut draft = spool.create(&now).unwrap();
-    draft.write_at(0, b"half a").unwrap();
-    assert_eq!(spool.list(Queue::Incoming).count(), 1);
-    drop(draft);
-    assert_eq!(spool.list(Queue::Incoming).count(), 0);
-    assert_eq!(fixture.open_descriptors(), descriptors);
-    assert_eq!(fixture.log(), Vec::<String>::new());
+    for options in [hashed(2), named(hashed(2))] {
+        let fixture = Fixture::new();
+        let spool = fixture.open(&options).unwrap();
+        let descriptors = fixture.open_descriptors();
+        let mut draft = spool.create(&now).unwrap();
+        draft.write_at(0, b"half a").unwrap();
+        assert_eq!(spool.list(Queue::Incoming).count(), usize::from(options.names_drafts));
+        drop(draft);
+        assert_eq!(spool.list(Queue::Incoming).count(), 0);
+        assert_eq!(fixture.open_descriptors(), descriptors);
+        assert_eq!(fixture.log(), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -192,7 +210,7 @@ fn a_missing_queue_is_told_and_one_on_another_file_system_is_refused() {
 #[test]
 fn names_taken_within_one_microsecond_are_tried_again() {
     let fixture = Fixture::new();
-    let spool = fixture.open(&own_queue()).unwrap();
+    let spool = fixture.open(&named(own_queue())).unwrap();
     let frozen = now();
     // The temporary name, in another's hands.
     let taken = format!("incoming/{}.{}", frozen.microseconds, std::process::id());
@@ -263,7 +281,7 @@ fn logs_of_an_earlier_message_with_the_same_id_go() {
 #[test]
 fn empty_log_directories_are_left_alone_until_they_change() {
     let disk = Simulated::new();
-    let options = Options { hash_queue_names: Vec::new(), ..own_queue() };
+    let options = named(Options { hash_queue_names: Vec::new(), ..own_queue() });
     let spool = Spool::open(disk.clone(), &options, Arc::new(|_| ())).unwrap();
     let moment = |seconds: u64| Timestamp { seconds: 1_795_000_000 + seconds, microseconds: 6 };
     let calls_at = |seconds: u64| {
@@ -294,7 +312,7 @@ fn empty_log_directories_are_left_alone_until_they_change() {
 #[test]
 fn only_our_own_orphans_are_removed() {
     let fixture = Fixture::new();
-    let spool = fixture.open(&hashed(1)).unwrap();
+    let spool = fixture.open(&named(hashed(1))).unwrap();
     let old = now().minus_seconds(3600);
     let place = |name: &str, mode: u32| {
         fs::create_dir_all(fixture.path(name).parent().unwrap()).unwrap();
@@ -339,12 +357,13 @@ fn only_our_own_orphans_are_removed() {
 
 #[test]
 fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
-    for depth in [0, 2] {
+    for (depth, names_drafts) in [(0, false), (0, true), (2, false), (2, true)] {
         let fixture = Fixture::new();
         let names = if depth == 0 { vec![] } else { vec!["hold".to_owned()] };
         let options = Options {
             hash_queue_names: names,
             hash_queue_depth: depth,
+            names_drafts,
             create_missing: true,
             ..Options::default()
         };
@@ -354,8 +373,8 @@ fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
         draft.move_to_hold().unwrap();
         let queue_id = *draft.queue_id();
         let path = format!("hold/{}{queue_id}", queue_id.hash_dir_path(depth));
-        assert!(fixture.path(&path).exists(), "{path}");
         assert!(draft.commit().is_ok());
+        assert!(fixture.path(&path).exists(), "{path}");
         let entry = spool.find(&queue_id).unwrap().unwrap();
         assert_eq!((entry.queue, entry.path.as_str(), entry.is_ready()), (Queue::Hold, path.as_str(), true));
         let mut dropped = spool.create(&now).unwrap();
@@ -369,7 +388,7 @@ fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
 #[test]
 fn list_and_find_see_flat_and_hashed_queues_and_legal_names_only() {
     let fixture = Fixture::new();
-    let spool = fixture.open(&hashed(2)).unwrap();
+    let spool = fixture.open(&named(hashed(2))).unwrap();
     for name in
         ["deferred/A1B2C3", "deferred/D/D1B2C3", "deferred/E/1/E1B2C3", "deferred/x.y", "deferred/FF/F1B2C3"]
     {

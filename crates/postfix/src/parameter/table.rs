@@ -218,6 +218,10 @@ parameters! {
     /// How much may be in the journal before the same happens at once. The journal of a process takes twice as much of the
     /// disk at most.
     qmqpd_journal_checkpoint_size: long((Bounds::between(8_388_608, 4_294_967_296))) in "bytes" = "67108864"; Effective;
+    /// Whether a message has its name in the queue from its first byte on, as with Postfix, so that an operator can see it
+    /// come. Otherwise it gets its name when it is complete, which costs the disk less, and nothing of it is left when the
+    /// process is killed before. File systems without O_TMPFILE, and Linux before 6.10, know only the former.
+    qmqpd_named_drafts: boolean = "no"; Effective;
     /// How many threads wait for the disk at the same time.
     qmqpd_commit_threads: integer((Bounds::between(1, 1024))) = "16"; Effective;
     /// How many clients one service process serves at the same time. One more hears Z at once; under Postfix's master(8)

@@ -28,7 +28,7 @@ const SERVE: &[c_long] = &[
     libc::SYS_openat, libc::SYS_close, libc::SYS_close_range, libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev,
     libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2,
     libc::SYS_lseek, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_statfs, libc::SYS_fstatfs,
-    libc::SYS_getdents64, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_unlinkat, libc::SYS_mkdirat,
+    libc::SYS_getdents64, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_mkdirat,
     libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_utimensat, libc::SYS_ftruncate, libc::SYS_fallocate,
     libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_sync_file_range, libc::SYS_syncfs, libc::SYS_flock,
     libc::SYS_fcntl, libc::SYS_ioctl, libc::SYS_dup, libc::SYS_dup3, libc::SYS_getcwd, libc::SYS_readlinkat,
@@ -175,6 +175,8 @@ fn forms(calls: Calls, loads_modules: bool) -> Result<Rules, BackendError> {
     let mut rules = Rules::from([
         (libc::SYS_clone, vec![rule(0, Qword, SeccompCmpOp::MaskedEq(thread), 0)?]),
         (libc::SYS_tgkill, vec![rule(0, Dword, SeccompCmpOp::Ne, own_process)?]),
+        // A name for an open file, never for one that has a name to look up.
+        (libc::SYS_linkat, vec![rule(4, Dword, SeccompCmpOp::Ne, flag(libc::AT_EMPTY_PATH))?]),
         // A pointer to new limits.
         (libc::SYS_prlimit64, vec![rule(2, Qword, SeccompCmpOp::Ne, 0)?]),
         (libc::SYS_ioctl, vec![none_of(1, IOCTLS.iter().map(|&request| narrow(request)))?]),
@@ -227,7 +229,6 @@ mod tests {
             libc::SYS_listen,
             libc::SYS_kill,
             libc::SYS_fchownat,
-            libc::SYS_linkat,
             libc::SYS_symlinkat,
             libc::SYS_seccomp,
         ] {

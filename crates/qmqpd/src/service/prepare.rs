@@ -157,6 +157,7 @@ fn open_spool(
             hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
             hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
             long_queue_ids: settings.enable_long_queue_ids,
+            names_drafts: settings.qmqpd_named_drafts,
             create_missing: false,
             commit_way,
             boot_id,

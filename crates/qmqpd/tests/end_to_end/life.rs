@@ -22,6 +22,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("life::a_bad_configuration_stops_the_start", &[], bad_start);
     trials.add("life::sigterm_is_prompt", &[], sigterm);
     trials.add("life::a_killed_service_is_started_again", &[], killed_service);
+    trials.add("life::a_killed_process_leaves_no_half_message", &[Peer::NamelessFiles], nothing_left);
     trials.add("life::stale_files_are_removed_and_no_others", &[], stale_files);
     trials.add("life::root_hands_its_services_to_the_mail_owner", &[Peer::Root, Peer::Postfix], privileges);
     trials.add(
@@ -168,10 +169,36 @@ fn killed_service() {
 }
 
 /// What a crash left goes; what is young, whole or foreign stays.
+/// The file of a message that comes has no name: nobody sees it, and it goes with the process.
+fn nothing_left() {
+    let mut server = Instance::start(&Setup::default());
+    assert!(send(&server).starts_with('K'));
+    let whole = server.queue.incoming();
+    let bytes = request(&b"0123456789abcde\n".repeat(100_000), b"a@sender.example", &[b"b@x.example"]);
+    let mut stream = client::connect(server.address);
+    std::io::Write::write_all(&mut stream, &bytes[..bytes.len() / 2]).unwrap();
+    let services = server.services();
+    wait::until("a file without a name is being written", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", services.first()?)).ok()?;
+        let mut targets = open.flatten().filter_map(|link| fs::read_link(link.path()).ok());
+        targets.find(|target| {
+            let target = target.to_string_lossy();
+            target.contains("/incoming/") && target.ends_with("(deleted)")
+        })
+    });
+    server.signal(Signal::SIGKILL);
+    for service in services {
+        let _ = kill(service, Signal::SIGKILL);
+    }
+    server.wait();
+    assert_eq!(server.queue.incoming(), whole);
+}
+
 fn stale_files() {
     let place = postfix::scratch("stale");
     let queue_path = place.path().join("queue");
-    let setup = Setup { main_cf: vec![], queue: Some(queue_path.clone()) };
+    let setup =
+        Setup { main_cf: vec!["qmqpd_named_drafts = yes".to_owned()], queue: Some(queue_path.clone()) };
     let mut server = Instance::start(&setup);
     assert!(send(&server).starts_with('K'));
     let whole = server.queue.committed().remove(0);

@@ -35,15 +35,18 @@ pub fn add(trials: &mut Trials) {
     let cases: &[Case] = &[
         ("file", "openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
         ("file", "openat", &[&["EINTR"]], &["1"], Heard::Queued),
-        // Without a lock a draft has no mark: what a crash leaves then stays until postsuper(1) finds it.
-        ("file", "fcntl", &[&["ENOLCK", "EINVAL"]], &["1"], Heard::Queued),
-        ("file", "renameat2", &[DISK], &["1", "1+"], Heard::Temporary),
+        ("file", "linkat", &[DISK], &["1", "1+"], Heard::Temporary),
         ("file", "pwrite64", &[DISK, &["EFBIG"]], &["1", "1+"], Heard::Temporary),
         ("file", "pwrite64", &[&["EINTR"]], &["1"], Heard::Queued),
-        ("file", "fchmod", &[DISK, &["EPERM"]], &["1"], Heard::Temporary),
         ("file", "fsync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
         // A full disk is told by a sync too, where space is given out late; that passes when there is room again.
         ("file", "fsync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
+        // A file that has a name from the beginning.
+        ("named", "openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
+        // Without a lock a draft has no mark: what a crash leaves then stays until postsuper(1) finds it.
+        ("named", "fcntl", &[&["ENOLCK", "EINVAL"]], &["1"], Heard::Queued),
+        ("named", "renameat2", &[DISK], &["1", "1+"], Heard::Temporary),
+        ("named", "fchmod", &[DISK, &["EPERM"]], &["1"], Heard::Temporary),
         // The journal is made by the first message, and synced once for many.
         ("journal", "fdatasync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
         ("journal", "fdatasync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
@@ -57,7 +60,9 @@ pub fn add(trials: &mut Trials) {
             .flat_map(|error| whens.iter().map(move |when| Fault { call, error, when }))
             .collect();
         let (name, way, heard) = (format!("commit::{way}::{call}::{heard:?}"), *way, *heard);
-        trials.add(&name, &[Peer::Strace], move || {
+        let needs: &[Peer] =
+            if *call == "linkat" { &[Peer::Strace, Peer::NamelessFiles] } else { &[Peer::Strace] };
+        trials.add(&name, needs, move || {
             let mut server = start(way);
             // With the first message a journal is opened, which stays open.
             assert_eq!(letter_after(&mut server), Some('K'));
@@ -91,7 +96,12 @@ fn large() -> Vec<u8> {
 
 fn start(way: &str) -> Instance {
     // With one committer the count of its calls is the count of all.
-    let main_cf = vec![format!("qmqpd_commit = {way}"), "qmqpd_commit_threads = 1".to_owned()];
+    let lines = match way {
+        "named" => &["qmqpd_commit = file", "qmqpd_named_drafts = yes"][..],
+        "file" => &["qmqpd_commit = file"],
+        _ => &["qmqpd_commit = journal"],
+    };
+    let main_cf = ["qmqpd_commit_threads = 1"].iter().chain(lines).map(|line| (*line).to_owned()).collect();
     Instance::start(&Setup { main_cf, ..Setup::default() })
 }
 
@@ -103,7 +113,11 @@ fn service(server: &Instance) -> Pid {
 }
 
 fn place(way: &str) -> &'static str {
-    if way == "file" { "commit by file" } else { "commit by journal" }
+    match way {
+        "file" => "commit by file",
+        "named" => "commit by file, named drafts",
+        _ => "commit by journal",
+    }
 }
 
 /// The first letter of the reply, and its text; nothing when the connection ended without one. And what was logged until

@@ -63,6 +63,8 @@ pub enum Peer {
     Faketime,
     /// A kernel with Landlock.
     Landlock,
+    /// A kernel and a file system for scratch directories that let an ordinary user write a file without a name and give it one.
+    NamelessFiles,
     /// strace(1), for faults in system calls; and the right to use it on the processes of others.
     Strace,
 }
@@ -101,6 +103,9 @@ impl Peer {
             Self::Faketime => {
                 faketime().is_none().then(|| "libfaketime is not there; run make peers".to_owned())
             }
+            Self::NamelessFiles => nameless_files()
+                .err()
+                .map(|error| format!("no file without a name can get one (Linux 6.10, O_TMPFILE): {error}")),
             Self::Landlock => {
                 use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
                 let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
@@ -116,6 +121,14 @@ impl Peer {
     fn needs_root(self) -> Option<String> {
         (!nix::unistd::Uid::effective().is_root()).then(|| format!("{self:?} needs root"))
     }
+}
+
+fn nameless_files() -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+    let directory = tempfile::tempdir()?;
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, directory.path(), flags, Mode::RWXU)?;
+    Ok(rustix::fs::linkat(&file, "", CWD, directory.path().join("name"), AtFlags::EMPTY_PATH)?)
 }
 
 fn absent(path: &str) -> Option<String> {

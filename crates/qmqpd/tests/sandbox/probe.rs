@@ -45,7 +45,8 @@ const PROBES: &[Probe] = &[
     ("moves_to_another_queue", ["EACCES", "ok", "EACCES", "ok"], || std::fs::rename("incoming/message", "active/moved")),
     ("writes_a_log", ["EACCES", "ok", "EACCES", "ok"], || std::fs::write("defer/new", b"x")),
     ("writes_outside", ["EACCES", "ok", "EACCES", "ok"], || std::fs::write("outside", b"x")),
-    ("links_a_queue_file", ["ENOSYS", "ENOSYS", "ok", "ok"], || std::fs::hard_link("incoming/message", "incoming/link")),
+    ("names_an_open_file", ["ok", "ok", "ok", "ok"], name_an_open_file),
+    ("links_a_queue_file", ["EPERM", "EPERM", "ok", "ok"], || std::fs::hard_link("incoming/message", "incoming/link")),
     ("makes_a_symbolic_link", ["ENOSYS", "ENOSYS", "EACCES", "ok"], || std::os::unix::fs::symlink("x", "incoming/link")),
     // Other programs, users, processes.
     ("executes_a_program", ["SIGSYS", "SIGSYS", "EACCES", ""], execute),
@@ -72,8 +73,11 @@ const LAYERS: [(&str, &str); 4] =
 
 pub fn add(trials: &mut Trials) {
     for (at, (layers, keywords)) in LAYERS.into_iter().enumerate() {
-        let needs: &[Peer] =
-            if keywords.contains("landlock") { &[Peer::Root, Peer::Landlock] } else { &[Peer::Root] };
+        let needs: &[Peer] = if keywords.contains("landlock") {
+            &[Peer::Root, Peer::NamelessFiles, Peer::Landlock]
+        } else {
+            &[Peer::Root, Peer::NamelessFiles]
+        };
         trials.add(&format!("probe::{layers}"), needs, move || {
             let wrong: Vec<String> = PROBES
                 .iter()
@@ -180,6 +184,17 @@ fn nameless_file() -> io::Result<()> {
     let mut options = std::fs::File::options();
     let file = options.read(true).write(true).custom_flags(libc::O_TMPFILE).open("incoming")?;
     (&file).write_all(b"x")
+}
+
+fn name_an_open_file() -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+    for name in ["incoming/named", "incoming/A/named", "hold/named"] {
+        let file =
+            rustix::fs::open("incoming", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::RWXU)?;
+        rustix::fs::linkat(&file, "", CWD, name, AtFlags::EMPTY_PATH)?;
+        std::fs::remove_file(name)?;
+    }
+    Ok(())
 }
 
 /// Sessions, timers, and a thread for what blocks.

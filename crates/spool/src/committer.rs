@@ -16,7 +16,7 @@ use crate::disk::{Disk, Timestamp};
 use crate::draft::{Draft, Receipt};
 use crate::error::SpoolError;
 use crate::spool::Spool;
-use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
+use crate::sync::{JoinHandle, Mutex, MutexGuard, Thread, thread};
 
 /// What is called when a [`Job`] is done, on a committer thread: it must be short.
 pub type Done<T> = Box<dyn FnOnce(T) + Send>;
@@ -123,12 +123,29 @@ struct Shared<D: Disk> {
     clock: Clock,
     waiting_jobs_max: usize,
     waiting: Mutex<Waiting<D>>,
-    arrived: Condvar,
 }
 
 struct Waiting<D: Disk> {
     jobs: VecDeque<Job<D>>,
     is_shutting_down: bool,
+    /// Threads that sleep, or are about to. The last one to fall asleep is woken first: what it works with is still near
+    /// its processor.
+    asleep: Vec<Thread>,
+    /// One of them was woken and has not looked yet. It wakes the next one if there is more to do, so that whoever hands
+    /// in many jobs pays for one wake-up; and a thread that is awake anyway may have taken the job by then.
+    is_waking: bool,
+}
+
+impl<D: Disk> Waiting<D> {
+    /// Whom the caller has to wake, once it has let go of the lock.
+    fn next_to_wake(&mut self) -> Option<Thread> {
+        if self.jobs.is_empty() || self.is_waking {
+            return None;
+        }
+        let thread = self.asleep.pop()?;
+        self.is_waking = true;
+        Some(thread)
+    }
 }
 
 /// Tells the time, on any thread.
@@ -144,8 +161,12 @@ impl<D: Disk> Committers<D> {
             spool,
             clock,
             waiting_jobs_max,
-            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), is_shutting_down: false }),
-            arrived: Condvar::new(),
+            waiting: Mutex::new(Waiting {
+                jobs: VecDeque::new(),
+                is_shutting_down: false,
+                asleep: Vec::new(),
+                is_waking: false,
+            }),
         });
         let committers =
             Self { shared, threads: Mutex::new(Vec::with_capacity(threads)), checkpoints: Mutex::new(None) };
@@ -175,8 +196,9 @@ impl<D: Disk> Committers<D> {
             Reason::Full
         } else {
             waiting.jobs.push_back(job);
+            let next = waiting.next_to_wake();
             drop(waiting);
-            self.shared.arrived.notify_one();
+            next.iter().for_each(Thread::unpark);
             return Ok(());
         };
         drop(waiting);
@@ -197,8 +219,12 @@ impl<D: Disk> Committers<D> {
 
     /// Takes no more jobs, and returns when all that were taken are done, and a journal is no longer needed.
     pub fn shut_down(&self) {
-        lock(&self.shared.waiting).is_shutting_down = true;
-        self.shared.arrived.notify_all();
+        let asleep = {
+            let mut waiting = lock(&self.shared.waiting);
+            waiting.is_shutting_down = true;
+            std::mem::take(&mut waiting.asleep)
+        };
+        asleep.iter().for_each(Thread::unpark);
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // The last owner can be a callback, on one of these threads: it cannot wait for itself.
@@ -244,12 +270,31 @@ impl<D: Disk> Shared<D> {
         let mut waiting = lock(&self.waiting);
         loop {
             if let Some(job) = waiting.jobs.pop_front() {
+                let next = waiting.next_to_wake();
+                drop(waiting);
+                next.iter().for_each(Thread::unpark);
                 return Some(job);
             }
             if waiting.is_shutting_down {
                 return None;
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = self.sleep(waiting);
+        }
+    }
+
+    /// Sleeps until somebody has taken this thread off the list.
+    fn sleep<'s>(&'s self, mut waiting: MutexGuard<'s, Waiting<D>>) -> MutexGuard<'s, Waiting<D>> {
+        let own = thread::current();
+        waiting.asleep.push(own.clone());
+        loop {
+            drop(waiting);
+            thread::park();
+            waiting = lock(&self.waiting);
+            // It may have woken for another reason than us.
+            if !waiting.asleep.iter().any(|thread| thread.id() == own.id()) {
+                waiting.is_waking = false;
+                return waiting;
+            }
         }
     }
 

@@ -4,11 +4,11 @@
 #[cfg(not(shuttle))]
 pub(crate) use std::{
     sync::{Condvar, Mutex, MutexGuard},
-    thread::{self, JoinHandle, ThreadId},
+    thread::{self, JoinHandle, Thread, ThreadId},
 };
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard},
-    thread::{self, JoinHandle, ThreadId},
+    thread::{self, JoinHandle, Thread, ThreadId},
 };

@@ -252,8 +252,11 @@ impl<D: Disk> Journal<D> {
 
     fn rest(&self, mut state: MutexGuard<'_, State>) {
         state.writer = None;
-        drop(state);
-        self.changed.notify_all();
+        // Only who closes the journal waits for this; the thread that makes checkpoints need not wake for each message.
+        if state.is_closed {
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Takes from the front what fits into one batch; `None` if the file has no room for it.

@@ -42,13 +42,13 @@ impl Owner for std::net::TcpListener {}
 impl Owner for std::os::unix::net::UnixListener {}
 impl Owner for std::os::unix::net::UnixStream {}
 
-/// Has the runtime watch a descriptor for reading, and for nothing else. Unlike the runtime's own socket types this leaves
-/// the descriptor's flags alone, which may be shared with the master and with sibling processes.
+/// Has the runtime watch a descriptor. Unlike the runtime's own socket types this leaves the descriptor's flags alone, which may
+/// be shared with the master and with sibling processes.
 #[expect(private_bounds, reason = "the bound is a promise that only this module can make")]
-pub fn watch<T: Owner>(descriptor: T) -> std::io::Result<AsyncFd<T>> {
+pub fn watch<T: Owner>(descriptor: T, interest: Interest) -> std::io::Result<AsyncFd<T>> {
     // SAFETY: the `Owner` types own their descriptor: it stays open, and the same, for as long as the value lives, which
     // is as long as the registration.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use postfix::notice::{Notice, Severity};
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::{Interest, unix::AsyncFd};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
 use super::status::StatusChannel;
 use super::{Service, passed};
 use crate::client::PeerAddress;
+use crate::inherited::watch;
 use crate::log::Program;
 use crate::session::{self, Connection};
 use crate::verdict::Ending;
@@ -45,12 +46,12 @@ impl Listener {
     pub(crate) fn inherit(socket: OwnedFd, passes_connections: bool) -> io::Result<Self> {
         let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
         if passes_connections {
-            return crate::inherited::watch(std::os::unix::net::UnixListener::from(socket)).map(Self::Pass);
+            return watch(std::os::unix::net::UnixListener::from(socket), Interest::READABLE).map(Self::Pass);
         }
         if address.family() == Some(AddressFamily::Unix) {
-            return crate::inherited::watch(std::os::unix::net::UnixListener::from(socket)).map(Self::Unix);
+            return watch(std::os::unix::net::UnixListener::from(socket), Interest::READABLE).map(Self::Unix);
         }
-        crate::inherited::watch(std::net::TcpListener::from(socket)).map(Self::Inet)
+        watch(std::net::TcpListener::from(socket), Interest::READABLE).map(Self::Inet)
     }
 
     /// Waits until a client is there, without taking it.
@@ -67,13 +68,11 @@ impl Listener {
     fn accept(&self) -> io::Result<Option<Arrival>> {
         let accepted = match self {
             Self::Inet(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, address)| {
-                let stream = TcpStream::from_std(socket.into())?;
-                Ok(Arrival::Client(Connection::Inet(stream), PeerAddress::of_accepted(address)))
+                Ok(Arrival::Client(Connection::new(socket), PeerAddress::of_accepted(address)))
             }),
-            Self::Unix(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, _)| {
-                let stream = UnixStream::from_std(socket.into())?;
-                Ok(Arrival::Client(Connection::Unix(stream), PeerAddress::Local))
-            }),
+            Self::Unix(listener) => listener
+                .try_io(Interest::READABLE, take)
+                .map(|(socket, _)| Ok(Arrival::Client(Connection::new(socket), PeerAddress::Local))),
             Self::Pass(listener) => listener
                 .try_io(Interest::READABLE, take)
                 .map(|(socket, _)| Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postfix::child::State;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -31,7 +32,9 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
     let process_id = ties.as_ref().map_or_else(std::process::id, |ties| ties.known_process_id);
     let status = sockets.status.map(|socket| StatusChannel::new(socket, process_id, sockets.generation));
     let status = status.transpose()?.map(Arc::new);
-    let known_process = ties.as_ref().map(|ties| ties.known_process.try_clone().and_then(inherited::watch));
+    let known_process = ties.as_ref().map(|ties| {
+        ties.known_process.try_clone().and_then(|pipe| inherited::watch(pipe, Interest::READABLE))
+    });
     let known_process = known_process.transpose()?;
     if let Some(status) = &status {
         // Postfix's master counts us so from birth and ignores it; ours takes it for the end of our start.

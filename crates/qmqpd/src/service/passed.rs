@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use postfix::attr::{DecodeError, Decoder};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::client::PeerAddress;
@@ -81,12 +81,12 @@ fn connection_of(socket: OwnedFd) -> io::Result<(Connection, PeerAddress)> {
             let stream = std::net::TcpStream::from(socket);
             stream.set_nonblocking(true)?;
             let peer = stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of);
-            Ok((Connection::Inet(TcpStream::from_std(stream)?), peer))
+            Ok((Connection::new(stream.into()), peer))
         }
         _ => {
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
-            Ok((Connection::Unix(UnixStream::from_std(stream)?), PeerAddress::Local))
+            Ok((Connection::new(stream.into()), PeerAddress::Local))
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use postfix::child::{State, status_message};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Our end of the status channel. The descriptor's flags are shared with the master: they stay as they are.
@@ -26,7 +27,7 @@ pub(crate) struct FullHouse<'c>(&'c StatusChannel);
 impl StatusChannel {
     /// `process_id` is the one that the master knows.
     pub(crate) fn new(socket: OwnedFd, process_id: u32, generation: u32) -> io::Result<Self> {
-        let socket = crate::inherited::watch(socket)?;
+        let socket = crate::inherited::watch(socket, Interest::READABLE)?;
         Ok(Self { socket, process_id, generation, waiting: Mutex::new(0) })
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
-use tokio::net::{TcpStream, UnixStream};
 
 use super::Service;
 use crate::client::PeerAddress;
@@ -21,12 +20,13 @@ pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         // A peer that has gone already has no address.
         let peer = stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of);
-        session::serve(service, Connection::Inet(TcpStream::from_std(stream)?), peer).await;
+        session::serve(service, Connection::new(stream.into()), peer).await;
         return Ok(());
     }
-    let (ours, theirs) = UnixStream::pair()?;
-    let pumps = Pumps::start(theirs.into_std()?, input)?;
-    session::serve(service, Connection::Unix(ours), PeerAddress::Local).await;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let pumps = Pumps::start(theirs, input)?;
+    session::serve(service, Connection::new(ours.into()), PeerAddress::Local).await;
     pumps.finish();
     Ok(())
 }
@@ -47,7 +47,6 @@ struct Pumps {
 
 impl Pumps {
     fn start(session: std::os::unix::net::UnixStream, input: OwnedFd) -> io::Result<Self> {
-        session.set_nonblocking(false)?;
         let mut writer = session.try_clone()?;
         let mut input = std::fs::File::from(input);
         // Not waited for: it may sit in a read when the session is over.

@@ -95,7 +95,7 @@ mod tests {
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! { () = worn_out => {}, () = sessions => {} }
+        tokio::select! { biased; () = worn_out => {}, () = sessions => {} }
         assert_eq!(wear.sessions.load(Ordering::Acquire), 3);
     }
 
@@ -118,7 +118,7 @@ mod tests {
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! { () = wear.worn_out(|| true, || ()) => {}, () = sessions => {} }
+        tokio::select! { biased; () = wear.worn_out(|| true, || ()) => {}, () = sessions => {} }
         let idle_for = last_end.get().expect("sessions came first").elapsed();
         // Milliseconds are counted whole.
         assert!(idle_for + Duration::from_millis(1) >= IDLE_MAX, "{idle_for:?}");

@@ -2,19 +2,28 @@
 //! the reply.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
 /// The socket of one session.
 #[derive(Debug)]
-pub enum Connection {
-    /// From an `inet` service.
-    Inet(TcpStream),
-    /// From a `unix` service.
-    Unix(UnixStream),
+pub struct Connection(Socket);
+
+/// A client that sends its message at once, and takes its reply, is served without the runtime ever watching its socket.
+#[derive(Debug)]
+enum Socket {
+    /// Nobody had to wait yet.
+    Fresh(OwnedFd),
+    /// Watched by the runtime.
+    Watched(AsyncFd<OwnedFd>),
+    /// It could not be watched.
+    Gone,
 }
 
 /// Why a read or write came to nothing.
@@ -47,15 +56,41 @@ impl Patience {
     }
 }
 
+impl Patience {
+    async fn wait<T>(&self, ready: impl Future<Output = io::Result<T>>) -> Result<T, Broken> {
+        let (until, broken) = self.until();
+        match timeout_at(until, ready).await {
+            Ok(Ok(ready)) => Ok(ready),
+            Ok(Err(_)) => Err(Broken::Lost),
+            Err(_) => Err(broken),
+        }
+    }
+}
+
 impl Connection {
+    /// Takes over a connected socket that does not block, of any family.
+    #[must_use]
+    pub const fn new(socket: OwnedFd) -> Self {
+        Self(Socket::Fresh(socket))
+    }
+
     /// Appends what the peer has sent to `buffer`, at most up to its capacity, waiting if there is nothing yet.
-    /// `Ok(0)` is the end of the stream. No buffer space is needed while waiting: the caller may pass an empty one
-    /// and gets [`Self::readable`] first.
-    pub async fn read(&self, buffer: &mut Vec<u8>, patience: &Patience) -> Result<usize, Broken> {
+    /// `Ok(0)` is the end of the stream. No buffer space is needed while waiting: the caller may call
+    /// [`Self::readable`] first.
+    pub async fn read(&mut self, buffer: &mut Vec<u8>, patience: &Patience) -> Result<usize, Broken> {
         loop {
-            match self.try_read_buf(buffer) {
+            let received = match &self.0 {
+                Socket::Fresh(socket) => receive(socket, buffer),
+                Socket::Watched(socket) => {
+                    let mut ready = patience.wait(socket.readable()).await?;
+                    let tried = ready.try_io(|socket| receive(socket, buffer));
+                    tried.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+                }
+                Socket::Gone => return Err(Broken::Lost),
+            };
+            match received {
                 Ok(count) => return Ok(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable(patience).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => drop(self.watched()?),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Broken::Lost),
             }
@@ -63,27 +98,29 @@ impl Connection {
     }
 
     /// Waits until a read would not block.
-    pub async fn readable(&self, patience: &Patience) -> Result<(), Broken> {
-        let (until, broken) = patience.until();
-        let ready = async {
-            match self {
-                Self::Inet(stream) => stream.readable().await,
-                Self::Unix(stream) => stream.readable().await,
-            }
-        };
-        match timeout_at(until, ready).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Broken::Lost),
-            Err(_) => Err(broken),
+    pub async fn readable(&mut self, patience: &Patience) -> Result<(), Broken> {
+        if let Socket::Fresh(socket) = &self.0
+            && has_something(socket)
+        {
+            return Ok(());
         }
+        patience.wait(self.watched()?.readable()).await.map(|mut ready| ready.retain_ready())
     }
 
     /// Writes all of `bytes`.
-    pub async fn write_all(&self, mut bytes: &[u8], patience: &Patience) -> Result<(), Broken> {
+    pub async fn write_all(&mut self, mut bytes: &[u8], patience: &Patience) -> Result<(), Broken> {
+        let mut is_full = false;
         while !bytes.is_empty() {
-            match self.try_write(bytes) {
+            let sent = if std::mem::take(&mut is_full) {
+                let mut ready = patience.wait(self.watched()?.writable()).await?;
+                let tried = ready.try_io(|socket| send(socket, bytes));
+                tried.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+            } else {
+                send(self.socket().ok_or(Broken::Lost)?, bytes)
+            };
+            match sent {
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable(patience).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_full = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Broken::Lost),
             }
@@ -91,11 +128,34 @@ impl Connection {
         Ok(())
     }
 
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Socket::Fresh(socket) => Some(socket.as_fd()),
+            Socket::Watched(socket) => Some(socket.get_ref().as_fd()),
+            Socket::Gone => None,
+        }
+    }
+
+    /// Has the runtime watch the socket from now on.
+    fn watched(&mut self) -> Result<&AsyncFd<OwnedFd>, Broken> {
+        if let Socket::Fresh(_) = &self.0
+            && let Socket::Fresh(socket) = std::mem::replace(&mut self.0, Socket::Gone)
+            && let Ok(watched) = crate::inherited::watch(socket, Interest::READABLE | Interest::WRITABLE)
+        {
+            self.0 = Socket::Watched(watched);
+        }
+        match &self.0 {
+            Socket::Watched(socket) => Ok(socket),
+            Socket::Fresh(_) | Socket::Gone => Err(Broken::Lost),
+        }
+    }
+
     /// Ends our side of the stream and reads what the peer still has to say into nothing, until it closes, or
     /// `bytes_max` are read, or `time_max` has passed. A socket that is closed with unread data resets the connection, and
     /// a reset destroys a reply that the peer has not read yet.
-    pub async fn linger(&self, bytes_max: u64, time_max: Duration) {
-        let _ = rustix::net::shutdown(self, rustix::net::Shutdown::Write);
+    pub async fn linger(&mut self, bytes_max: u64, time_max: Duration) {
+        let Some(socket) = self.socket() else { return };
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
         let patience = Patience { operation: time_max, deadline: Some(Instant::now() + time_max) };
         let mut discarded = Vec::with_capacity(LINGER_READ_BYTES);
         let mut left = bytes_max;
@@ -112,56 +172,25 @@ impl Connection {
     #[must_use]
     pub fn has_unread_bytes(&self) -> bool {
         let mut byte = [0];
-        rustix::net::recv(self, &mut byte, rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT)
-            .is_ok_and(|(_, count)| count > 0)
-    }
-
-    fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        match self {
-            Self::Inet(stream) => stream.try_read_buf(buffer),
-            Self::Unix(stream) => stream.try_read_buf(buffer),
-        }
-    }
-
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Inet(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
-        }
-    }
-
-    async fn writable(&self, patience: &Patience) -> Result<(), Broken> {
-        let (until, broken) = patience.until();
-        let ready = async {
-            match self {
-                Self::Inet(stream) => stream.writable().await,
-                Self::Unix(stream) => stream.writable().await,
-            }
-        };
-        match timeout_at(until, ready).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Broken::Lost),
-            Err(_) => Err(broken),
-        }
+        self.socket().is_some_and(|socket| {
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .is_ok_and(|(_, count)| count > 0)
+        })
     }
 }
 
-impl AsRawFd for Connection {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Inet(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
-        }
-    }
+fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, rustix::buffer::spare_capacity(buffer), RecvFlags::empty())?.1)
 }
 
-impl std::os::fd::AsFd for Connection {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        match self {
-            Self::Inet(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
+fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// Whether there are bytes to be read, or the end of the stream.
+fn has_something(socket: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::IN)];
+    rustix::event::poll(&mut watched, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// How much of an unwanted request is read at a time.

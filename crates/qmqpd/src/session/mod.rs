@@ -60,7 +60,7 @@ pub(crate) async fn turn_away(
     let log = SessionLog::new(&service.log, &client, 0, &voice);
     let patience =
         Patience { operation: service.settings.qmqpd_timeout.min(TURN_AWAY_TIME_MAX), deadline: None };
-    let session = Session {
+    let mut session = Session {
         service: &service,
         connection,
         client: &client,
@@ -105,7 +105,7 @@ struct Session<'s> {
 
 impl Session<'_> {
     /// Tells the client and the log how it ended, and closes.
-    async fn conclude(&self, ending: &Ending) {
+    async fn conclude(&mut self, ending: &Ending) {
         let verdict = verdict::decide(ending, &self.client.shown, self.service.settings.soft_bounce);
         self.log.verdict(&verdict);
         if verdict.is_delayed() {
@@ -115,7 +115,7 @@ impl Session<'_> {
     }
 
     /// Writes the reply, if there is one, and closes so that the client can read it.
-    async fn answer(&self, verdict: &Verdict) {
+    async fn answer(&mut self, verdict: &Verdict) {
         let Some((status, text)) = &verdict.reply else { return };
         let reply = qmqp::reply::encode(*status, text);
         self.log.reply(*status, text);
@@ -135,3 +135,19 @@ impl Session<'_> {
 
 /// How long a client that is turned away may take to read why.
 const TURN_AWAY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn bytes_of<A, B, C, F>(_: &impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands of clients wait at a time, each with all that its session may ever need to remember.
+    #[test]
+    fn a_client_that_waits_takes_little_memory() {
+        let bytes = bytes_of(&serve);
+        assert!(bytes < 2500, "{bytes} bytes");
+    }
+}

@@ -80,7 +80,7 @@ impl<'s> Session<'s> {
 
     /// Reads what is there. While all shares of the memory are taken, a message that does not come on gives way: a few hundred
     /// clients that stop in the middle would hold up all others for `qmqpd_timeout`.
-    async fn read(&self, buffer: &mut Vec<u8>, pace: Option<&mut Pace>) -> Result<usize, Stop> {
+    async fn read(&mut self, buffer: &mut Vec<u8>, pace: Option<&mut Pace>) -> Result<usize, Stop> {
         let Some(pace) = pace else { return Ok(self.connection.read(buffer, &self.patience).await?) };
         let until = Instant::now() + self.patience.operation;
         loop {
@@ -176,7 +176,8 @@ impl<'s> Session<'s> {
             }
         }
         let _under_way = self.service.commits.begin();
-        match handoff.commit().await {
+        // On the heap, where it costs nothing to a session that only waits: its state is larger than all else of a session.
+        match Box::pin(handoff.commit()).await {
             Ok(receipt) => Ending::Queued(receipt),
             Err(refusal) => Ending::Refused(refusal),
         }

@@ -90,7 +90,7 @@ impl CleanupService {
         let place = place.map_err(|closed| self.unreachable(closed.to_string()))?;
         let stream = self.connect().await?;
         let mut channel = Channel {
-            stream: watch(stream).map_err(|error| self.unreachable(words(&error)))?,
+            stream: watch(stream, Interest::READABLE).map_err(|error| self.unreachable(words(&error)))?,
             outlet: None,
             decoder: Decoder::new(LIST_BYTES_MAX),
             unread: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr_iter, memchr2, memrchr};
 use postfix::notice::Notice;
 use postfix::queue_file::encode_pointer;
 use postfix::record::{RecordType, encode};
@@ -225,6 +225,36 @@ impl<'a> Output<'a> {
         self.content.cleaned = cleaned;
     }
 
+    /// Takes lines of a body that are records as they are, as many as there are, where neither `parser` nor a rule has to
+    /// look at them: the short way of most of all bytes. Returns how many bytes that is; `limit` is how long a line may be.
+    pub(crate) fn body_lines(&mut self, parser: &mut Parser, bytes: &[u8], limit: usize) -> usize {
+        if self.content.is_over() || !self.content.rules.passes_body() {
+            return 0;
+        }
+        let mut lines = up_to_last_line_end(bytes);
+        if self.content.options.replace_stray_cr_lf
+            && let Some(cr) = memchr(b'\r', lines)
+        {
+            lines = up_to_last_line_end(lines.get(..cr).unwrap_or_default());
+        }
+        // A line end becomes two bytes, or three.
+        if self.would_be_far_too_large(lines.len().saturating_mul(2)) {
+            return 0;
+        }
+        self.out.reserve(lines.len().saturating_add(lines.len() / 16));
+        let mut start = 0_usize;
+        for line_end in memchr_iter(b'\n', lines) {
+            let line = lines.get(start..line_end).unwrap_or_default();
+            if line.len() > limit {
+                break;
+            }
+            encode(self.out, RecordType::NORMAL, line);
+            start = line_end.saturating_add(1);
+        }
+        parser.skip_body(start);
+        start
+    }
+
     /// The content is complete.
     pub(crate) fn finish(&mut self, parser: &mut Parser) {
         if self.content.is_over() || self.is_far_too_large() {
@@ -237,9 +267,15 @@ impl<'a> Output<'a> {
     /// So large that Postfix would have noticed: nothing more is looked at. It writes the file in blocks.
     #[inline]
     fn is_far_too_large(&self) -> bool {
+        self.would_be_far_too_large(0)
+    }
+
+    /// The same, when so many bytes more are in the file.
+    #[inline]
+    fn would_be_far_too_large(&self, more: usize) -> bool {
         const BLOCK_BYTES: u64 = 4096;
         let limit = self.content.options.message_size_limit;
-        let uncounted = self.out.len().abs_diff(self.counted) as u64;
+        let uncounted = self.out.len().abs_diff(self.counted).saturating_add(more) as u64;
         limit != 0 && self.content.bytes.saturating_add(uncounted) > limit.saturating_add(BLOCK_BYTES)
     }
 
@@ -384,4 +420,10 @@ impl Receiver for Output<'_> {
         }
         self.content.rules.mime_error(error, text);
     }
+}
+
+/// The part that ends with the last line end.
+fn up_to_last_line_end(bytes: &[u8]) -> &[u8] {
+    let end = memrchr(b'\n', bytes).map_or(0, |at| at.saturating_add(1));
+    bytes.get(..end).unwrap_or_default()
 }

@@ -66,22 +66,51 @@ impl Lines {
         }
     }
 
+    /// Whether the next byte begins a line that is a record as it is, unless it is longer than [`Self::limit`].
+    #[inline]
+    pub(crate) const fn passes_lines(&self) -> bool {
+        matches!((self.front, self.cr_before_lf), (Front::Passed, CrBeforeLf::Data))
+            && self.pending.is_empty()
+    }
+
+    /// How many bytes a record has at most.
+    #[inline]
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes the next bytes of the content and gives each record that is complete to `sink`.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
+        self.push_until(bytes, &mut |kind, data| {
+            sink(kind, data);
+            false
+        });
+    }
+
+    /// The same, and stops behind a line when `sink` says so. Returns how many bytes it has taken.
+    pub(crate) fn push_until(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut impl FnMut(RecordType, &[u8]) -> bool,
+    ) -> usize {
         let mut start = 0;
         for newline in memchr_iter(b'\n', bytes) {
             let line = bytes.get(start..newline).unwrap_or_default();
             start = newline.saturating_add(1);
-            if self.pending.is_empty() {
-                self.end_line(line, sink);
-                continue;
+            let is_enough = if self.pending.is_empty() {
+                self.end_line(line, sink)
+            } else {
+                let rest_of_line = self.fill_pending(line, sink);
+                let mut pending = std::mem::take(&mut self.pending);
+                pending.extend_from_slice(rest_of_line);
+                let is_enough = self.end_line(&pending, sink);
+                pending.clear();
+                self.pending = pending;
+                is_enough
+            };
+            if is_enough {
+                return start;
             }
-            let rest_of_line = self.fill_pending(line, sink);
-            let mut pending = std::mem::take(&mut self.pending);
-            pending.extend_from_slice(rest_of_line);
-            self.end_line(&pending, sink);
-            pending.clear();
-            self.pending = pending;
         }
         let mut rest = self.fill_pending(bytes.get(start..).unwrap_or_default(), sink);
         if self.pending.is_empty() {
@@ -92,13 +121,18 @@ impl Lines {
             }
         }
         self.pending.extend_from_slice(rest);
+        bytes.len()
     }
 
     /// The content is complete: what is left of an unterminated line becomes `L` records.
     pub fn finish(&mut self, sink: &mut impl FnMut(RecordType, &[u8])) {
         let pending = std::mem::take(&mut self.pending);
+        let mut sink = |kind: RecordType, data: &[u8]| {
+            sink(kind, data);
+            false
+        };
         for piece in pending.chunks(self.limit) {
-            self.record(RecordType::PARTIAL, piece, sink);
+            self.record(RecordType::PARTIAL, piece, &mut sink);
         }
     }
 
@@ -107,7 +141,7 @@ impl Lines {
     fn fill_pending<'a>(
         &mut self,
         mut bytes: &'a [u8],
-        sink: &mut impl FnMut(RecordType, &[u8]),
+        sink: &mut impl FnMut(RecordType, &[u8]) -> bool,
     ) -> &'a [u8] {
         let enough = self.limit.saturating_add(2);
         while !self.pending.is_empty() && self.pending.len().saturating_add(bytes.len()) >= enough {
@@ -122,8 +156,8 @@ impl Lines {
         bytes
     }
 
-    /// A line is complete, `line` is what is left of it, without LF.
-    fn end_line(&mut self, mut line: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
+    /// A line is complete, `line` is what is left of it, without LF. Returns what `sink` says to its end.
+    fn end_line(&mut self, mut line: &[u8], sink: &mut impl FnMut(RecordType, &[u8]) -> bool) -> bool {
         if self.cr_before_lf != CrBeforeLf::Data {
             match (line.split_last(), self.cr_before_lf) {
                 (Some((b'\r', before)), _) => {
@@ -139,30 +173,36 @@ impl Lines {
             self.record(RecordType::PARTIAL, piece, sink);
             line = behind;
         }
-        self.record(RecordType::NORMAL, line, sink);
+        self.record(RecordType::NORMAL, line, sink)
     }
 
     #[inline]
-    fn record(&mut self, kind: RecordType, data: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
-        if self.front != Front::Passed {
-            self.front_record(kind, data, sink);
-        } else {
-            sink(kind, data);
-        }
+    fn record(
+        &mut self,
+        kind: RecordType,
+        data: &[u8],
+        sink: &mut impl FnMut(RecordType, &[u8]) -> bool,
+    ) -> bool {
+        if self.front != Front::Passed { self.front_record(kind, data, sink) } else { sink(kind, data) }
     }
 
     /// A record before the first ordinary line. Mailbox separators become headers; a line that could be taken for a
     /// continuation of our own Received: header is cut off from it by an empty line.
-    fn front_record(&mut self, kind: RecordType, data: &[u8], sink: &mut impl FnMut(RecordType, &[u8])) {
+    fn front_record(
+        &mut self,
+        kind: RecordType,
+        data: &[u8],
+        sink: &mut impl FnMut(RecordType, &[u8]) -> bool,
+    ) -> bool {
         let after_line = if kind == RecordType::NORMAL { Front::LineStart } else { Front::InFromLine };
         if self.front == Front::InFromLine {
             self.front = after_line;
-            sink(kind, data);
+            sink(kind, data)
         } else if is_from_line(data) {
             self.front = after_line;
             let mut header = b"X-Mailbox-Line: ".to_vec();
             header.extend_from_slice(until_nul(data));
-            sink(kind, &header);
+            sink(kind, &header)
         } else {
             self.front = Front::Passed;
             let blank = match data.first() {
@@ -173,7 +213,7 @@ impl Lines {
             if blank {
                 sink(RecordType::NORMAL, b"");
             }
-            sink(kind, data);
+            sink(kind, data)
         }
     }
 }

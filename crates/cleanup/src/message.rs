@@ -120,7 +120,18 @@ impl Message {
     pub fn content_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let Self { lines, parser, content, .. } = self;
         let mut output = Output::new(content, out);
-        lines.push(bytes, &mut |kind, data| output.record(parser, kind, data));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if lines.passes_lines() && parser.passes_body() {
+                let taken = output.body_lines(parser, rest, lines.limit());
+                rest = rest.get(taken..).unwrap_or_default();
+            }
+            let taken = lines.push_until(rest, &mut |kind, data| {
+                output.record(parser, kind, data);
+                parser.passes_body()
+            });
+            rest = rest.get(taken..).unwrap_or_default();
+        }
         output.count();
     }
 

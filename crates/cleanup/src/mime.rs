@@ -118,6 +118,22 @@ impl Parser {
         }
     }
 
+    /// Whether the records that come next are handed on as they are, whatever they are.
+    #[inline]
+    pub(crate) fn passes_body(&self) -> bool {
+        self.mode == Mode::Body
+            && !self.in_line
+            && self.boundaries.is_empty()
+            && self.conversion.is_none()
+            && !self.strictness.body_is_7bit
+    }
+
+    /// Counts lines that were handed on without [`Self::record`]: their bytes, with line ends.
+    #[inline]
+    pub(crate) const fn skip_body(&mut self, bytes: usize) {
+        self.body_offset = self.body_offset.saturating_add(bytes as u64);
+    }
+
     /// The content is complete.
     pub(crate) fn finish(&mut self, receiver: &mut impl Receiver) {
         if self.in_line {

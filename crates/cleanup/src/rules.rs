@@ -205,6 +205,12 @@ impl Rules {
         self.ask(Maps::BodyChecks, Subject::Body, line)
     }
 
+    /// Whether lines of a body can be kept without being looked at.
+    #[inline]
+    pub(crate) fn passes_body(&self) -> bool {
+        !self.has_body_rules && !self.looks_at_characters()
+    }
+
     /// Whether there are characters to look for.
     #[inline]
     pub(crate) fn looks_at_characters(&self) -> bool {

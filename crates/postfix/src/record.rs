@@ -187,6 +187,10 @@ impl<'a> Iterator for Reader<'a> {
 
 /// Appends one record to `out`, with the shortest length field.
 pub fn encode(out: &mut Vec<u8>, kind: RecordType, data: &[u8]) {
+    if data.len() < 0x80 {
+        out.extend_from_slice(&[kind.0, data.len() as u8]);
+        return out.extend_from_slice(data);
+    }
     out.push(kind.0);
     let mut rest = data.len();
     while rest >= 0x80 {

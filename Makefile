@@ -36,9 +36,11 @@ fuzz:     ## one fuzz target for longer: make fuzz TARGET=message TIME=3600 (sec
 	@mkdir -p fuzz/target && QMQPD_SEEDS=$(CURDIR)/fuzz/target/seeds $(CARGO) test --locked --quiet -p qmqpd --test differential
 	@CARGO=$(CARGO) fuzz/run $(TARGET) $(TIME)
 
-model:    ## threads of the spool under a model checker: make model ORDERS=100000 for long
+model:    ## threads and tasks under a model checker: make model ORDERS=100000 for long
 	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
 		$(CARGO) test --locked --quiet -p spool --test model
+	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
+		$(CARGO) test --locked --quiet -p qmqpd --lib service::model
 
 test-crash: ## kill -9 and power cuts, many of them: make test-crash CUTS=500 (as root)
 	QMQPD_CRASHES=$(or $(CUTS),200) $(CARGO) test --locked -p qmqpd --test crash

@@ -1,132 +1,94 @@
-//! Taking connections from the inherited sockets, and giving way to a successor.
+//! Taking clients, and giving way to a successor.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
-use postfix::notice::{Notice, Severity};
-use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
-use tokio::io::{Interest, unix::AsyncFd};
-use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::sleep;
+use super::admission::{Admission, Place};
+use super::status::Reporter;
+use super::sync::{select, spawn};
+use super::wear::Wear;
 
-use super::status::StatusChannel;
-use super::{Service, passed};
-use crate::client::PeerAddress;
-use crate::inherited::watch;
-use crate::log::Program;
-use crate::session::{self, Connection};
-use crate::verdict::Ending;
+/// Where clients arrive.
+pub(super) trait Door: Send + Sync + 'static {
+    /// Who comes through it.
+    type Arrival: Send + 'static;
 
-/// A socket on which clients arrive.
-#[derive(Debug)]
-pub(crate) enum Listener {
-    /// TCP over IPv4 or IPv6.
-    Inet(AsyncFd<std::net::TcpListener>),
-    /// A socket in the file system.
-    Unix(AsyncFd<std::os::unix::net::UnixListener>),
-    /// A socket in the file system on which other servers hand over their clients: a service of type `pass`.
-    Pass(AsyncFd<std::os::unix::net::UnixListener>),
+    /// Waits until somebody is there, without taking him.
+    fn somebody_is_there(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Takes one; `None` if another process was faster, or nobody is left.
+    fn accept(&self) -> io::Result<Option<Self::Arrival>>;
 }
 
-/// Who has come.
-enum Arrival {
-    /// A client.
-    Client(Connection, PeerAddress),
-    /// A server that has a client for us.
-    Passer(UnixStream),
+/// What is done with those who come.
+pub(super) trait House: Send + Sync + 'static {
+    /// Where they come from.
+    type Door: Door;
+
+    /// The places.
+    fn admission(&self) -> &Admission;
+
+    /// How much it has been used.
+    fn wear(&self) -> &Wear;
+
+    /// Why a process with fresh tables should take the next client, if one should.
+    fn is_outdated(&self) -> Option<String>;
+
+    /// Nobody comes in any more: a successor takes over, and this process ends with its last session.
+    fn give_way(&self, reason: &str);
+
+    /// Serves somebody to the end.
+    fn serve(
+        self: Arc<Self>,
+        arrival: <Self::Door as Door>::Arrival,
+    ) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Tells somebody that there is no place.
+    fn turn_away(
+        self: Arc<Self>,
+        arrival: <Self::Door as Door>::Arrival,
+    ) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Nobody could be taken. Returns when it is worth another try.
+    fn failed(&self, error: &io::Error) -> impl Future<Output = ()> + Send;
 }
 
-impl Listener {
-    /// Takes over an inherited listening socket. Its flags are shared with the master and are left as they are: it is
-    /// non-blocking already. With `passes_connections` it is that of a `pass` service.
-    pub(crate) fn inherit(socket: OwnedFd, passes_connections: bool) -> io::Result<Self> {
-        let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
-        if passes_connections {
-            return watch(std::os::unix::net::UnixListener::from(socket), Interest::READABLE).map(Self::Pass);
-        }
-        if address.family() == Some(AddressFamily::Unix) {
-            return watch(std::os::unix::net::UnixListener::from(socket), Interest::READABLE).map(Self::Unix);
-        }
-        watch(std::net::TcpListener::from(socket), Interest::READABLE).map(Self::Inet)
-    }
-
-    /// Waits until a client is there, without taking it.
-    async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Inet(listener) => listener.readable().await.map(|mut ready| ready.retain_ready()),
-            Self::Unix(listener) | Self::Pass(listener) => {
-                listener.readable().await.map(|mut ready| ready.retain_ready())
-            }
-        }
-    }
-
-    /// Takes one client; `None` if another process was faster, or nobody is left.
-    fn accept(&self) -> io::Result<Option<Arrival>> {
-        let accepted = match self {
-            Self::Inet(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, address)| {
-                Ok(Arrival::Client(Connection::new(socket), PeerAddress::of_accepted(address)))
-            }),
-            Self::Unix(listener) => listener
-                .try_io(Interest::READABLE, take)
-                .map(|(socket, _)| Ok(Arrival::Client(Connection::new(socket), PeerAddress::Local))),
-            Self::Pass(listener) => listener
-                .try_io(Interest::READABLE, take)
-                .map(|(socket, _)| Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))),
-        };
-        match accepted {
-            Ok(connected) => connected.map(Some),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Takes one client; its socket is non-blocking.
-fn take(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
-}
-
-/// Accepts until `give_way` says that a successor does. Where `relief` is there, clients that are too many wait in the
-/// backlog, for a place here or for another process; elsewhere they are turned away.
-pub(super) async fn run(
-    service: Arc<Service>,
-    listener: Listener,
-    relief: Option<Arc<StatusChannel>>,
-    mut give_way: watch::Receiver<bool>,
-) {
+/// Accepts until a successor does. Where `relief` is there, clients that are too many wait in the backlog, for a place here
+/// or for another process; elsewhere they are turned away.
+pub(super) async fn run<H: House>(house: Arc<H>, door: H::Door, relief: Option<Arc<Reporter>>) {
+    let mut over = house.admission().watch();
     loop {
-        let ready = tokio::select! {
+        let ready = select! {
             biased;
-            _ = give_way.wait_for(|is_over| *is_over) => return,
-            ready = listener.readable() => ready,
+            _ = over.wait_for(|is_over| *is_over) => return,
+            ready = door.somebody_is_there() => ready,
         };
         if let Err(error) = ready {
-            pause_after(&service, &error).await;
+            house.failed(&error).await;
             continue;
         }
         for _ in 0..ACCEPT_BATCH {
             // Asked before each client is taken: it is still in the backlog for a process with the new table.
-            if let Some(changed) = service.changed_table() {
-                service.give_way(&format!("table {changed} has changed -- restarting"));
+            if let Some(reason) = house.is_outdated() {
+                house.give_way(&reason);
                 return;
             }
-            let mut place = Arc::clone(&service.connections).try_acquire_owned().ok();
+            let mut place = house.admission().try_place();
             if let (None, Some(relief)) = (&place, &relief) {
-                place = tokio::select! {
+                place = select! {
                     biased;
-                    _ = give_way.wait_for(|is_over| *is_over) => return,
-                    place = wait_for_place(&service, relief) => place,
+                    _ = over.wait_for(|is_over| *is_over) => return,
+                    place = wait_for_place(house.admission(), relief) => place,
                 };
             }
-            match listener.accept() {
-                Ok(Some(arrival)) => start_session(&service, arrival, place),
-                Ok(None) => break,
-                Err(error) => {
-                    pause_after(&service, &error).await;
+            match door.accept() {
+                Ok(Some(arrival)) => start_session(&house, arrival, place),
+                nobody => {
+                    drop(place);
+                    house.wear().nobody_came();
+                    if let Err(error) = nobody {
+                        house.failed(&error).await;
+                    }
                     break;
                 }
             }
@@ -135,60 +97,28 @@ pub(super) async fn run(
 }
 
 /// Meanwhile the master may start another process, as it does for a process of Postfix that is busy.
-async fn wait_for_place(service: &Service, relief: &StatusChannel) -> Option<OwnedSemaphorePermit> {
-    let _full = relief.full_house();
-    Arc::clone(&service.connections).acquire_owned().await.ok()
+async fn wait_for_place(admission: &Admission, relief: &Reporter) -> Option<Place> {
+    let full_house = relief.full_house();
+    let place = admission.place().await;
+    full_house.end();
+    place
 }
 
-fn start_session(service: &Arc<Service>, arrival: Arrival, place: Option<OwnedSemaphorePermit>) {
-    let service = Arc::clone(service);
-    match place {
-        Some(place) => {
-            tokio::spawn(async move {
-                match arrival {
-                    Arrival::Client(connection, peer) => {
-                        session::serve(Arc::clone(&service), connection, peer).await;
-                    }
-                    Arrival::Passer(passer) => serve_passed(Arc::clone(&service), passer).await,
-                }
-                drop(place);
-                service.wear.session_ended();
-            });
-        }
-        None => {
-            // Somebody else's client hears that from him who has it.
-            let Arrival::Client(connection, peer) = arrival else { return };
-            let Ok(place) = Arc::clone(&service.waiting_room).try_acquire_owned() else { return };
-            tokio::spawn(async move {
-                session::turn_away(service, connection, peer, Ending::TooManyConnections).await;
-                drop(place);
-            });
-        }
+fn start_session<H: House>(house: &Arc<H>, arrival: <H::Door as Door>::Arrival, place: Option<Place>) {
+    let house = Arc::clone(house);
+    if let Some(place) = place {
+        spawn(async move {
+            Arc::clone(&house).serve(arrival).await;
+            drop(place);
+            house.wear().session_ended();
+        });
+    } else if let Some(place) = house.admission().try_waiting_room() {
+        spawn(async move {
+            house.turn_away(arrival).await;
+            drop(place);
+        });
     }
-}
-
-async fn serve_passed(service: Arc<Service>, passer: UnixStream) {
-    match passed::receive(passer).await {
-        Ok((connection, peer)) => session::serve(service, connection, peer).await,
-        Err(failure) => service.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string()),
-    }
-}
-
-/// An accept that fails for want of descriptors or memory fails again at once: the clients wait in the backlog while
-/// sessions end.
-async fn pause_after(service: &Service, error: &io::Error) {
-    let is_about_one_client = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    );
-    if is_about_one_client {
-        return;
-    }
-    let text = format!("accept connection: {error}; next attempt in {} s", ACCEPT_PAUSE.as_secs());
-    service.log.notice(Program::Qmqpd, &Notice { severity: Severity::Warning, text });
-    sleep(ACCEPT_PAUSE).await;
 }
 
 /// Clients taken in a row before other work.
 const ACCEPT_BATCH: usize = 16;
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

@@ -3,31 +3,39 @@
 //! `start` opens everything that needs privileges, gives them up, and only then lets the first client in.
 
 mod accept;
+mod admission;
+mod commits;
 mod debugger;
+mod drain;
 mod life;
+mod listener;
+#[cfg(all(test, shuttle))]
+mod model;
 mod passed;
 mod prepare;
 mod refuse;
 mod start;
 mod status;
 mod stdin;
+mod sync;
 mod watchdog;
 mod wear;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix::notice::Severity;
 use postfix::settings::Settings;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::access::Access;
 use crate::log::{Log, Program, QUOTA_WINDOW, SessionQuota};
 use crate::peer::PeerNames;
 use crate::submit::Submit;
 
+pub use admission::Admission;
+pub use commits::{Commit, Commits};
 pub(crate) use prepare::list_options;
 pub use start::run;
 pub use wear::Wear;
@@ -45,12 +53,8 @@ pub struct Service {
     pub access: Access,
     /// Where messages go.
     pub submit: Submit,
-    /// One permit per connection: `qmqpd_connection_limit`.
-    pub connections: Arc<Semaphore>,
-    /// All of them.
-    pub connections_max: usize,
-    /// One permit per client that is being turned away.
-    pub waiting_room: Arc<Semaphore>,
+    /// One place per connection: `qmqpd_connection_limit`.
+    pub admission: Admission,
     /// One permit per message that is being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
     pub memory: Semaphore,
     /// Messages whose client has heard no reply although they may be durable already.
@@ -61,7 +65,6 @@ pub struct Service {
     pub wear: Wear,
     /// The master is Postfix's.
     pub is_under_postfix: bool,
-    give_way: watch::Sender<bool>,
 }
 
 /// The most that one message being received takes: a read buffer, records waiting for the disk, one header, and the
@@ -71,17 +74,7 @@ pub const MESSAGE_MEMORY_BYTES: u64 = 256 * 1024;
 /// Threads that wait for remote tables, and so look-ups in them at a time.
 const REMOTE_LOOKUPS_MAX: usize = 64;
 
-/// Clients that hear `too many connections` at a time; beyond that they are closed without a word.
-const WAITING_ROOM_CONNECTIONS_MAX: usize = 256;
-
 impl Service {
-    /// Stops accepting: a successor takes over, and this process ends with its last session.
-    pub fn give_way(&self, reason: &str) {
-        if !self.give_way.send_replace(true) && !reason.is_empty() {
-            self.log.write(Program::Qmqpd, Severity::Info, reason);
-        }
-    }
-
     /// A table or included file that is no longer what was opened.
     #[must_use]
     pub fn changed_table(&self) -> Option<String> {
@@ -124,44 +117,6 @@ impl Service {
 #[must_use]
 pub fn size_limit(parameter: i64) -> u64 {
     u64::try_from(parameter).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX)
-}
-
-/// Counts commits under way, so that a stop can wait for the replies of messages that are durable already.
-#[derive(Debug, Default)]
-pub struct Commits {
-    under_way: AtomicUsize,
-    all_done: Notify,
-}
-
-/// A commit under way, until it is dropped.
-#[derive(Debug)]
-pub struct Commit<'c>(&'c Commits);
-
-impl Commits {
-    /// A commit begins.
-    pub fn begin(&self) -> Commit<'_> {
-        self.under_way.fetch_add(1, Ordering::AcqRel);
-        Commit(self)
-    }
-
-    /// Waits until none is under way.
-    pub async fn finished(&self) {
-        loop {
-            let done = self.all_done.notified();
-            if self.under_way.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            done.await;
-        }
-    }
-}
-
-impl Drop for Commit<'_> {
-    fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.all_done.notify_waiters();
-        }
-    }
 }
 
 /// The time of day.

@@ -16,13 +16,12 @@ use postfix::notice::Severity;
 use postfix::settings::Settings;
 use spool::committer::Committers;
 use spool::{Spool, UnixDisk};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
-    MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, WAITING_ROOM_CONNECTIONS_MAX, Wear, life, now, refuse,
-    stdin, watchdog,
+    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, Wear, life, now, refuse, stdin, watchdog,
 };
 use crate::config;
 use crate::exit::Exit;
@@ -206,7 +205,6 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         ..
     } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
-    let connections = connections.min(Semaphore::MAX_PERMITS);
     let threads = threads_for_files(&settings);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
     watchdog::start(settings.daemon_timeout, &log)?;
@@ -234,15 +232,12 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         names,
         access,
         submit,
-        connections: Arc::new(Semaphore::new(connections)),
-        connections_max: connections,
-        waiting_room: Arc::new(Semaphore::new(WAITING_ROOM_CONNECTIONS_MAX)),
+        admission: Admission::new(connections),
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
         commits: super::Commits::default(),
         session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
         wear: Wear::new(u64::try_from(settings.max_use).unwrap_or(u64::MAX), settings.max_idle),
         is_under_postfix,
-        give_way: watch::Sender::new(false),
         settings,
         log,
     })

@@ -1,72 +1,41 @@
 //! Talking to the master over the inherited status channel: twelve bytes each way to say busy or idle, and the end of
 //! the stream when the master wants a successor.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use postfix::child::{State, status_message};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::sync::Mutex;
+
 /// Our end of the status channel. The descriptor's flags are shared with the master: they stay as they are.
 #[derive(Debug)]
-pub(crate) struct StatusChannel {
-    socket: AsyncFd<OwnedFd>,
-    process_id: u32,
-    generation: u32,
-    /// How many tasks have a client waiting and no place for it. Locked while a report goes out, so that the last
-    /// report is the truth.
-    waiting: Mutex<usize>,
+pub(super) struct StatusChannel {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    /// What is said over it.
+    pub(super) reporter: Arc<Reporter>,
 }
-
-/// While one of these lives, the master knows that this process takes no further client, and may start another.
-#[derive(Debug)]
-pub(crate) struct FullHouse<'c>(&'c StatusChannel);
 
 impl StatusChannel {
     /// `process_id` is the one that the master knows.
-    pub(crate) fn new(socket: OwnedFd, process_id: u32, generation: u32) -> io::Result<Self> {
-        let socket = crate::inherited::watch(socket, Interest::READABLE)?;
-        Ok(Self { socket, process_id, generation, waiting: Mutex::new(0) })
-    }
-
-    /// Says that we are busy or idle. An error means that the master does not listen any more; [`Self::closed`] tells.
-    pub(crate) fn report(&self, state: State) {
-        self.report_each(&[state]);
-    }
-
-    /// Says several things in one breath.
-    fn report_each(&self, states: &[State]) {
-        let messages =
-            states.iter().flat_map(|state| status_message(self.process_id, self.generation, *state));
-        let messages: Vec<u8> = messages.collect();
-        let _ = rustix::net::send(self.socket.get_ref(), &messages, rustix::net::SendFlags::NOSIGNAL);
-    }
-
-    /// Says that a client waits and that there is no place for it. Do not accept as long as the value lives.
-    pub(crate) fn full_house(&self) -> FullHouse<'_> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = waiting.saturating_add(1);
-        if *waiting == 1 {
-            self.report(State::Taken);
-        }
-        FullHouse(self)
-    }
-
-    /// Tells the master that this process has served somebody: from now on a crash is a crash to it, not a bad start.
-    pub(crate) fn prove(&self) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full house has said the one, and says the other when it ends.
-        if *waiting == 0 {
-            // The second message is there when the master has read the first: it looks at this channel again before it looks
-            // at the clients, and starts no other process for one that arrives just now.
-            self.report_each(&[State::Taken, State::Available]);
-        }
+    pub(super) fn new(socket: OwnedFd, process_id: u32, generation: u32) -> io::Result<Self> {
+        let socket = Arc::new(crate::inherited::watch(socket, Interest::READABLE)?);
+        let ours = Arc::clone(&socket);
+        let reporter = Reporter::new(move |states| {
+            let messages = states.iter().flat_map(|state| status_message(process_id, generation, *state));
+            let messages: Vec<u8> = messages.collect();
+            // An error means that the master does not listen any more; `closed` tells.
+            let _ = rustix::net::send(ours.get_ref(), &messages, rustix::net::SendFlags::NOSIGNAL);
+        });
+        Ok(Self { socket, reporter: Arc::new(reporter) })
     }
 
     /// Returns when the master has closed its end: it reloads, restarts the service under stress, or is gone.
-    pub(crate) async fn closed(&self) {
+    pub(super) async fn closed(&self) {
         loop {
             let Ok(mut ready) = self.socket.readable().await else { return };
             let mut nothing = [0; 64];
@@ -81,13 +50,107 @@ impl StatusChannel {
     }
 }
 
+/// What the master has to know, and what it has been told.
+#[derive(Debug, Default)]
+struct Standing {
+    /// How many tasks have a client waiting and no place for it.
+    waiting: usize,
+    /// The process takes clients no more.
+    is_over: bool,
+    told: Option<State>,
+}
+
+impl Standing {
+    const fn truth(&self) -> State {
+        if self.is_over || self.waiting > 0 { State::Taken } else { State::Available }
+    }
+
+    /// What to say now, if it is something new.
+    fn news(&mut self) -> Option<State> {
+        let truth = self.truth();
+        (self.told.replace(truth) != Some(truth)).then_some(truth)
+    }
+}
+
+/// Says these things to the master, in one breath.
+type Say = dyn Fn(&[State]) + Send + Sync;
+
+/// Tells the master how things stand, whenever that has changed.
+pub(super) struct Reporter {
+    /// Locked while something is said, so that what is said last is the truth.
+    standing: Mutex<Standing>,
+    say: Box<Say>,
+}
+
+/// While one of these lives, the master knows that this process takes no further client, and may start another.
+#[derive(Debug)]
+pub(super) struct FullHouse<'r> {
+    reporter: &'r Reporter,
+    is_over: bool,
+}
+
+impl Reporter {
+    /// `say` puts it on the channel, in one write.
+    pub(super) fn new(say: impl Fn(&[State]) + Send + Sync + 'static) -> Self {
+        Self { standing: Mutex::default(), say: Box::new(say) }
+    }
+
+    /// The process is ready for clients.
+    pub(super) fn ready(&self) {
+        self.update(|_| ());
+    }
+
+    /// Says that a client waits and that there is no place for it. Do not accept as long as the value lives.
+    pub(super) fn full_house(&self) -> FullHouse<'_> {
+        self.update(|standing| standing.waiting = standing.waiting.saturating_add(1));
+        // Whoever stops waiting without a place does it because nobody is taken any more.
+        FullHouse { reporter: self, is_over: true }
+    }
+
+    /// Tells the master that this process has served somebody: from now on a crash is a crash to it, not a bad start.
+    pub(super) fn prove(&self) {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full house has said the one, and says the other when it ends.
+        if standing.told == Some(State::Available) {
+            // The second message is there when the master has read the first: it looks at this channel again before it looks
+            // at the clients, and starts no other process for one that arrives just now.
+            (self.say)(&[State::Taken, State::Available]);
+        }
+    }
+
+    /// Says that this process takes no client any more, whatever happens.
+    pub(super) fn retire(&self) {
+        self.update(|standing| standing.is_over = true);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Standing)) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut standing);
+        if let Some(state) = standing.news() {
+            (self.say)(&[state]);
+        }
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
+
+impl FullHouse<'_> {
+    /// There is a place for the client.
+    pub(super) fn end(mut self) {
+        self.is_over = false;
+    }
+}
+
 impl Drop for FullHouse<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = waiting.saturating_sub(1);
-        if *waiting == 0 {
-            self.0.report(State::Available);
-        }
+        self.reporter.update(|standing| {
+            standing.waiting = standing.waiting.saturating_sub(1);
+            standing.is_over |= self.is_over;
+        });
     }
 }
 
@@ -106,8 +169,10 @@ mod tests {
         let (ours, mut master) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let channel = StatusChannel::new(ours.into(), 7, 1).unwrap();
-        channel.prove();
+        channel.reporter.ready();
         let mut heard = [0; 100];
+        assert_eq!(master.read(&mut heard).unwrap(), STATUS_MESSAGE_BYTES);
+        channel.reporter.prove();
         assert_eq!(master.read(&mut heard).unwrap(), 2 * STATUS_MESSAGE_BYTES);
     }
 }

@@ -1,10 +1,10 @@
 //! How much a service process has been used: what `max_use` and `max_idle` ask.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+
+use super::sync::{AtomicU64, Notify, Ordering, timeout};
 
 /// The sessions that a process has served.
 #[derive(Debug)]
@@ -42,6 +42,13 @@ impl Wear {
         self.last_end_milliseconds.store(milliseconds, Ordering::Release);
         let before = self.sessions.fetch_add(1, Ordering::AcqRel);
         if before == 0 || before.saturating_add(1) >= self.sessions_max {
+            self.noteworthy.notify_waiters();
+        }
+    }
+
+    /// A place was held for nobody, and is free. Whoever asked in between whether somebody is here has heard yes.
+    pub(super) fn nobody_came(&self) {
+        if self.sessions.load(Ordering::Acquire) >= self.sessions_max {
             self.noteworthy.notify_waiters();
         }
     }

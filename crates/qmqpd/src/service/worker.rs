@@ -98,20 +98,55 @@ fn wait(status: &OwnedFd, worker: &OwnedFd, child: Pid, signals: &SigSet) -> io:
             Err(error) => return Err(error.into()),
         }
         let [master_closed, worker_closed, terminated] = watched.map(|each| each.any().unwrap_or(true));
-        if terminated {
-            // Its exit status is ours: the master waits until both are gone.
-            let _ = kill(child, Signal::SIGTERM);
-            return Ok(exit_code_of(child));
-        }
-        if worker_closed {
-            return Ok(if gave_way(worker) { ExitCode::SUCCESS } else { exit_code_of(child) });
-        }
-        if master_closed {
-            if is_removed(&signals) {
+        match (Seen { terminated, worker_closed, master_closed }).step() {
+            Step::Wait => {}
+            Step::FollowWorker => {
+                return Ok(if gave_way(worker) { ExitCode::SUCCESS } else { exit_code_of(child) });
+            }
+            Step::End if !is_removed(&signals) => return Ok(ExitCode::SUCCESS),
+            Step::End | Step::Terminate => {
+                // Its exit status is ours: the master waits until both are gone.
                 let _ = kill(child, Signal::SIGTERM);
                 return Ok(exit_code_of(child));
             }
-            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// What the known process has noticed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    /// SIGTERM.
+    pub(super) terminated: bool,
+    /// The worker gives way, or is gone.
+    pub(super) worker_closed: bool,
+    /// The master wants a successor, or is gone.
+    pub(super) master_closed: bool,
+}
+
+/// What the known process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Passes SIGTERM on to the worker, and ends as that does.
+    Terminate,
+    /// Ends, so that a successor can start; with a worker that died, as that did.
+    FollowWorker,
+    /// Ends, which the worker will notice, unless a SIGTERM follows at once.
+    End,
+}
+
+impl Seen {
+    pub(super) const fn step(self) -> Step {
+        if self.terminated {
+            Step::Terminate
+        } else if self.worker_closed {
+            Step::FollowWorker
+        } else if self.master_closed {
+            Step::End
+        } else {
+            Step::Wait
         }
     }
 }

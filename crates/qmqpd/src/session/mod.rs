@@ -21,7 +21,7 @@ use crate::client::{Client, PeerAddress};
 use crate::log::lines::SessionLog;
 use crate::log::{Program, Voice};
 use crate::peer::Name;
-use crate::service::Service;
+use crate::service::{Commit, Service};
 use crate::verdict::{self, Ending, Verdict};
 
 /// Serves one client to the end.
@@ -37,7 +37,8 @@ pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: P
         operation: service.settings.qmqpd_timeout,
         deadline: service.session_deadline().map(|limit| began + limit),
     };
-    let mut session = Session { service: &service, connection, client: &client, log, patience, arrived };
+    let mut session =
+        Session { service: &service, connection, client: &client, log, patience, arrived, under_way: None };
     let ending = match service.access.authorize(&client, &session.log).await {
         Authorization::Granted => session.receive().await,
         Authorization::Denied => Ending::NotAuthorized,
@@ -67,6 +68,7 @@ pub(crate) async fn turn_away(
         log,
         patience,
         arrived: crate::service::now(),
+        under_way: None,
     };
     let verdict = verdict::decide(&ending, &client.shown, service.settings.soft_bounce);
     session.log.verdict(&verdict);
@@ -101,11 +103,16 @@ struct Session<'s> {
     patience: Patience,
     /// When the client connected.
     arrived: spool::Timestamp,
+    /// From the commit on, until the client can have read the reply.
+    under_way: Option<Commit<'s>>,
 }
 
 impl Session<'_> {
     /// Tells the client and the log how it ended, and closes.
     async fn conclude(&mut self, ending: &Ending) {
+        if !matches!(ending, Ending::Queued(_)) {
+            self.under_way = None;
+        }
         let verdict = verdict::decide(ending, &self.client.shown, self.service.settings.soft_bounce);
         self.log.verdict(&verdict);
         if verdict.is_delayed() {

@@ -112,13 +112,13 @@ impl<'s> Session<'s> {
     }
 
     /// Has a whole message made durable in one go. The request comes back where that cannot be.
-    async fn take_whole(&self, request: Vec<u8>) -> Result<Ending, Vec<u8>> {
+    async fn take_whole(&mut self, request: Vec<u8>) -> Result<Ending, Vec<u8>> {
         let _memory = match self.memory().await {
             Ok(memory) => memory,
             Err(ending) => return Ok(ending),
         };
         self.log.expect_message();
-        let _under_way = self.service.commits.begin();
+        self.under_way = Some(self.service.commits.begin().await);
         let limits = self.service.protocol_limits();
         let Taken { queue_id, result } =
             self.service.submit.take_whole(self.client, self.arrived, request, limits).await?;
@@ -164,7 +164,7 @@ impl<'s> Session<'s> {
         Ok(Letter { handoff, _memory: memory, pace })
     }
 
-    async fn commit(&self, letter: Option<Letter<'_>>) -> Ending {
+    async fn commit(&mut self, letter: Option<Letter<'_>>) -> Ending {
         // The machine ends only what it has begun.
         let Some(Letter { mut handoff, _memory, .. }) = letter else { return Ending::ConfigurationError };
         if handoff.queue_id().is_none() {
@@ -175,7 +175,7 @@ impl<'s> Session<'s> {
                 self.log.begin_message(queue_id);
             }
         }
-        let _under_way = self.service.commits.begin();
+        self.under_way = Some(self.service.commits.begin().await);
         // On the heap, where it costs nothing to a session that only waits: its state is larger than all else of a session.
         match Box::pin(handoff.commit()).await {
             Ok(receipt) => Ending::Queued(receipt),

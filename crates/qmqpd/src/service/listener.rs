@@ -1,0 +1,150 @@
+//! The inherited sockets, and the clients that come from them.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use postfix::notice::{Notice, Severity};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use tokio::io::{Interest, unix::AsyncFd};
+use tokio::net::UnixStream;
+use tokio::time::sleep;
+
+use super::accept::{Door, House};
+use super::admission::Admission;
+use super::{Service, Wear, passed};
+use crate::client::PeerAddress;
+use crate::inherited::watch;
+use crate::log::Program;
+use crate::session::{self, Connection};
+use crate::verdict::Ending;
+
+/// A socket on which clients arrive.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    /// TCP over IPv4 or IPv6.
+    Inet(AsyncFd<std::net::TcpListener>),
+    /// A socket in the file system.
+    Unix(AsyncFd<std::os::unix::net::UnixListener>),
+    /// A socket in the file system on which other servers hand over their clients: a service of type `pass`.
+    Pass(AsyncFd<std::os::unix::net::UnixListener>),
+}
+
+/// Who has come.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// A client.
+    Client(Connection, PeerAddress),
+    /// A server that has a client for us.
+    Passer(UnixStream),
+}
+
+impl Listener {
+    /// Takes over an inherited listening socket. Its flags are shared with the master and are left as they are: it is
+    /// non-blocking already. With `passes_connections` it is that of a `pass` service.
+    pub(crate) fn inherit(socket: OwnedFd, passes_connections: bool) -> io::Result<Self> {
+        let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+        if passes_connections {
+            return watch(std::os::unix::net::UnixListener::from(socket), Interest::READABLE).map(Self::Pass);
+        }
+        if address.family() == Some(AddressFamily::Unix) {
+            return watch(std::os::unix::net::UnixListener::from(socket), Interest::READABLE).map(Self::Unix);
+        }
+        watch(std::net::TcpListener::from(socket), Interest::READABLE).map(Self::Inet)
+    }
+}
+
+impl Door for Listener {
+    type Arrival = Arrival;
+
+    async fn somebody_is_there(&self) -> io::Result<()> {
+        match self {
+            Self::Inet(listener) => listener.readable().await.map(|mut ready| ready.retain_ready()),
+            Self::Unix(listener) | Self::Pass(listener) => {
+                listener.readable().await.map(|mut ready| ready.retain_ready())
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<Option<Arrival>> {
+        let accepted = match self {
+            Self::Inet(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, address)| {
+                Ok(Arrival::Client(Connection::new(socket), PeerAddress::of_accepted(address)))
+            }),
+            Self::Unix(listener) => listener
+                .try_io(Interest::READABLE, take)
+                .map(|(socket, _)| Ok(Arrival::Client(Connection::new(socket), PeerAddress::Local))),
+            Self::Pass(listener) => listener
+                .try_io(Interest::READABLE, take)
+                .map(|(socket, _)| Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))),
+        };
+        match accepted {
+            Ok(connected) => connected.map(Some),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Takes one client; its socket is non-blocking.
+fn take(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+}
+
+impl House for Service {
+    type Door = Listener;
+
+    fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    fn wear(&self) -> &Wear {
+        &self.wear
+    }
+
+    fn is_outdated(&self) -> Option<String> {
+        self.changed_table().map(|changed| format!("table {changed} has changed -- restarting"))
+    }
+
+    fn give_way(&self, reason: &str) {
+        if self.admission.close() && !reason.is_empty() {
+            self.log.write(Program::Qmqpd, Severity::Info, reason);
+        }
+    }
+
+    async fn serve(self: Arc<Self>, arrival: Arrival) {
+        match arrival {
+            Arrival::Client(connection, peer) => session::serve(self, connection, peer).await,
+            Arrival::Passer(passer) => match passed::receive(passer).await {
+                Ok((connection, peer)) => session::serve(self, connection, peer).await,
+                Err(failure) => self.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string()),
+            },
+        }
+    }
+
+    async fn turn_away(self: Arc<Self>, arrival: Arrival) {
+        // Somebody else's client hears that from him who has it.
+        if let Arrival::Client(connection, peer) = arrival {
+            session::turn_away(self, connection, peer, Ending::TooManyConnections).await;
+        }
+    }
+
+    /// An accept that fails for want of descriptors or memory fails again at once: the clients wait in the backlog while
+    /// sessions end.
+    async fn failed(&self, error: &io::Error) {
+        let is_about_one_client = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        );
+        if is_about_one_client {
+            return;
+        }
+        let text = format!("accept connection: {error}; next attempt in {} s", ACCEPT_PAUSE.as_secs());
+        self.log.notice(Program::Qmqpd, &Notice { severity: Severity::Warning, text });
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

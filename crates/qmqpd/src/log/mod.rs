@@ -13,6 +13,7 @@ mod queue;
 mod quota;
 mod sink;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,13 +72,16 @@ struct Writer {
     framer: Framer,
     sinks: Sinks,
     unreported_loss: u64,
+    goes_line_by_line: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// Writes lines, and says how many were lost as soon as the log takes lines again.
     fn write(&mut self, lines: &[Line]) {
         let Some(last) = lines.last() else { return };
-        let lost = self.sinks.write(&mut self.framer, lines);
+        let at_once = if self.goes_line_by_line.load(Ordering::Acquire) { 1 } else { lines.len() };
+        let batches = lines.chunks(at_once);
+        let lost: usize = batches.map(|lines| self.sinks.write(&mut self.framer, lines)).sum();
         self.unreported_loss = self.unreported_loss.saturating_add(lost as u64);
         if lost < lines.len() && self.unreported_loss > 0 {
             self.report_loss(last.seconds);
@@ -100,6 +104,7 @@ struct Shared {
     queue: OnceLock<Arc<Queue>>,
     /// Used by callers until the writer thread takes it over.
     direct: Mutex<Option<Writer>>,
+    goes_line_by_line: Arc<AtomicBool>,
 }
 
 impl Drop for Shared {
@@ -135,8 +140,15 @@ impl Log {
     }
 
     fn with_sinks(config: &LogConfig, sinks: Sinks) -> Self {
-        let writer = Writer { framer: Framer::new(config), sinks, unreported_loss: 0 };
-        Self(Arc::new(Shared { utf8: config.utf8, queue: OnceLock::new(), direct: Mutex::new(Some(writer)) }))
+        let goes_line_by_line = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            framer: Framer::new(config),
+            sinks,
+            unreported_loss: 0,
+            goes_line_by_line: Arc::clone(&goes_line_by_line),
+        };
+        let direct = Mutex::new(Some(writer));
+        Self(Arc::new(Shared { utf8: config.utf8, queue: OnceLock::new(), direct, goes_line_by_line }))
     }
 
     /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes
@@ -178,6 +190,12 @@ impl Log {
     /// Logs what pure code had to say.
     pub fn notice(&self, program: Program, notice: &Notice) {
         self.write(program, notice.severity, &notice.text);
+    }
+
+    /// From now on each line is written by itself. A process that ends has been told that the configuration may be another;
+    /// and postlogd(8), where that no longer names a maillog_file, makes one line of syslog out of each datagram.
+    pub fn go_line_by_line(&self) {
+        self.0.goes_line_by_line.store(true, Ordering::Release);
     }
 
     /// Returns when all lines so far are written, or after two seconds of a log that does not move.

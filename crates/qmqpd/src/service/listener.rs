@@ -109,8 +109,12 @@ impl House for Service {
     }
 
     fn give_way(&self, reason: &str) {
-        if self.admission.close() && !reason.is_empty() {
-            self.log.write(Program::Qmqpd, Severity::Info, reason);
+        if self.admission.close() {
+            if !reason.is_empty() {
+                self.log.write(Program::Qmqpd, Severity::Info, reason);
+            }
+            // This may be a reload.
+            self.log.go_line_by_line();
         }
     }
 

@@ -12,7 +12,7 @@ use super::harness::random::{Random, seed};
 use super::harness::strace::{Fault, Injection, threads};
 use super::harness::trials::Trials;
 use super::harness::wait;
-use super::recorder::{self, Event, Record, Recorder, run};
+use super::recorder::{self, Event, Record, Recorder, run, unmount};
 
 pub fn add(trials: &mut Trials) {
     if let Some(reason) = recorder::missing() {
@@ -144,6 +144,6 @@ fn look(image: &[u8], account: &Account, cut: usize, way: &str, serve: bool) -> 
             (server.queue.incoming().len() == server.queue.committed().len()).then_some(())
         });
     }
-    run(Command::new("umount").arg(&mounted));
+    unmount(&mounted);
     result
 }

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::harness::postfix::scratch;
+use super::harness::wait;
 
 /// What the device was asked to do.
 #[derive(Debug, Clone)]
@@ -100,6 +101,19 @@ impl Drop for Recorder {
 pub fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// Unmounts a file system. Somebody may still have a hand on it for a moment: a process that ends, or one that looks at all
+/// file systems.
+pub fn unmount(mounted: &Path) {
+    wait::until("the file system is free", || {
+        Command::new("umount")
+            .arg(mounted)
+            .stderr(Stdio::null())
+            .status()
+            .ok()
+            .filter(|status| status.success())
+    });
 }
 
 /// Whether the kernel and the programs are there that this takes; otherwise why not.

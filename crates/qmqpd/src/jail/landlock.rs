@@ -13,6 +13,7 @@ use landlock::{
 
 use super::JailError;
 use super::sandbox::{Layer, Sandbox};
+use crate::submit::is_named_pipe;
 
 /// The newest rules that we have thought about: devices with 5, local sockets without a name and signals with 6. Older
 /// kernels leave out what they lack; newer ones are not asked for more.
@@ -83,6 +84,11 @@ fn rules(sandbox: &Sandbox) -> Result<RulesetCreated, RuleError> {
     }
     for directory in sandbox.log_directories.iter().filter(|directory| directory.is_dir()) {
         rules = below(rules, directory, logs)?;
+    }
+    let queue_manager = sandbox.queue_manager.as_deref().filter(|service| is_named_pipe(service));
+    if let Some(directory) = queue_manager.and_then(Path::parent) {
+        // Postfix makes the pipe anew when it starts, so the rule is about its directory: sockets and other such pipes.
+        rules = below(rules, directory, AccessFs::WriteFile.into())?;
     }
     if sandbox.resolves_by_libc {
         for directory in LIBC_DIRECTORIES.map(Path::new).iter().filter(|directory| directory.is_dir()) {

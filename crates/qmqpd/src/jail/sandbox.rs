@@ -23,6 +23,8 @@ pub struct Sandbox {
     pub spool_directories: Vec<PathBuf>,
     /// Directories in which files are looked for and removed.
     pub log_directories: Vec<PathBuf>,
+    /// The queue manager that it wakes, relative to the queue directory. If that is a named pipe, files there can be written to.
+    pub queue_manager: Option<PathBuf>,
     /// TCP ports that it connects to: those of name servers, remote tables and mail filters.
     pub tcp_ports: BTreeSet<u16>,
     /// The C library looks up the names of table servers: it reads its files, and loads its modules.
@@ -48,6 +50,8 @@ impl Sandbox {
             landlock: settings.qmqpd_sandbox.contains("landlock"),
             spool_directories: spool_directories.iter().map(PathBuf::from).collect(),
             log_directories: log_directories.iter().map(PathBuf::from).collect(),
+            queue_manager: (settings.qmqpd_submit == Submit::Local)
+                .then(|| crate::submit::queue_manager(settings).into()),
             tcp_ports: servers.iter().map(|(_, port)| *port).chain([DNS_PORT]).collect(),
             resolves_by_libc: servers.iter().any(|(host, _)| is_name(host)),
         }
@@ -61,6 +65,7 @@ impl Sandbox {
             landlock: true,
             spool_directories: Vec::new(),
             log_directories: Vec::new(),
+            queue_manager: None,
             tcp_ports: BTreeSet::new(),
             resolves_by_libc: false,
         }

@@ -27,7 +27,7 @@ use crate::config;
 use crate::exit::Exit;
 use crate::jail::{Calls, InForce, JailError};
 use crate::log::{Log, LogConfig, Program, SessionQuota};
-use crate::submit::{Local, Postfix, Submit, Wake, front_bytes};
+use crate::submit::{Local, Postfix, Submit, Wake, front_bytes, queue_manager};
 use crate::{cli, inherited};
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
@@ -215,7 +215,6 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
             remove_stale_drafts(&spool, &log)?;
             // Each session waits for one job at a time, so this many can never be too few.
             let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
-            let queue_manager = format!("public/{}", settings.queue_service_name);
             Submit::Local(Local {
                 committers: Arc::new(committers),
                 options,
@@ -224,7 +223,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
                 front_bytes: front_bytes(&settings),
                 dates,
                 log: log.clone(),
-                wake: Wake::start(&queue_manager, settings.trigger_timeout),
+                wake: Wake::start(&queue_manager(&settings), settings.trigger_timeout),
             })
         }
     };

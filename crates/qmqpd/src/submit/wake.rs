@@ -1,16 +1,19 @@
 //! Telling the queue manager that there is new mail.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use postfix::settings::Settings;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-/// Wakes the queue manager through its socket, if it has one. Requests that come while one is under way, or soon
+/// Wakes the queue manager through its socket or named pipe, if it has one. Requests that come while one is under way, or soon
 /// after it, are made into one: a scan of the incoming queue finds all files that were there before it began.
 #[derive(Debug, Clone)]
 pub struct Wake {
@@ -24,18 +27,18 @@ struct Shared {
 }
 
 impl Wake {
-    /// Starts the task that does the waking. `socket` is relative to the queue directory, `public/qmgr` as a rule.
-    pub fn start(socket: &str, trigger_timeout: Duration) -> Self {
+    /// Starts the task that does the waking. `service` is relative to the queue directory, `public/qmgr` as a rule.
+    pub fn start(service: &str, trigger_timeout: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let waker = Self { shared: Arc::clone(&shared) };
-        let socket = socket.to_owned();
+        let service = service.to_owned();
         tokio::spawn(async move {
             loop {
                 shared.due.notified().await;
                 while shared.is_due.swap(false, Ordering::AcqRel) {
                     // Nobody waits for this and nothing depends on it: without the trigger the queue manager finds
                     // the file at its next scan, as cleanup(8) documents.
-                    let _ = timeout(trigger_timeout, trigger(Path::new(&socket))).await;
+                    let _ = timeout(trigger_timeout, trigger(Path::new(&service))).await;
                     sleep(PAUSE).await;
                 }
             }
@@ -51,9 +54,26 @@ impl Wake {
     }
 }
 
-async fn trigger(socket: &Path) -> std::io::Result<()> {
-    let mut stream = UnixStream::connect(socket).await?;
+/// Where the queue manager is woken, relative to the queue directory.
+pub(crate) fn queue_manager(settings: &Settings) -> String {
+    format!("public/{}", settings.queue_service_name)
+}
+
+/// As Postfix's own programs do, it looks at the file for what the service is: its type in master.cf is not ours to know,
+/// and may have changed since we started.
+async fn trigger(service: &Path) -> std::io::Result<()> {
+    if is_named_pipe(service) {
+        // Without anybody who reads from it this is an error, and never waits.
+        let mut sender = pipe::OpenOptions::new().open_sender(service)?;
+        return sender.write_all(SCAN_INCOMING).await;
+    }
+    let mut stream = UnixStream::connect(service).await?;
     stream.write_all(SCAN_INCOMING).await
+}
+
+/// Whether a service has the type `fifo` in master.cf, as the queue manager has in old configurations.
+pub(crate) fn is_named_pipe(service: &Path) -> bool {
+    std::fs::symlink_metadata(service).is_ok_and(|file| file.file_type().is_fifo())
 }
 
 /// Between one wake-up and the next. The first message is delivered at once; of a thousand a second the queue manager

@@ -23,6 +23,8 @@ pub fn add(trials: &mut Trials) {
             let name = format!("delivery::to_a_pipe_with_{way}{jail}");
             trials.add(&name, &[Peer::Postfix], move || to_a_pipe(submit, columns));
         }
+        let name = format!("delivery::a_queue_manager_behind_a_named_pipe_is_woken_with_{way}");
+        trials.add(&name, &[Peer::Postfix], move || through_a_named_pipe(submit));
         let name = format!("delivery::to_an_smtp_sink_with_{way}");
         trials.add(&name, &[Peer::Postfix, Peer::SmtpSink], move || to_a_sink(submit));
         let name = format!("delivery::through_a_content_filter_with_{way}");
@@ -61,6 +63,20 @@ fn to_a_pipe(submit: Submit, columns: &'static str) {
     assert!(delivered[1].1.ends_with(b"\n\n.\nhello\n"), "{}", client::text(&delivered[1].1));
     wait_until_removed(&server, 2);
     assert!(server.queue.incoming().is_empty());
+}
+
+/// `qmgr fifo` in master.cf: one message after the other, so that the queue manager waits each time.
+fn through_a_named_pipe(submit: Submit) {
+    let place = scratch("fifo");
+    let boxes = Mailboxes::new(place.path());
+    let server = drop_in::start(submit, &Setup { has_fifo: true, ..boxes.setup(&[]) });
+    let pipe = fs::metadata(server.queue.path.join("public/qmgr")).unwrap();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&pipe.file_type()));
+    for (count, name) in (1..).zip(["first", "second", "third"]) {
+        send(&server, b"Subject: x\n\n", &[&format!("{name}@rcpt.example")]);
+        boxes.wait_for(count, &server);
+        wait_until_removed(&server, count);
+    }
 }
 
 /// Postfix's SMTP server that takes everything, a file for each message.

@@ -46,6 +46,8 @@ pub struct Setup {
     pub master_cf: String,
     /// Whether a queue manager runs.
     pub delivers: bool,
+    /// Whether it is woken through a named pipe, as in old configurations.
+    pub has_fifo: bool,
     /// A queue directory to use; otherwise one of its own.
     pub queue: Option<PathBuf>,
     /// Whether its qmqpd is ours; see [`super::drop_in`].
@@ -84,7 +86,9 @@ impl Instance {
         writeln!(main_cf, "data_directory = {}", data.display()).unwrap();
         let mut master_cf = String::from(INJECTION);
         if setup.delivers {
-            master_cf.push_str(DELIVERY);
+            let services =
+                if setup.has_fifo { &DELIVERY.replace("qmgr      unix", "qmgr      fifo") } else { DELIVERY };
+            master_cf.push_str(services);
         }
         let columns = setup.columns.unwrap_or("n - n - -");
         for host in hosts() {

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
+use std::panic;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -16,6 +17,7 @@ use postfix::notice::Severity;
 use postfix::settings::Settings;
 use spool::committer::Committers;
 use spool::{Spool, UnixDisk};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::prepare::{Confinement, Failure, Prepared, prepare};
@@ -140,13 +142,7 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     if let Err(error) = log.start_writer() {
         return fatal(&log, &error.to_string());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(REMOTE_LOOKUPS_MAX.saturating_add(threads_for_files(&prepared.settings)))
-        .thread_name("session")
-        .build();
-    let runtime = match runtime {
+    let runtime = match start_runtime(&prepared.settings, &log) {
         Ok(runtime) => runtime,
         Err(error) => return fatal(&log, &format!("start threads for the sessions: {error}")),
     };
@@ -173,6 +169,25 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
         }
         Err(error) => fatal(&log, &error.to_string()),
     }
+}
+
+/// The threads of the sessions. Where the system has no room for one, tokio panics, and what follows the panic waits for ever for
+/// those that it has: so the process ends before that.
+fn start_runtime(settings: &Settings, log: &Log) -> std::io::Result<Runtime> {
+    let (hook, log) = (panic::take_hook(), log.clone());
+    panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload().downcast_ref().map_or("no words", String::as_str);
+        fatal(&log, &format!("start threads for the sessions: {words}"));
+        std::process::exit(1)
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(REMOTE_LOOKUPS_MAX.saturating_add(threads_for_files(settings)))
+        .thread_name("session")
+        .build();
+    panic::set_hook(hook);
+    runtime
 }
 
 /// The last step, and what the log says about all of them.

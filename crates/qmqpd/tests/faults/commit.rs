@@ -85,6 +85,9 @@ pub fn add(trials: &mut Trials) {
         }
     });
     trials.add("commit::file_size_limit", &[Peer::Strace], file_size_limit);
+    for way in ["file", "journal"] {
+        trials.add(&format!("commit::{way}::close"), &[Peer::Strace], move || close(way));
+    }
 }
 
 const SMALL: &[u8] = b"Subject: small\n\nhello\n";
@@ -179,6 +182,37 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
     }
     server.queue.take();
     record::note(place, fault, injected, outcome);
+}
+
+/// A file system may say at a close(2) what it could not do before. (Here the descriptor stays open besides, which a real close
+/// would not do.)
+fn close(way: &'static str) {
+    let mut server = start(way);
+    assert_eq!(letter_after(&mut server), Some('K'));
+    server.queue.take();
+    for error in ["EIO", "ENOSPC", "EDQUOT", "EINTR"] {
+        let process = service(&server);
+        let at_work =
+            threads(process, |name| name.starts_with("committer") || name.starts_with("checkpoint"));
+        let fault = Fault { call: "close", error, when: "1+" };
+        let injection = Injection::attach(&at_work, &fault);
+        let (reply, _) = send(&mut server, SMALL);
+        let injected = wait::within(wait::PATIENCE, || Some(injection.injected()).filter(|count| *count > 0));
+        drop(injection);
+        let injected = injected.unwrap_or_else(|| panic!("{fault}: no such call was made"));
+        // The descriptor is closed all the same when a signal has come in between.
+        let (letter, outcome) = match error {
+            "EINTR" => ('K', "K, and the message is whole"),
+            _ => ('Z', "Z, nothing left behind; the next message K"),
+        };
+        assert_eq!(reply.map(|(letter, _)| letter), Some(letter), "{fault}: {}", server.log.all());
+        assert_eq!(letter_after(&mut server), Some('K'), "{fault}: the service does not return");
+        let stored = server.queue.take();
+        assert!(stored.iter().all(Result::is_ok), "{fault}: {stored:?}");
+        assert_eq!(stored.len(), 1 + usize::from(letter == 'K'), "{fault}");
+        server.queue.wait_until_empty();
+        record::note(place(way), &fault, injected, outcome);
+    }
 }
 
 /// A short write and then an error, as `ulimit -f` makes them: no signal may kill the process for it.

@@ -18,8 +18,10 @@ mod harness;
 
 mod commit;
 mod configuration;
+mod drop_in;
 mod network;
 mod record;
+mod start_up;
 mod supervision;
 
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
     network::add(&mut trials);
     supervision::add(&mut trials);
     configuration::add(&mut trials);
+    drop_in::add(&mut trials);
+    start_up::add(&mut trials);
     let code = trials.run();
     record::write();
     code

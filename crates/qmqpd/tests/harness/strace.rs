@@ -71,7 +71,9 @@ impl Injection {
         wait::until("strace has attached", || {
             let said = std::fs::read_to_string(injection.dir.path().join("stderr")).unwrap();
             assert!(!said.contains("invalid") && !said.contains("not permitted"), "strace: {said}");
-            (said.matches(" attached").count() == threads.len()).then_some(())
+            // A thread may have ended since it was listed.
+            let gone = said.matches("No such process").count();
+            (said.matches(" attached").count() + gone == threads.len()).then_some(())
         });
         injection
     }

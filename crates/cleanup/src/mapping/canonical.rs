@@ -2,8 +2,8 @@
 
 use memchr::memrchr;
 
+use super::Mapping;
 use super::find::{Form, Found};
-use super::{Mapping, shown};
 use crate::address::{Token, external, parse_list, quote, rewrite_external, unquote};
 use crate::fold::equal_but_for_case;
 use crate::tables::{LookupFailed, Maps};
@@ -28,7 +28,7 @@ impl Mapping<'_> {
                 }
             };
             if results.len() > 1 {
-                self.warn(&format!("multi-valued {} entry for {}", maps.parameter(), shown(address)));
+                self.warn(&format!("multi-valued {} entry for {}", maps.parameter(), self.shown(address)));
             }
             let Some(first) = results.first() else { return changed };
             let result = quote(first);
@@ -39,7 +39,7 @@ impl Mapping<'_> {
                 return changed;
             }
         }
-        self.unreasonable(&format!("{} map nesting for {}", maps.parameter(), shown(address)));
+        self.unreasonable(&format!("{} map nesting for {}", maps.parameter(), self.shown(address)));
         changed
     }
 
@@ -65,8 +65,8 @@ impl Mapping<'_> {
             self.notices.push(postfix::notice::Notice::warning(format!(
                 "{} lookup of {} returns non-address result \"{}\"",
                 maps.parameter(),
-                shown(asked),
-                shown(&value)
+                self.shown(asked),
+                self.shown(&value)
             )));
             return Err(LookupFailed);
         }
@@ -96,7 +96,7 @@ impl Mapping<'_> {
         self.warn(&format!(
             "{} map lookup problem for {} -- message not accepted, try again later",
             maps.parameter(),
-            shown(address)
+            self.shown(address)
         ));
     }
 

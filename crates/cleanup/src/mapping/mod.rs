@@ -17,6 +17,7 @@ pub(crate) use virtual_alias::AliasTooLarge;
 use crate::address::{Token, external, quote, scan, unquote};
 use crate::notices::Notices;
 use crate::options::{AddressClasses, Options};
+use crate::printable::printable;
 use crate::tables::{Key, LookupFailed, Maps, Tables};
 
 /// Where an address stands.
@@ -129,6 +130,11 @@ impl<'a> Mapping<'a> {
         notices.into_iter().for_each(|notice| self.notices.push(notice));
     }
 
+    /// An address for a log line.
+    fn shown(&self, address: &[u8]) -> String {
+        printable(address, self.options.smtputf8_enable)
+    }
+
     fn warn(&mut self, text: &str) {
         self.notices.push(Notice::warning(format!("{}: {text}", self.queue_id)));
     }
@@ -143,11 +149,6 @@ impl AddressClasses {
             Place::HeaderRecipient => self.header_recipient,
         }
     }
-}
-
-/// Bytes as text for a log line; what is not UTF-8 becomes U+FFFD.
-fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -324,6 +324,25 @@ fn virtual_aliases_without_end() {
     assert_eq!(log, [format!("ID: virtual_alias_maps map lookup problem for fail@x {end}")]);
 }
 
+#[test]
+fn a_log_line_shows_no_byte_of_an_address_that_is_no_text() {
+    let tables = Fixed::new(&[
+        (Maps::VirtualAlias, &[("\"a\u{7}\u{9b}\"@x", "FAIL")]),
+        (Maps::Canonical, &[("\"b\u{1b}\"@x", ",")]),
+    ]);
+    let (_, log) = aliases(&options(), &tables, "a\u{7}\u{9b}@x");
+    assert_eq!(
+        log,
+        ["ID: virtual_alias_maps map lookup problem for a???@x -- message not accepted, try again later"]
+    );
+    let (.., log) = canonical(&options(), &tables, "b\u{1b}@x");
+    assert_eq!(log[0], "canonical_maps lookup of \"b?\"@x returns non-address result \",\"");
+    // A byte that is no text is one question mark, as with Postfix.
+    let tables = Fixed::new(&[(Maps::VirtualAlias, &[("c\u{fffd}@x", "FAIL")])]);
+    let (.., log) = with(&options(), &tables, |mapping| mapping.final_recipients(b"c\xff@x"));
+    assert!(log[0].contains(" for c?@x "), "{log:?}");
+}
+
 /// A table that makes each address longer for ever.
 #[derive(Debug)]
 struct Growing(Mutex<Cell<u32>>);

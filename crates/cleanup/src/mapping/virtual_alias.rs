@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Mapping, shown};
+use super::Mapping;
 use crate::fold::{equal_but_for_case, fold_case};
 use crate::tables::{LookupFailed, Maps};
 
@@ -47,7 +47,7 @@ impl Mapping<'_> {
                 self.unreasonable(&format!(
                     "{} map expansion size for {}",
                     MAPS.parameter(),
-                    shown(recipient)
+                    self.shown(recipient)
                 ));
                 return Err(Stop::TooLarge);
             }
@@ -73,7 +73,7 @@ impl Mapping<'_> {
                 return Ok(());
             }
             if rounds >= options.virtual_alias_recursion_limit {
-                self.unreasonable(&format!("{} map nesting for {}", MAPS.parameter(), shown(recipient)));
+                self.unreasonable(&format!("{} map nesting for {}", MAPS.parameter(), self.shown(recipient)));
                 return Err(Stop::TooLarge);
             }
             rounds = rounds.saturating_add(1);
@@ -100,7 +100,7 @@ impl Mapping<'_> {
     fn check_lengths(&mut self, results: &[Vec<u8>]) -> Result<(), Stop> {
         let limit = self.options.virtual_alias_address_length_limit;
         let Some(long) = results.iter().find(|result| result.len() > limit) else { return Ok(()) };
-        let beginning = shown(long.get(..300).unwrap_or(long));
+        let beginning = self.shown(long.get(..300).unwrap_or(long));
         self.unreasonable(&format!("{} result {beginning}...", MAPS.parameter()));
         Err(Stop::TooLarge)
     }

@@ -316,9 +316,15 @@ impl Rules {
                 self.decisions.is_held = true;
             }
         } else if is_command("PREPEND") {
-            return self.prepend(subject, text, argument, &shown, parameter);
+            if self.is_text("PREPEND", subject, argument, &shown, parameter) {
+                self.log("prepend", subject, text, &shown);
+                return Change::Prepend(argument.to_vec());
+            }
         } else if is_command("REPLACE") {
-            return self.replace(subject, text, argument, &shown, parameter);
+            if self.is_text("REPLACE", subject, argument, &shown, parameter) {
+                self.log("replace", subject, text, &shown);
+                return Change::Replace(argument.to_vec());
+            }
         } else if is_command("REDIRECT") {
             if self.is_address("REDIRECT target", argument, &shown, parameter) {
                 self.decisions.redirect = Some(argument.to_vec());
@@ -363,46 +369,26 @@ impl Rules {
         });
     }
 
-    fn prepend(
+    /// Whether a rule brings a text that can stand where the action is to put it.
+    fn is_text(
         &mut self,
+        action: &str,
         subject: Subject,
-        text: &[u8],
         argument: &[u8],
         shown: &str,
         parameter: &str,
-    ) -> Change {
+    ) -> bool {
         if argument.is_empty() {
-            self.warn(format!("PREPEND action without text in {parameter} map"));
-        } else if subject == Subject::Header && name_len(argument).is_none() {
-            self.warn(format!(
-                "bad PREPEND header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
-            ));
-        } else {
-            self.log("prepend", subject, text, shown);
-            return Change::Prepend(argument.to_vec());
+            self.warn(format!("{action} action without text in {parameter} map"));
+            return false;
         }
-        Change::Keep
-    }
-
-    fn replace(
-        &mut self,
-        subject: Subject,
-        text: &[u8],
-        argument: &[u8],
-        shown: &str,
-        parameter: &str,
-    ) -> Change {
-        if argument.is_empty() {
-            self.warn(format!("REPLACE action without text in {parameter} map"));
-        } else if subject == Subject::Header && name_len(argument).is_none() {
+        let is_text = subject != Subject::Header || name_len(argument).is_some();
+        if !is_text {
             self.warn(format!(
-                "bad REPLACE header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
+                "bad {action} header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
             ));
-        } else {
-            self.log("replace", subject, text, shown);
-            return Change::Replace(argument.to_vec());
         }
-        Change::Keep
+        is_text
     }
 
     fn is_address(&mut self, what: &str, argument: &[u8], shown: &str, parameter: &str) -> bool {

@@ -126,6 +126,11 @@ impl List {
         })
     }
 
+    /// Whether some table talks over a socket.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.tables().any(|listed| listed.table.is_remote())
+    }
+
     /// Host and port of each server that the tables of the list reach through the network.
     pub(crate) fn inet_servers(&self) -> Vec<(String, u16)> {
         self.tables().flat_map(|listed| listed.table.inet_servers()).collect()

@@ -1,7 +1,5 @@
 //! A parameter like canonical_maps or header_checks: tables that are asked one after the other.
 
-use std::time::Instant;
-
 use postfix::notice::{Notice, Severity};
 
 use crate::check::Problem;
@@ -77,8 +75,7 @@ impl Maps {
         if key.is_empty() {
             return Ok(None);
         }
-        let deadline = self.options.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit));
-        let mut call = Call { notices, deadline };
+        let mut call = Call { notices, deadline: self.options.deadline() };
         for Listed { table, .. } in &self.tables {
             if is_part && !table.is_fixed() {
                 continue;

@@ -3,8 +3,6 @@
 //! Patterns are tried from left to right, each first with the client's name and then with its address; the first hit
 //! decides. So an earlier match hides a later error, as in Postfix.
 
-use std::time::Instant;
-
 use postfix::notice::Notice;
 
 use crate::address::Address;
@@ -103,14 +101,13 @@ impl MatchList {
             ClientName::Verified(name) => name,
             ClientName::Unknown | ClientName::Unresolved => "unknown",
         };
-        let deadline = self.options.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit));
         let mut question = Question {
             list: self,
             name: fold(given_name.as_bytes(), self.list.unicode),
             address: Address::new(fold(client.address.as_bytes(), self.list.unicode)),
             unresolved: client.name == ClientName::Unresolved,
             verbosity,
-            call: Call { notices, deadline },
+            call: Call { notices, deadline: self.options.deadline() },
         };
         let decided = question.decide()?;
         if verbosity >= 1 && decided.is_none() {
@@ -124,7 +121,7 @@ impl MatchList {
     /// Whether some table talks over a socket, so that an evaluation can take long.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.list.tables().any(|listed| listed.table.is_remote())
+        self.list.is_remote()
     }
 
     /// Host and port of each server that the tables of the list reach through the network.
@@ -157,9 +154,8 @@ pub(crate) fn parent_style(
     // Used once, so no connection to a remote table is kept.
     let options = Options { idle_connections_max: 0, ..options.clone() };
     let parents = List::open("parent_domain_matches_subdomains", text, &options, notices)?;
-    let deadline = options.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit));
     let named = parents
-        .matches_text(parameter.as_bytes(), &mut Call { notices, deadline })
+        .matches_text(parameter.as_bytes(), &mut Call { notices, deadline: options.deadline() })
         .map_err(OpenError::ParentDomains)?;
     Ok(if named { ParentStyle::Domain } else { ParentStyle::Dot })
 }

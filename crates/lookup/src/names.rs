@@ -1,7 +1,5 @@
 //! A parameter like mydestination: plain texts, some of them in files or tables.
 
-use std::time::Instant;
-
 use postfix::notice::Notice;
 
 use crate::error::{LookupError, OpenError};
@@ -42,14 +40,13 @@ impl Names {
     /// # Errors
     /// A table that is reached before any hit cannot answer. What Postfix logs about it is in `notices`.
     pub fn contains(&self, text: &[u8], notices: &mut Vec<Notice>) -> Result<bool, LookupError> {
-        let deadline = self.options.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit));
-        self.list.matches_text(text, &mut Call { notices, deadline })
+        self.list.matches_text(text, &mut Call { notices, deadline: self.options.deadline() })
     }
 
     /// Whether some table talks over a socket, so that an answer can take long.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.list.tables().any(|listed| listed.table.is_remote())
+        self.list.is_remote()
     }
 
     /// Host and port of each server that the tables of the list reach through the network.

@@ -1,6 +1,6 @@
 //! What the caller decides about lists and tables: settings from main.cf, and our own bounds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Settings and bounds for match lists and the tables in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,5 +68,12 @@ impl Default for Options {
             socketmap_max_reply_size: 100_000,
             socketmap_max_query_size: 10_000,
         }
+    }
+}
+
+impl Options {
+    /// When an evaluation that begins now must have ended, if ever.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.lookup_deadline.and_then(|limit| Instant::now().checked_add(limit))
     }
 }

@@ -380,8 +380,13 @@ impl Duplicates {
             let middle = self.key.len();
             fold_case(recipient, self.utf8, &mut self.key);
             if reported != recipient {
+                let end = self.key.len();
                 self.key.push(b'\n');
                 fold_case(reported, self.utf8, &mut self.key);
+                // What differs in case only is the same here too.
+                if self.key.get(middle..end) == self.key.get(end.saturating_add(1)..) {
+                    self.key.truncate(end);
+                }
             }
             // Mostly all are the same, and a part of the key says it all.
             let (original, rest) = self.key.split_at(middle);
@@ -399,7 +404,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::NoTables;
+    use crate::tables::{Key, Names, NoTables};
 
     fn options() -> Options {
         Options { myorigin: "mx.example.test".to_owned(), ..Options::default() }
@@ -483,6 +488,40 @@ mod tests {
         assert_eq!(left(ignore_original, &["alice", "alice@mx.example.test"]), ["alice"]);
         let ascii = Options { smtputf8_enable: false, ..options() };
         assert_eq!(left(ascii, &["\u{e9}A@x", "\u{c9}a@x", "\u{e9}a@x"]), ["\u{e9}A@x", "\u{c9}a@x"]);
+    }
+
+    /// `bob@x` is an alias of itself and of `Archive@x`, in any case.
+    #[derive(Debug)]
+    struct BobIsAnAlias;
+
+    impl Tables for BobIsAnAlias {
+        fn has(&self, maps: Maps) -> bool {
+            maps == Maps::VirtualAlias
+        }
+
+        fn find(&self, _: Maps, key: Key<'_>, _: &mut Vec<Notice>) -> Result<Option<Vec<u8>>, LookupFailed> {
+            let (Key::Whole(key) | Key::Part(key)) = key;
+            Ok(key.eq_ignore_ascii_case(b"bob@x").then(|| b"bob@x, Archive@x".to_vec()))
+        }
+
+        fn is_listed(&self, _: Names, _: &[u8], _: &mut Vec<Notice>) -> Result<bool, LookupFailed> {
+            Ok(false)
+        }
+    }
+
+    #[test]
+    fn an_alias_that_is_asked_for_in_another_case_is_the_same() {
+        let mut envelope = Envelope::new(Arc::new(options()), Arc::new(BobIsAnAlias), "ID".to_owned());
+        let mut written = |recipient: &[u8]| {
+            let mut out = Vec::new();
+            envelope.add_recipient(recipient, &mut out);
+            let records = Reader::new(&out).map(|item| item.unwrap().1);
+            let recipients = records.filter(|record| record.kind == RecordType::RECIPIENT);
+            recipients.map(|record| String::from_utf8(record.data.to_vec()).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(written(b"bob@x"), ["bob@x", "Archive@x"]);
+        assert_eq!(written(b"BOB@x"), [""; 0]);
+        assert_eq!(written(b"archive@X"), ["archive@X"]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ const ENVELOPES: &[(&str, &str)] = &[
     (
         "alice@sender.example",
         "bob@rcpt.example BOB@Rcpt.example bob joe+ext@x.example joe+@x.example +ext@x.example a@old.example \
-         a+b@old.example A@OLD.example same@x.example Same@X.example nobody@else.example a~b@x.example \
+         a+b@old.example A@OLD.example same@x.example Same@X.example Same@x.example nobody@else.example a~b@x.example \
          two@x.example u@host.example.test root@host.example.test root@a.host.example.test",
     ),
     ("bob@rcpt.example", "bob@rcpt.example"),

@@ -27,7 +27,7 @@ pub(super) fn names_a_server(resolv_conf: Option<&[u8]>) -> bool {
 
 /// What a resolv.conf says, if it names a name server. A search list that the library refuses must not cost the name servers:
 /// then it is the search list that is passed over.
-fn parse(resolv_conf: &[u8]) -> Option<(ResolverConfig, ResolverOpts)> {
+pub(super) fn parse(resolv_conf: &[u8]) -> Option<(ResolverConfig, ResolverOpts)> {
     parse_resolv_conf(resolv_conf).ok().or_else(|| {
         let is_search = |line: &&[u8]| {
             let line = line.trim_ascii_start();
@@ -163,7 +163,7 @@ pub(super) fn follow(
 }
 
 /// The full names to ask for, in order.
-fn candidates(host: &str, ndots: usize, search: &[Name]) -> Vec<Name> {
+pub(super) fn candidates(host: &str, ndots: usize, search: &[Name]) -> Vec<Name> {
     let labels = || host.split('.').map(str::as_bytes);
     let Ok(mut relative) = Name::from_labels(labels()) else { return Vec::new() };
     let mut plain = relative.clone();

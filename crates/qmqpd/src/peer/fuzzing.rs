@@ -46,3 +46,13 @@ pub fn name_in_hosts(text: &[u8], client: IpAddr) -> Option<PeerName> {
     let addresses = Answer::Found(hosts.addresses(&host, client));
     Some(name::verified(host, client, &addresses))
 }
+
+/// The full names to ask for when a client claims this one, under a resolv.conf; `None` if it is no host name, or nobody is to
+/// be asked.
+#[must_use]
+pub fn names_to_ask(host: &[u8], resolv_conf: &[u8]) -> Option<Vec<String>> {
+    let host = hostname::check(host).ok()?;
+    let (config, options) = dns::parse(resolv_conf)?;
+    let names = dns::candidates(&host, options.ndots, config.search());
+    Some(names.iter().map(Name::to_string).collect())
+}

@@ -1,5 +1,7 @@
 //! What the targets share: how an input is cut into pieces, and files that a parser insists on opening.
 
+pub mod message;
+
 use std::path::{Path, PathBuf};
 
 /// Cuts `data` into pieces; where depends on the data alone, so that an input always does the same. The ways differ from

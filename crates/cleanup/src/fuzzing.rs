@@ -1,9 +1,11 @@
 //! Doors for the fuzz targets; built for them alone.
 
-use crate::mapping::{Mapping, Place};
+use postfix::notice::Notice;
+
+use crate::mapping::{AliasTooLarge, Mapping, Place};
 use crate::notices::Notices;
-use crate::options::Options;
-use crate::tables::NoTables;
+use crate::options::{AddressClasses, Options};
+use crate::tables::{Key, LookupFailed, Maps, Names, NoTables, Tables};
 
 /// The settings under which the targets rewrite: every kind of rewriting is on.
 #[must_use]
@@ -34,4 +36,80 @@ pub fn rewrite_addresses(options: &Options, value: &[u8]) -> Option<Vec<u8>> {
     let mut notices = Notices::default();
     let mut mapping = Mapping::new(options, &NoTables, "ID", &mut notices);
     crate::header::rewrite_addresses(&mut mapping, Place::HeaderSender, value)
+}
+
+/// What tables made of an address.
+#[derive(Debug)]
+pub struct Mapped<T> {
+    /// The outcome.
+    pub value: T,
+    /// A table could not answer, or had an answer that is none.
+    pub failed: bool,
+    /// What is logged about it.
+    pub notices: Vec<Notice>,
+}
+
+fn mapped<T>(options: &Options, tables: &dyn Tables, work: impl FnOnce(&mut Mapping<'_>) -> T) -> Mapped<T> {
+    let mut notices = Notices::default();
+    let mut mapping = Mapping::new(options, tables, "ID", &mut notices);
+    let value = work(&mut mapping);
+    let failed = mapping.failed;
+    Mapped { value, failed, notices: notices.into_lines("ID") }
+}
+
+/// The final recipients for a recipient, `None` for the recipient itself; or there is no end of them.
+#[must_use]
+pub fn virtual_aliases(
+    options: &Options,
+    tables: &dyn Tables,
+    recipient: &[u8],
+) -> Mapped<Result<Option<Vec<Vec<u8>>>, ()>> {
+    mapped(options, tables, |mapping| mapping.final_recipients(recipient).map_err(|AliasTooLarge| ()))
+}
+
+/// The address that the tables of one parameter have for another.
+#[must_use]
+pub fn canonical(options: &Options, tables: &dyn Tables, maps: Maps, address: &[u8]) -> Mapped<Vec<u8>> {
+    let options = Options {
+        masquerade_domains: Vec::new(),
+        sender_canonical_classes: AddressClasses::ALL,
+        recipient_canonical_classes: AddressClasses::ALL,
+        ..options.clone()
+    };
+    let place = if maps == Maps::SenderCanonical { Place::EnvelopeSender } else { Place::EnvelopeRecipient };
+    mapped(&options, &Only { maps, tables }, |mapping| mapping.envelope_address(place, address.to_vec()))
+}
+
+/// Text without differences of case.
+#[must_use]
+pub fn fold_case(text: &[u8], utf8: bool) -> Vec<u8> {
+    let mut folded = Vec::new();
+    crate::fold::fold_case(text, utf8, &mut folded);
+    folded
+}
+
+/// The tables of one parameter.
+#[derive(Debug)]
+struct Only<'a> {
+    maps: Maps,
+    tables: &'a dyn Tables,
+}
+
+impl Tables for Only<'_> {
+    fn has(&self, maps: Maps) -> bool {
+        maps == self.maps && self.tables.has(maps)
+    }
+
+    fn find(
+        &self,
+        maps: Maps,
+        key: Key<'_>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Vec<u8>>, LookupFailed> {
+        self.tables.find(maps, key, notices)
+    }
+
+    fn is_listed(&self, names: Names, text: &[u8], notices: &mut Vec<Notice>) -> Result<bool, LookupFailed> {
+        self.tables.is_listed(names, text, notices)
+    }
 }

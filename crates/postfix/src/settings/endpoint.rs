@@ -100,8 +100,12 @@ impl Endpoint {
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.host {
+            // No service has such a name; without the colon it would begin a host.
+            None if self.port.starts_with('[') => write!(f, ":{}", self.port),
             None => write!(f, "{}", self.port),
-            Some(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
+            Some(host) if host.contains(':') || self.port.contains(':') => {
+                write!(f, "[{host}]:{}", self.port)
+            }
             Some(host) => write!(f, "{host}:{}", self.port),
         }
     }
@@ -124,6 +128,9 @@ mod tests {
             ("::1:628", Some("::1"), "628"),
             ("[IPv6:::1]:qmqp", Some("::1"), "qmqp"),
             ("mx.example.test:628", Some("mx.example.test"), "628"),
+            // Names that no service has.
+            (":[628", None, "[628"),
+            ("[host]:a:b", Some("host"), "a:b"),
         ] {
             let endpoint = Endpoint::parse(text).unwrap();
             assert_eq!((endpoint.host.as_deref(), endpoint.port.as_str()), (host, port), "{text}");
@@ -152,8 +159,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(text in "[\\[\\]:.a-f0-9é]{0,20}") {
-            let _ = Endpoint::parse(&text);
+        fn what_is_shown_is_read_back(text in "[\\[\\]:.a-f0-9é]{0,20}") {
+            if let Ok(endpoint) = Endpoint::parse(&text) {
+                prop_assert_eq!(Endpoint::parse(&endpoint.to_string()), Ok(endpoint));
+            }
         }
     }
 }

@@ -483,10 +483,12 @@ mod tests {
         let reason = "proxymap service is not configured for table \"hash:/x/clients\"; add proxy:hash:/x/clients to \
                       proxy_read_maps in the main.cf of the Postfix that owns this queue directory, and reload that \
                       Postfix";
-        let (table, notices) = server.table(&Options::default());
+        // The server has one connection at a time: none is kept while another is opened.
+        let options = Options { idle_connections_max: 0, ..Options::default() };
+        let (table, notices) = server.table(&options);
         assert_eq!(notices, [format!("error: {reason}")]);
         assert_eq!(ask(table.as_ref(), "127.0.0.1"), (Err(false), vec![reason.to_owned()]));
-        let fatal = Options { daemon_table_open_error_is_fatal: true, ..Options::default() };
+        let fatal = Options { daemon_table_open_error_is_fatal: true, ..options };
         assert_eq!(open_there(&server.path(), &fatal).0.err().unwrap(), reason);
         is_approved.store(true, std::sync::atomic::Ordering::SeqCst);
         assert!(!table.is_fixed());

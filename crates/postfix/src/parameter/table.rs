@@ -528,7 +528,8 @@ parameters! {
     ipc_ttl: time(POSITIVE) = "1000s"; Effective;
     /// How long waking another service may take.
     trigger_timeout: time(POSITIVE) = "10s"; Effective;
-    /// The queue manager's service, which is woken for new mail.
+    /// The queue manager's service, which is woken for new mail, through its socket or, where master.cf gives it the type
+    /// `fifo`, its named pipe.
     queue_service_name: text(POSITIVE) = "qmgr"; Effective;
     /// How long a service process may be stuck before it ends itself.
     daemon_timeout: time(POSITIVE) = "18000s"; Effective;

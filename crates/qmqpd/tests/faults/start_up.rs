@@ -150,7 +150,7 @@ impl Start {
             return Some(Seen::Ended(status));
         }
         let tries_again = self.said().matches("next attempt in").count() >= 2;
-        self.letter().map(Seen::Answers).or(tries_again.then_some(Seen::TriesAgain))
+        self.letter().map(Seen::Answers).or_else(|| tries_again.then_some(Seen::TriesAgain))
     }
 
     /// Whether the server has said what is wrong. Its log may be a moment behind.

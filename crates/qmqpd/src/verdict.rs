@@ -16,6 +16,8 @@ pub enum Ending {
     Queued(Receipt),
     /// The client is in no pattern of `qmqpd_authorized_clients`.
     NotAuthorized,
+    /// The same, by a table that changed in the moment in which the client came: the new one may say otherwise.
+    NotAuthorizedBefore,
     /// `qmqpd_authorized_clients` could not be evaluated, or the process runs without a valid configuration.
     ConfigurationError,
     /// The client has no verified name because of a temporary failure, and with a name it might be authorized.
@@ -62,6 +64,10 @@ pub fn decide(ending: &Ending, client: &str, soft_bounce: bool) -> Verdict {
         Ending::NotAuthorized => {
             warned(permanent, format!("Error: {client} is not authorized to use this service"))
         }
+        Ending::NotAuthorizedBefore => warned(
+            Status::Temporary,
+            "Error: the list of authorized clients has just changed, try again later".to_owned(),
+        ),
         Ending::ConfigurationError => {
             warned(Status::Temporary, "Error: server configuration error".to_owned())
         }

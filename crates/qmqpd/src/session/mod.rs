@@ -41,6 +41,8 @@ pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: P
         Session { service: &service, connection, client: &client, log, patience, arrived, under_way: None };
     let ending = match service.access.authorize(&client, &session.log).await {
         Authorization::Granted => session.receive().await,
+        // Whether a table has changed is asked before a client is taken; this is the moment between the two.
+        Authorization::Denied if service.access.changed().is_some() => Ending::NotAuthorizedBefore,
         Authorization::Denied => Ending::NotAuthorized,
         Authorization::Undetermined => Ending::NameUnresolved,
         Authorization::Broken => Ending::ConfigurationError,

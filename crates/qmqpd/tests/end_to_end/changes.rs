@@ -34,6 +34,7 @@ enum Who {
 }
 
 pub fn add(trials: &mut Trials) {
+    trials.add("changes::while_a_client_is_looked_up_refuse_nobody_for_good", &[], while_looked_up);
     for (jail, columns) in [("in_a_jail", "n - y - -"), ("without_a_jail", "n - n - -")] {
         for (place, who) in [("serve", Who::Serve), ("under_postfix", Who::DropIn)] {
             // The names of the clients must not cost time.
@@ -191,6 +192,41 @@ impl Drop for Over<'_> {
     }
 }
 
+/// The list is replaced while another table is asked about the client, who stands on the new list alone.
+fn while_looked_up() {
+    let table = Table::new("pattern_file", false);
+    table.allow("127.0.0.9");
+    let questions = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = questions.local_addr().unwrap().port();
+    let file = table.file();
+    let is_due = std::sync::Arc::new(AtomicBool::new(false));
+    let due = std::sync::Arc::clone(&is_due);
+    std::thread::spawn(move || {
+        for stream in questions.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
+            while let Some(Ok(_)) = lines.next() {
+                if due.swap(false, Ordering::Relaxed) {
+                    replace(&file, "127.0.0.1\n");
+                }
+                let _ = std::io::Write::write_all(&mut stream, b"500 no\n");
+            }
+        }
+    });
+    let list = format!("tcp:127.0.0.1:{port}, {}", table.list("/FILE"));
+    let server = Server::start(Who::Serve, "n - n - -", &list);
+    assert!(server.send().contains("is not authorized"), "{}", server.log());
+    is_due.store(true, Ordering::Relaxed);
+    let said = server.send();
+    assert!(
+        said.starts_with("ZError: the list of authorized clients has just changed"),
+        "{said}: {}",
+        server.log()
+    );
+    let said = server.send();
+    assert!(said.starts_with('K'), "{said}: {}", server.log());
+}
+
 fn twenty(who: Who, columns: &'static str) {
     const CHANGES: usize = 20;
     let table = Table::new("pattern_file", false);
@@ -219,8 +255,13 @@ fn twenty(who: Who, columns: &'static str) {
             // Each change lets in somebody who was kept out before, and whose very next connection must succeed.
             let newcomer = if change % 2 == 0 { "127.0.0.2" } else { "127.0.0.3" };
             replace(&table.file(), &format!("127.0.0.1\n{newcomer}\n"));
-            let session = client::run_from(newcomer, server.address(), &[Step::Send(whole.clone())]);
-            said.push((newcomer, client::text(&session.received)));
+            let send = || {
+                let session = client::run_from(newcomer, server.address(), &[Step::Send(whole.clone())]);
+                client::text(&session.received)
+            };
+            // Whoever comes between the look at the table and his acceptance is asked to come again, and never told D.
+            let reply = Some(send()).filter(|reply| !reply.contains("has just changed")).unwrap_or_else(send);
+            said.push((newcomer, reply));
         }
         drop(is_over);
         senders.into_iter().map(|sender| sender.join().unwrap()).sum::<usize>()

@@ -209,7 +209,7 @@ fn while_looked_up() {
                 if due.swap(false, Ordering::Relaxed) {
                     replace(&file, "127.0.0.1\n");
                 }
-                let _ = std::io::Write::write_all(&mut stream, b"500 no\n");
+                let _ = stream.write_all(b"500 no\n");
             }
         }
     });

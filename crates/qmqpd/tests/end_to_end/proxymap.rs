@@ -47,7 +47,11 @@ impl Pair {
         }
         let clients = files.path().join("clients").display().to_string();
         let postfix = postfix::Instance::start(&postfix::Setup {
-            main_cf: vec![format!("proxy_read_maps = proxy:hash:{clients} proxy:texthash:{clients}")],
+            main_cf: vec![
+                format!("proxy_read_maps = proxy:hash:{clients} proxy:texthash:{clients}"),
+                // A process that is killed before master(8) has heard of its first client counts as one that cannot start.
+                "service_throttle_time = 1s".to_owned(),
+            ],
             master_cf: "proxymap unix - - n - - proxymap\n".to_owned(),
             ..Default::default()
         });

@@ -78,6 +78,7 @@ struct World {
     lies: Vec<Lie>,
     has_locks: bool,
     has_nameless_files: bool,
+    umask: u32,
     clock: Timestamp,
     user: u32,
 }
@@ -146,6 +147,7 @@ impl Simulated {
             lies: Vec::new(),
             has_locks: true,
             has_nameless_files: true,
+            umask: 0,
             clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
             user: 1000,
         })))
@@ -187,6 +189,11 @@ impl Simulated {
     /// Takes files without a name away, as many file systems and kernels do.
     pub fn remove_nameless_files(&self) {
         self.lock().has_nameless_files = false;
+    }
+
+    /// Takes these permission bits away from new files without a name, as a umask or an access control list does.
+    pub fn set_umask(&self, umask: u32) {
+        self.lock().umask = umask;
     }
 
     /// Sets the clock of the file system, which stamps files.
@@ -475,6 +482,7 @@ impl Disk for Simulated {
             return Err(io::ErrorKind::Unsupported.into());
         }
         world.lookup(directory)?;
+        let mode = mode & !world.umask;
         let inode = world.add_nameless(FileKind::Regular, mode);
         Ok(self.open_handle(&mut world, inode))
     }

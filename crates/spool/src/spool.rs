@@ -307,6 +307,10 @@ impl<D: Disk> Shared<D> {
         let file = file.map_err(disk(Step::Create, &format!("a file in {directory}")))?;
         let mut file = OpenFile::nameless(Arc::clone(this), directory.to_owned(), file);
         let status = file.status()?;
+        if status.mode != READY_MODE {
+            // An access control list of the directory, or a umask, has its own idea; the queue manager passes over such a file.
+            file.with(Step::SetMode, |disk, file| disk.set_mode(file, READY_MODE))?;
+        }
         let now = clock();
         // Only a file whose name lies about its inode number can be there already, from a restored backup: then this message
         // is refused for now, and the next try gets another ID.

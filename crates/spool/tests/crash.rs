@@ -420,6 +420,15 @@ fn a_draft_that_somebody_removed_is_not_acknowledged() {
     assert!(matches!(draft.commit(), Err(SpoolError::Vanished { .. })));
 }
 
+#[test]
+fn a_message_is_ready_whatever_the_umask() {
+    let disk = Simulated::new();
+    let spool = Spool::open(disk.clone(), &flat(), silent()).unwrap();
+    disk.set_umask(0o177);
+    let receipt = draft(&spool).unwrap().commit().unwrap();
+    assert_eq!(disk.mode(&format!("incoming/{}", receipt.queue_id())), Some(0o700));
+}
+
 /// One step of a random history.
 #[derive(Debug, Clone, Copy)]
 enum Move {

@@ -54,9 +54,7 @@ impl Patience {
             _ => (operation, Broken::Timeout),
         }
     }
-}
 
-impl Patience {
     async fn wait<T>(&self, ready: impl Future<Output = io::Result<T>>) -> Result<T, Broken> {
         let (until, broken) = self.until();
         match timeout_at(until, ready).await {

@@ -2,6 +2,7 @@
 
 use super::harness::case::{Case, RECIPIENT, SENDER};
 use super::harness::client::request;
+use super::harness::pair::POSTFIX;
 use super::harness::queue_file::Record;
 
 const TOO_LONG: &str = "Dnetstring length exceeds storage limit while receiving";
@@ -39,7 +40,7 @@ fn message_size() -> Vec<Case> {
                 assert!(longest + more - short <= LIMIT, "{}: over the limit", outcome.server);
             } else {
                 outcome.assert_refused("DError: message too large");
-                let more = if outcome.server == "Postfix" { MESSAGE_ID } else { 0 };
+                let more = if outcome.server == POSTFIX { MESSAGE_ID } else { 0 };
                 assert!(longest + more > LIMIT, "{}: {longest} is not over the limit", outcome.server);
             }
         }));

@@ -75,8 +75,9 @@ impl Outcome {
             line.program = "cleanup".to_owned();
         }
         lines.retain(is_compared);
-        if server == DROP_IN {
-            // When Postfix starts a process of its cleanup, which says this then, is its own affair.
+        if matches!(server, POSTFIX | DROP_IN) {
+            // When Postfix starts a process of its cleanup, which says this then, is its own affair: mostly for the first
+            // client of all, now and then for a later one.
             lines.retain(|line| line.program != "cleanup" || !line.text.starts_with("error: "));
         }
         lines.sort_by(|a, b| b.program.cmp(&a.program));
@@ -207,6 +208,9 @@ fn queue_id(line: &Line) -> Option<String> {
     (rest.starts_with("client=") && id != "NOQUEUE").then(|| id.to_owned())
 }
 
+/// The name of Postfix.
+pub const POSTFIX: &str = "Postfix";
+
 /// The name of ours where it hands messages to Postfix's cleanup(8), so that refused messages have no queue ID.
 pub const DROP_IN: &str = "ours in Postfix";
 
@@ -267,7 +271,7 @@ impl Pair {
             postfix::Instance::start(&setup)
         });
         let version = server.version();
-        let outcome = Outcome::observe("Postfix", server.address, &server.queue, &mut server.log, case);
+        let outcome = Outcome::observe(POSTFIX, server.address, &server.queue, &mut server.log, case);
         let heard = self.heard(&outcome.mask);
         Outcome { version: Some(version), heard, ..outcome }
     }

@@ -48,15 +48,6 @@ pub enum Job<D: Disk> {
         /// Gets the proof, or why there is none.
         done: Done<Result<Receipt, SpoolError>>,
     },
-    /// [`Job::Commit`] into the hold queue.
-    Hold {
-        /// The message.
-        draft: Draft<D>,
-        /// What is still to be written.
-        writes: Vec<(u64, Vec<u8>)>,
-        /// Gets the proof, or why there is none.
-        done: Done<Result<Receipt, SpoolError>>,
-    },
     /// Drops a draft: removes its file.
     Discard {
         /// The message that is not to be.
@@ -83,7 +74,6 @@ impl<D: Disk> fmt::Debug for Job<D> {
             Self::Create { .. } => "Create",
             Self::Write { .. } => "Write",
             Self::Commit { .. } => "Commit",
-            Self::Hold { .. } => "Hold",
             Self::Discard { .. } => "Discard",
         })
     }
@@ -312,10 +302,6 @@ impl<D: Disk> Shared<D> {
             Job::Commit { mut draft, writes, done } => {
                 let written = writes.iter().try_for_each(|(offset, bytes)| draft.write_at(*offset, bytes));
                 done(written.and_then(|()| draft.commit()));
-            }
-            Job::Hold { mut draft, writes, done } => {
-                let written = writes.iter().try_for_each(|(offset, bytes)| draft.write_at(*offset, bytes));
-                done(written.and_then(|()| draft.move_to_hold()).and_then(|()| draft.commit()));
             }
             Job::Discard { draft, done } => {
                 drop(draft);

@@ -29,6 +29,8 @@ pub struct Draft<D: Disk> {
     is_incomplete: bool,
     /// Something was written.
     is_begun: bool,
+    /// It goes to `hold` instead of `incoming`.
+    is_for_hold: bool,
 }
 
 /// The message is on disk, whole, and will be delivered whatever happens to this machine's power. Only
@@ -58,7 +60,15 @@ impl<D: Disk> Draft<D> {
         created: Timestamp,
         reset_modified: bool,
     ) -> Self {
-        Self { file, queue_id, created, reset_modified, is_incomplete: false, is_begun: false }
+        Self {
+            file,
+            queue_id,
+            created,
+            reset_modified,
+            is_incomplete: false,
+            is_begun: false,
+            is_for_hold: false,
+        }
     }
 
     /// The message's queue ID.
@@ -84,18 +94,9 @@ impl<D: Disk> Draft<D> {
         written
     }
 
-    /// Moves the draft from `incoming` to `hold`, where the queue manager does not look for messages. It is still a draft.
-    ///
-    /// # Errors
-    /// The disk says no, or the name is gone.
-    pub fn move_to_hold(&mut self) -> Result<(), SpoolError> {
-        let shared = Arc::clone(&self.file.shared);
-        let path = shared.path_in(Queue::Hold, &self.queue_id);
-        if self.file.is_named() {
-            return shared.rename_into(&mut self.file, path);
-        }
-        self.file.intend(path);
-        Ok(())
+    /// The message shall be committed into `hold`, where the queue manager does not look for messages.
+    pub const fn hold(&mut self) {
+        self.is_for_hold = true;
     }
 
     /// Makes the message durable and visible to the queue manager, in Postfix's order: permissions, then sync, then
@@ -115,15 +116,15 @@ impl<D: Disk> Draft<D> {
     }
 
     /// Writes a whole queue file and makes it durable and visible to the queue manager. Where there is a
-    /// [journal](crate::journal) it goes through it, unless something was written to this draft before, or it is large:
-    /// then, and where there is none, this is [`Draft::write_at`] and [`Draft::commit`].
+    /// [journal](crate::journal) it goes through it, unless something was written to this draft before, or it is large, or on
+    /// hold: then, and where there is none, this is [`Draft::write_at`] and [`Draft::commit`].
     ///
     /// `done` gets the proof, or why there is none, as from [`Draft::commit`]: on this thread before this returns, or on
     /// another one that is writing to the journal just now.
     pub fn commit_whole(mut self, bytes: Vec<u8>, done: Done<Result<Receipt, SpoolError>>) {
         let shared = Arc::clone(&self.file.shared);
         match &shared.journal {
-            Some(journal) if !self.is_begun && journal.takes(bytes.len()) => {
+            Some(journal) if !self.is_begun && !self.is_for_hold && journal.takes(bytes.len()) => {
                 let queue_id = self.queue_id;
                 let written = self
                     .write_at(0, &bytes)
@@ -146,11 +147,21 @@ impl<D: Disk> Draft<D> {
         }
     }
 
-    /// Gives the file its final permissions, if all of it is there.
+    /// Gives the file its final place and permissions, if all of it is there.
     fn make_ready(&mut self) -> Result<(), SpoolError> {
-        self.file.shared.refuse_if_poisoned()?;
+        let shared = Arc::clone(&self.file.shared);
+        shared.refuse_if_poisoned()?;
         if self.is_incomplete {
             return Err(SpoolError::Incomplete { path: self.file.path.clone() });
+        }
+        if self.is_for_hold {
+            let path = shared.path_in(Queue::Hold, &self.queue_id);
+            if self.file.is_named() {
+                // Still a draft: an operator who looks there sees that it is not complete.
+                shared.rename_into(&mut self.file, path)?;
+            } else {
+                self.file.intend(path);
+            }
         }
         if self.file.is_named() {
             // Before it is ready nobody but an operator takes its name away ("postsuper -d ALL"); afterwards the queue manager
@@ -165,7 +176,6 @@ impl<D: Disk> Draft<D> {
             self.file.with(Step::SetTime, |disk, file| disk.set_modified(file, created))?;
         }
         if !self.file.is_named() {
-            let shared = Arc::clone(&self.file.shared);
             shared.with_directories(&self.file.path.clone(), || self.file.link())?;
         }
         Ok(())

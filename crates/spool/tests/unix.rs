@@ -370,7 +370,7 @@ fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
         let spool = fixture.open(&options).unwrap();
         let mut draft = spool.create(&now).unwrap();
         draft.write_at(0, b"held").unwrap();
-        draft.move_to_hold().unwrap();
+        draft.hold();
         let queue_id = *draft.queue_id();
         let path = format!("hold/{}{queue_id}", queue_id.hash_dir_path(depth));
         assert!(draft.commit().is_ok());
@@ -378,7 +378,7 @@ fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
         let entry = spool.find(&queue_id).unwrap().unwrap();
         assert_eq!((entry.queue, entry.path.as_str(), entry.is_ready()), (Queue::Hold, path.as_str(), true));
         let mut dropped = spool.create(&now).unwrap();
-        dropped.move_to_hold().unwrap();
+        dropped.hold();
         let queue_id = *dropped.queue_id();
         drop(dropped);
         assert_eq!(spool.find(&queue_id).unwrap(), None);

@@ -73,16 +73,17 @@ impl QueueFile {
         Ok(buffer)
     }
 
+    /// The message shall be committed into the hold queue.
+    pub(super) const fn hold(&mut self) {
+        if let Some(draft) = &mut self.draft {
+            draft.hold();
+        }
+    }
+
     /// Does the last writes and makes the file durable.
     pub(super) async fn commit(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, Failure> {
         let draft = self.draft.take().ok_or(Failure::GivenUp)?;
         Ok(run(&self.committers, |done| Job::Commit { draft, writes, done }).await??)
-    }
-
-    /// The same, into the hold queue.
-    pub(super) async fn hold(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, Failure> {
-        let draft = self.draft.take().ok_or(Failure::GivenUp)?;
-        Ok(run(&self.committers, |done| Job::Hold { draft, writes, done }).await??)
     }
 
     /// Removes the file, and returns when it is gone.

@@ -38,6 +38,19 @@ impl Taken {
     const fn storage(queue_id: Option<QueueId>) -> Self {
         Self { queue_id, result: Err(Refusal::Storage) }
     }
+
+    fn committed(queue_id: QueueId, committed: Result<spool::Receipt, SpoolError>, log: &Log) -> Self {
+        match committed {
+            Ok(receipt) => {
+                let queue_id = *receipt.queue_id();
+                Self { queue_id: Some(queue_id), result: Ok(Receipt { queue_id }) }
+            }
+            Err(error) => {
+                log_failure(log, &queue_id, &error.into());
+                Self::storage(Some(queue_id))
+            }
+        }
+    }
 }
 
 /// Whether the protocol machine finds nothing wrong with these bytes, and the end of the request in them.
@@ -118,7 +131,7 @@ struct Work {
 
 impl Work {
     fn run(self, draft: Result<Draft<UnixDisk>, SpoolError>, done: impl FnOnce(Taken) + Send + 'static) {
-        let draft = match draft {
+        let mut draft = match draft {
             Ok(draft) => draft,
             Err(error) => {
                 let failure = Failure::from(error);
@@ -134,21 +147,21 @@ impl Work {
                 drop(draft);
                 done(Taken { queue_id: Some(queue_id), result: Ok(Receipt { queue_id }) });
             }
-            Ok((fate, file)) => commit(draft, fate, file, move |committed| {
-                done(match committed {
-                    Ok(receipt) => {
-                        if fate == Fate::Deliver {
+            Ok((fate, file)) => {
+                if fate == Fate::Hold {
+                    draft.hold();
+                }
+                // On this thread, or on the one that writes to the journal just now.
+                draft.commit_whole(
+                    file,
+                    Box::new(move |committed| {
+                        if committed.is_ok() && fate == Fate::Deliver {
                             wake.queue_manager();
                         }
-                        let queue_id = *receipt.queue_id();
-                        Taken { queue_id: Some(queue_id), result: Ok(Receipt { queue_id }) }
-                    }
-                    Err(error) => {
-                        log_failure(&log, &queue_id, &error.into());
-                        Taken::storage(Some(queue_id))
-                    }
-                });
-            }),
+                        done(Taken::committed(queue_id, committed, &log));
+                    }),
+                );
+            }
             Err(refusal) => {
                 // Its file is gone before the client hears of it.
                 drop(draft);
@@ -195,21 +208,6 @@ impl Work {
             Refusal::Storage
         })?;
         Ok((finished.fate, file))
-    }
-}
-
-/// Makes the file durable, and says so: on this thread, or on the one that writes to the journal just now.
-fn commit(
-    mut draft: Draft<UnixDisk>,
-    fate: Fate,
-    file: Vec<u8>,
-    done: impl FnOnce(Result<spool::Receipt, SpoolError>) + Send + 'static,
-) {
-    if fate == Fate::Hold {
-        let written = draft.write_at(0, &file);
-        done(written.and_then(|()| draft.move_to_hold()).and_then(|()| draft.commit()));
-    } else {
-        draft.commit_whole(file, Box::new(done));
     }
 }
 

@@ -52,7 +52,7 @@ impl Writer {
 
     /// Puts the file where it belongs, and makes it durable; or removes it, if that is its fate.
     pub(super) async fn store(self, finished: &Finished) -> Result<Receipt, Refusal> {
-        let Self { log, content, recipients, streamed, has_failed, file, .. } = self;
+        let Self { log, content, recipients, streamed, has_failed, mut file, .. } = self;
         let queue_id = *file.queue_id();
         if finished.fate == Fate::Discard {
             file.remove().await;
@@ -65,8 +65,10 @@ impl Writer {
             None => whole_file(&content, &recipients, finished).map(|file| vec![(0, file)]),
             Some(streamed) => rest_of_file(streamed, content, recipients, finished),
         };
+        if finished.fate == Fate::Hold {
+            file.hold();
+        }
         let committed = match writes {
-            Ok(writes) if finished.fate == Fate::Hold => file.hold(writes).await,
             Ok(writes) => file.commit(writes).await,
             Err(error) => Err(Failure::Layout(error)),
         };

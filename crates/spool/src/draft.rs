@@ -220,9 +220,15 @@ impl<D: Disk> OpenFile<D> {
     /// Gives a file without a name the one that it is to have.
     pub(crate) fn link(&mut self) -> Result<(), SpoolError> {
         let path = self.path.clone();
-        self.with(Step::Link, |disk, file| disk.link_new(file, &path))?;
-        self.is_named = true;
-        Ok(())
+        match self.with(Step::Link, |disk, file| disk.link_new(file, &path)) {
+            Err(SpoolError::Disk { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Err(SpoolError::NameTaken { path })
+            }
+            linked => {
+                self.is_named = linked.is_ok();
+                linked
+            }
+        }
     }
 
     /// Takes the lock that tells a live draft from a leftover. `false` if somebody else has it.

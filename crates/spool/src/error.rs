@@ -82,6 +82,15 @@ pub enum SpoolError {
         /// The draft.
         path: String,
     },
+    /// Another file has the name that a complete message is to get, which has to do with its inode number.
+    #[error(
+        "cannot commit {path}: another file has this name, as after a backup was restored; run postsuper(1), which \
+         names such files anew"
+    )]
+    NameTaken {
+        /// The draft.
+        path: String,
+    },
     /// No free name was found for a new file.
     #[error(
         "cannot create a file in {directory}: {attempts} names in a row are taken; check that the clock runs and \
@@ -134,7 +143,7 @@ impl SpoolError {
             Self::Disk { source, .. } => kind_of(source),
             Self::Poisoned { .. } => ErrorKind::Poisoned,
             Self::Incomplete { .. } | Self::Vanished { .. } => ErrorKind::Io,
-            Self::NoFreeName { .. } | Self::Layout { .. } => ErrorKind::Layout,
+            Self::NameTaken { .. } | Self::NoFreeName { .. } | Self::Layout { .. } => ErrorKind::Layout,
         }
     }
 }

@@ -386,6 +386,20 @@ fn a_message_on_hold_is_where_the_queue_manager_does_not_look() {
 }
 
 #[test]
+fn a_name_that_a_restored_file_has_is_left_to_it() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&own_queue()).unwrap();
+    let mut draft = spool.create(&now).unwrap();
+    let path = fixture.path(&format!("incoming/{}", draft.queue_id()));
+    fs::write(&path, b"restored").unwrap();
+    draft.write_at(0, b"new").unwrap();
+    let error = draft.commit().unwrap_err();
+    assert!(error.to_string().contains("run postsuper(1)"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"restored");
+    assert_eq!(fs::read_dir(fixture.path("incoming")).unwrap().count(), 1);
+}
+
+#[test]
 fn list_and_find_see_flat_and_hashed_queues_and_legal_names_only() {
     let fixture = Fixture::new();
     let spool = fixture.open(&named(hashed(2))).unwrap();

@@ -13,14 +13,18 @@
 
 mod body;
 mod checks;
+mod envelope;
 mod filter;
 mod headers;
 mod inspection;
 mod macros;
+mod parameters;
+mod recipients;
 
 pub use body::{Chunks, NewBody};
 pub use filter::{Event, Fault, Filter, Heard, Response};
 pub use headers::{Edits, Headers, LimitExceeded, header_packet, new_header};
-pub(crate) use inspection::HEARD;
-pub use inspection::{Inspection, Stage, recipients};
+pub use inspection::{Inspection, Stage};
 pub use macros::{MacroNames, Macros};
+pub(crate) use recipients::HEARD;
+pub use recipients::recipients;

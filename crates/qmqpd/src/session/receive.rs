@@ -8,8 +8,14 @@ use super::{Broken, Patience, Session};
 use crate::submit::{self, Handoff, Taken};
 use crate::verdict::Ending;
 
-/// What is read at a time: a typical message with its envelope in one system call.
+/// What is read first: a typical message with its envelope in one system call.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What is read at a time of a message that does not fit in there.
+const LARGE_READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What a back end gets at a time, so that what it makes of it stays small: a record for each line, be it empty.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// What exists once a message has begun.
 struct Letter<'s> {
@@ -41,6 +47,9 @@ impl<'s> Session<'s> {
         let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES);
         let mut is_first = true;
         loop {
+            if buffer.len() == READ_BUFFER_BYTES && buffer.capacity() < LARGE_READ_BUFFER_BYTES {
+                buffer = Vec::with_capacity(LARGE_READ_BUFFER_BYTES);
+            }
             buffer.clear();
             match self
                 .read(&mut buffer, letter.as_mut().map(|letter: &mut Letter<'_>| &mut letter.pace))
@@ -144,7 +153,11 @@ impl<'s> Session<'s> {
         }
         let Some(Letter { handoff, .. }) = letter else { return Ok(()) };
         match event {
-            Event::Content(piece) => handoff.body(piece).await,
+            Event::Content(bytes) => {
+                for piece in bytes.chunks(PIECE_BYTES_MAX) {
+                    handoff.body(piece).await;
+                }
+            }
             Event::ContentEnd => handoff.end_of_body().await,
             Event::Sender(address) => handoff.sender(address).await,
             Event::Recipient(address) => handoff.recipient(address).await,

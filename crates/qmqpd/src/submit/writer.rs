@@ -13,8 +13,11 @@ use super::draft::{Failure, QueueFile};
 use super::{Receipt, Refusal};
 use crate::log::{Log, Program};
 
-/// Records of one message that are kept in memory; more go to the disk as they come.
+/// Records of one message that are kept in memory; more make it stream to the disk.
 pub(super) const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
+
+/// Records of a message that streams, as they are written: each write is a way to a committer thread and back.
+const WRITE_BYTES_MIN: usize = 128 * 1024;
 
 /// A queue file that is being written.
 #[derive(Debug)]
@@ -93,7 +96,8 @@ impl Writer {
     }
 
     fn is_large(&self) -> bool {
-        self.content.len().saturating_add(self.recipients.len()) >= RECORD_BYTES_IN_MEMORY_MAX
+        let bytes_max = if self.streamed.is_some() { WRITE_BYTES_MIN } else { RECORD_BYTES_IN_MEMORY_MAX };
+        self.content.len().saturating_add(self.recipients.len()) >= bytes_max
     }
 
     /// Keeps the memory of a message bounded that will be written in any case.

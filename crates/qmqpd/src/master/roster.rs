@@ -146,6 +146,9 @@ impl Roster {
             let wait = self.back_off(now, throttle_max);
             notices.push(Notice::warning(format!("{program}: bad command startup -- throttling")));
             notices.push(Notice::info(format!("{program}: next attempt in {} s", wait.as_secs())));
+        } else if child.reported {
+            // It worked, whoever killed it then: that is no failure, and the row ends.
+            self.failures_in_a_row = 0;
         }
         Some(notices)
     }
@@ -244,6 +247,23 @@ mod tests {
             ["warning: process q pid 7 killed by signal 9"]
         );
         assert_eq!(roster.need(now, 1), Need::Process);
+    }
+
+    #[test]
+    fn processes_that_worked_do_not_make_a_row_of_those_that_are_killed_at_once() {
+        let mut roster = Roster::default();
+        let mut now = Instant::now();
+        for process_id in 1..=20 {
+            roster.started(process_id, 1, now);
+            roster.reported(process_id, 1, true);
+            let lived = if process_id % 2 == 0 { Duration::ZERO } else { QUICK };
+            roster.ended(process_id, Outcome::Signal(9), now + lived, "q", MINUTE);
+            now += lived;
+            if let Need::Wait(until) = roster.need(now, 1) {
+                assert_eq!(until.duration_since(now), BACK_OFF_FIRST, "process {process_id}");
+                now = until;
+            }
+        }
     }
 
     #[test]

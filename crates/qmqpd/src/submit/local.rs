@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use cleanup::{Arrival, Fate, Message, Origin};
+use cleanup::{Fate, Message};
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
 use spool::committer::Committers;
 use spool::{Timestamp, UnixDisk};
 
+use super::arrival::{arrival_of, origin_of};
 use super::draft::QueueFile;
 use super::milter::Milters;
 use super::tables::Lookups;
@@ -47,12 +48,7 @@ impl Local {
             self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
             Refusal::Storage
         })?;
-        let arrival = Arrival {
-            queue_id: file.queue_id().to_string(),
-            created: (file.created().seconds, file.created().microseconds),
-            arrived: (arrived.seconds, arrived.microseconds),
-            date: self.dates.rfc5322(arrived.seconds),
-        };
+        let arrival = arrival_of(file.queue_id().to_string(), file.created(), arrived, &self.dates);
         let origin = origin_of(client);
         Ok(Handoff {
             message: Message::new(Arc::clone(&self.options), self.lookups.tables(), arrival, origin),
@@ -148,16 +144,5 @@ impl Handoff {
             wake.queue_manager();
         }
         Ok(receipt)
-    }
-}
-
-/// The client, as cleanup wants to know it.
-pub(super) fn origin_of(client: &Client) -> Origin {
-    Origin {
-        client_name: client.name.clone(),
-        client_address: client.address.clone(),
-        client_port: client.port.clone(),
-        address_family: client.family,
-        log_origin: client.shown.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! The one place where ways of accepting a message differ: each back end is one file here, with the verbs in the
 //! order of the wire. `K` can only be made from a [`Receipt`], and only [`Handoff::commit`] makes one.
 
+mod arrival;
 mod cleanup_options;
 mod cleanup_service;
 mod draft;

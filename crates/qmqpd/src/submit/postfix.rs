@@ -18,6 +18,7 @@ use postfix::record::{RecordType, encode, encoded_len};
 use postfix::settings::Settings;
 use spool::Timestamp;
 
+use super::arrival::{arrival_of, origin_of};
 use super::cleanup_service::{CleanupService, Dialogue, Failure, words};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
 use super::{Receipt, Refusal};
@@ -72,21 +73,9 @@ impl Postfix {
 
     /// Begins a message. `arrived` is when the client connected.
     pub(super) fn open(self: &Arc<Self>, client: &Client, arrived: Timestamp) -> Handoff {
-        let arrived_pair = (arrived.seconds, arrived.microseconds);
         Handoff {
-            arrival: Arrival {
-                queue_id: String::new(),
-                created: arrived_pair,
-                arrived: arrived_pair,
-                date: self.dates.rfc5322(arrived.seconds),
-            },
-            origin: Origin {
-                client_name: client.name.clone(),
-                client_address: client.address.clone(),
-                client_port: client.port.clone(),
-                address_family: client.family,
-                log_origin: client.shown.clone(),
-            },
+            arrival: arrival_of(String::new(), arrived, arrived, &self.dates),
+            origin: origin_of(client),
             lines: Lines::new(&self.options),
             content: Overflow::default(),
             sender: Vec::new(),

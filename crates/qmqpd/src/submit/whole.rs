@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cleanup::{Arrival, Fate, Message, Options, Origin, Tables};
+use cleanup::{Fate, Message, Options, Origin, Tables};
 use postfix::notice::Severity;
 use postfix::queue_file::LayoutError;
 use postfix::queue_id::QueueId;
@@ -15,8 +15,9 @@ use spool::committer::{Job, Refused};
 use spool::{Draft, SpoolError, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 
+use super::arrival::{arrival_of, origin_of};
 use super::draft::Failure;
-use super::local::{Local, origin_of};
+use super::local::Local;
 use super::wake::Wake;
 use super::writer::{log_failure, whole_file};
 use super::{Receipt, Refusal};
@@ -173,13 +174,7 @@ impl Work {
     /// What is to become of the message, and its whole queue file.
     fn clean_up(self, draft: &Draft<UnixDisk>) -> Result<(Fate, Vec<u8>), Refusal> {
         let Self { request, limits, arrived, origin, options, tables, dates, log, .. } = self;
-        let created = draft.created();
-        let arrival = Arrival {
-            queue_id: draft.queue_id().to_string(),
-            created: (created.seconds, created.microseconds),
-            arrived: (arrived.seconds, arrived.microseconds),
-            date: dates.rfc5322(arrived.seconds),
-        };
+        let arrival = arrival_of(draft.queue_id().to_string(), draft.created(), arrived, &dates);
         let mut message = Message::new(options, tables, arrival, origin);
         let mut content = Vec::with_capacity(request.len().saturating_add(ROOM_FOR_HEADERS_BYTES));
         let mut recipients = Vec::new();

@@ -126,7 +126,7 @@ impl Inspection {
         heard(&self.envelope.sender)
     }
 
-    /// A recipient, in the bare form of a record [`recipients`] hands out: returns what filters hear.
+    /// A recipient, in the bare form of a record [`recipients`](super::recipients()) hands out: returns what filters hear.
     pub fn recipient(&mut self, address: &[u8]) -> Vec<u8> {
         self.recipient = Some(address.to_vec());
         heard(address)

@@ -32,6 +32,7 @@ fuzz_target!(|data: &[u8]| {
         host_name: "mx.example.test".to_owned(),
         interfaces: Vec::new(),
         resolve: &|_| vec![IpAddr::from([192, 0, 2, 1])],
+        first_line: &|path| Ok(path.as_bytes().get(1..).unwrap_or_default().to_vec()),
         config_directory: "/etc/postfix".to_owned(),
         process_name: "qmqpd".to_owned(),
         process_id: 1,

@@ -30,3 +30,4 @@ pub use maps::{Keys, Maps, check_maps};
 pub use match_list::{Client, ClientName, Match, MatchList};
 pub use names::Names;
 pub use options::Options;
+pub use watch::words;

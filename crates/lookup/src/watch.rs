@@ -96,7 +96,8 @@ impl Watched {
 }
 
 /// What the system says, in its own words and without the number.
-pub(crate) fn words(error: &io::Error) -> String {
+#[must_use]
+pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match (error.raw_os_error(), text.rsplit_once(" (os error ")) {
         (Some(_), Some((words, _))) => words.to_owned(),

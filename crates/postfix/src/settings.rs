@@ -11,6 +11,7 @@ mod accounts;
 mod endpoint;
 pub(crate) mod loader;
 mod namespace;
+mod origin;
 mod sanity;
 pub mod words;
 
@@ -36,6 +37,9 @@ pub struct HostFacts<'a> {
     pub interfaces: Vec<InterfaceAddress>,
     /// Looks up the addresses of a host name; asked only for names in `inet_interfaces`.
     pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
+    /// Reads the first line of a file, without its end, or says in words of the system why that is not possible; asked
+    /// only for a `myorigin` that begins with `/`.
+    pub first_line: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
     /// The directory of main.cf; empty when there is none.
     pub config_directory: String,
     /// The program's name, as `$process_name`.
@@ -280,13 +284,16 @@ impl Attempt {
     fn new(main_cf: &MainCf, namespace: &Namespace<'_>) -> Self {
         let mut notices = main_cf.notices().to_vec();
         let mut loader = loader::Loader::new(namespace);
-        let settings = Settings::from_loader(&mut loader);
+        let mut settings = Settings::from_loader(&mut loader);
         let mut errors = main_cf.errors().to_vec();
         errors.append(&mut loader.errors);
         if errors.is_empty() {
             errors.append(&mut loader.consequences);
         }
-        if let Some(settings) = &settings {
+        if let Some(settings) = &mut settings {
+            if let Err(error) = origin::resolve(settings, namespace) {
+                errors.push(*error);
+            }
             sanity::check(settings, namespace, &mut errors, &mut notices);
         }
         Self { settings, errors, notices }

@@ -282,6 +282,24 @@ fn check_knows_tables_misspelt_names_and_foreign_ones() {
 }
 
 #[test]
+fn a_file_for_myorigin_is_read_and_a_missing_one_is_refused() {
+    let site = Site::new();
+    let file = site.path("mailname");
+    site.configure(&format!("myorigin = {}\n", file.display()));
+    for command in ["check", "serve"] {
+        let refused = site.run(&[command, "-c", "etc"]);
+        assert_eq!(refused.status.code(), Some(78));
+        let said = text(&refused.stderr);
+        let line =
+            format!("etc/main.cf, line 7: {}: cannot open file: No such file or directory; ", file.display());
+        assert!(said.contains(&line), "{said}");
+    }
+    fs::write(&file, "mail.example.test\n").unwrap();
+    let checked = site.run(&["check", "-c", "etc"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+}
+
+#[test]
 fn check_goes_on_behind_the_first_error() {
     let site = Site::new();
     site.configure(

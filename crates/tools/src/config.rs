@@ -115,6 +115,8 @@ fn host_facts(config_directory: String) -> HostFacts<'static> {
         host_name: host::name(),
         interfaces: host::interfaces(),
         resolve: &host::resolve,
+        // Raw and expanded values are shown, and those of myorigin have the name of the file.
+        first_line: &|_| Ok(Vec::new()),
         config_directory,
         process_name: "qmqpd".to_owned(),
         process_id: std::process::id(),

@@ -451,7 +451,8 @@ parameters! {
     myhostname: text(POSITIVE) computed "the name of the system; without a dot in it, `.$mydomain` or `.localdomain` is appended"; Effective;
     /// The domain of this host.
     mydomain: text(POSITIVE) computed "$myhostname without its first label, or `localdomain`"; Effective;
-    /// The domain that completes an address without one.
+    /// The domain that completes an address without one. A value that begins with `/` is the name of a file whose first
+    /// line is the domain, as on Debian and Ubuntu; other parameters that refer to `$myorigin` see the name.
     myorigin: text(POSITIVE) = "$myhostname"; Effective;
     /// The domains that are delivered on this host: a list of names, files and tables. In canonical, alias and Bcc tables
     /// their users may stand without domain.

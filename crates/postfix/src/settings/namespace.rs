@@ -18,6 +18,7 @@ pub struct Namespace<'a> {
     read_only: [(&'static str, String); READ_ONLY.len()],
     computed: BTreeMap<&'static str, String>,
     own_networks: Option<OwnNetworksError>,
+    origin_line: Option<Result<Vec<u8>, String>>,
 }
 
 impl Names for Namespace<'_> {
@@ -56,6 +57,7 @@ impl<'a> Namespace<'a> {
             ],
             computed: BTreeMap::new(),
             own_networks: None,
+            origin_line: None,
         };
         // The order decides what a circle of these four sees; it is Postfix's.
         let submit = if host.is_under_postfix { Submit::Postfix } else { Submit::Local };
@@ -70,6 +72,8 @@ impl<'a> Namespace<'a> {
         let networks = namespace.default_mynetworks(host);
         namespace.own_networks = networks.as_ref().err().cloned();
         namespace.computed.insert("mynetworks", networks.unwrap_or_default());
+        let origin = namespace.expanded_text("myorigin");
+        namespace.origin_line = origin.starts_with('/').then(|| (host.first_line)(&origin));
         namespace
     }
 
@@ -174,6 +178,11 @@ impl<'a> Namespace<'a> {
     /// Why the default of mynetworks, or the meaning of inet_interfaces, could not be found out.
     pub(super) fn own_networks_error(&self) -> Option<&OwnNetworksError> {
         self.own_networks.as_ref()
+    }
+
+    /// The first line of the file that myorigin names; `None` where it is a domain.
+    pub(super) fn origin_line(&self) -> Option<&Result<Vec<u8>, String>> {
+        self.origin_line.as_ref()
     }
 
     /// The path of main.cf.

@@ -12,12 +12,28 @@ fn facts() -> HostFacts<'static> {
             InterfaceAddress { address: "192.0.2.9".parse().unwrap(), prefix_len: 24 },
         ],
         resolve: &|_| Vec::new(),
+        first_line: &first_line,
         config_directory: "/p".to_owned(),
         process_name: "qmqpd".to_owned(),
         process_id: 42,
         service_name: "628".to_owned(),
         is_under_postfix: false,
     }
+}
+
+/// Files that a test may name.
+fn first_line(path: &str) -> Result<Vec<u8>, String> {
+    let line: &[u8] = match path {
+        "/etc/mailname" => b"mail.example.test",
+        "/blanks" => b"  Mail.Example.Test \t\r",
+        "/nul" => b"a.test\0b",
+        "/dollar" => b"$mydomain",
+        "/empty" => b" ",
+        "/two" => b"a.test b.test",
+        "/latin1" => b"\xff",
+        _ => return Err("No such file or directory".to_owned()),
+    };
+    Ok(line.to_vec())
 }
 
 pub(super) fn load_text(text: &str) -> Result<Loaded, LoadError> {
@@ -377,4 +393,31 @@ fn a_survey_goes_on_behind_the_errors() {
         loaded.unused.iter().map(|unknown| unknown.name.as_str()).collect::<Vec<_>>(),
         ["qmqpd_tiemout"]
     );
+}
+
+#[test]
+fn myorigin_may_be_the_first_line_of_a_file() {
+    for (value, domain) in [
+        ("/etc/mailname", "mail.example.test"),
+        ("$x/mailname", "mail.example.test"),
+        ("/blanks", "Mail.Example.Test"),
+        ("/nul", "a.test"),
+        ("/dollar", "$mydomain"),
+        // Not absolute: a domain, as ever.
+        ("etc/mailname", "etc/mailname"),
+    ] {
+        let loaded = load_text(&format!("x = /etc\nmyorigin = {value}\nmail_name = $myorigin\n")).unwrap();
+        assert_eq!(loaded.settings.myorigin, domain, "{value}");
+        assert_eq!(loaded.settings.mail_name, value.replace("$x", "/etc"), "others see the path");
+    }
+    for (value, what) in [
+        ("/nowhere", "/nowhere: cannot open file: No such file or directory"),
+        ("/empty", "myorigin file /empty is empty"),
+        ("/latin1", "myorigin file /latin1 is not UTF-8 text"),
+        ("/two", "myorigin parameter setting must not contain multiple values: a.test b.test"),
+    ] {
+        let LoadError { errors, .. } = load_text(&format!("\nmyorigin = {value}\n")).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!((errors[0].what.as_str(), errors[0].line), (what, Some(2)));
+    }
 }

@@ -189,6 +189,7 @@ impl Facts {
             host_name: self.host_name.clone(),
             interfaces: self.interfaces.clone(),
             resolve,
+            first_line: &files::first_line,
             config_directory: self.config_directory.clone(),
             process_name: self.process_name.clone(),
             process_id: std::process::id(),

@@ -27,9 +27,16 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("delay_warning", &["delay_warning_time = 4h"]),
 ];
 
+/// A file of one word that only systems have whose Postfix reads the domain from a file: Debian and Ubuntu.
+const ORIGIN_FILE: &str = "/etc/debian_version";
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (name, lines) in SETTINGS {
+    let origin_line = format!("myorigin = {ORIGIN_FILE}");
+    let origin: &[&str] = &[&origin_line, "masquerade_domains = $myorigin", "recipient_delimiter = +"];
+    let has_origin = std::path::Path::new(ORIGIN_FILE).exists();
+    let origin = has_origin.then_some(("myorigin_is_a_file", origin));
+    for (name, lines) in SETTINGS.iter().copied().chain(origin) {
         let message = "Subject: x\nX-Drop: y\nBcc: b@c\n\none\rtwo\n--b\nX : y\n";
         cases.push(Case::content(format!("rewriting::{name}::headers"), HEADERS).with(lines));
         cases.push(Case::content(format!("rewriting::{name}::message"), message).with(lines));

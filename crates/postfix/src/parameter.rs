@@ -6,6 +6,7 @@
 mod other;
 pub mod table;
 
+pub(crate) use other::is_template;
 pub use other::{is_read_by_other_programs, other_names};
 
 use crate::value::Bounds;

@@ -180,7 +180,10 @@ impl Loaded {
     /// the arguments in master.cf.
     pub fn unused_besides<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a UnknownName> {
         let named: BTreeSet<&[u8]> = crate::expand::references(text.as_bytes()).collect();
-        self.unused.iter().filter(move |unknown| !named.contains(unknown.name.as_bytes()))
+        let tables = namespace::tables_set_in_main_cf(text.as_bytes()).into_iter().collect();
+        self.unused.iter().filter(move |unknown| {
+            !named.contains(unknown.name.as_bytes()) && !namespace::is_of_a_table(&unknown.name, &tables)
+        })
     }
 }
 

@@ -8,7 +8,9 @@ use super::{ConfigError, HostFacts, UnknownName};
 use crate::expand::{ExpandError, Found, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
 use crate::own_networks::{OwnNetworksError, mynetworks, own_addresses};
-use crate::parameter::{DefaultValue, find, is_read_by_other_programs, suggestion, table::PARAMETERS};
+use crate::parameter::{
+    DefaultValue, find, is_read_by_other_programs, is_template, suggestion, table::PARAMETERS,
+};
 use crate::value::{Keyword, keywords};
 
 /// The configuration before typing: every name with its raw and its expanded value.
@@ -232,22 +234,31 @@ impl<'a> Namespace<'a> {
 
     /// Settings that nothing reads and no value refers to.
     pub(super) fn unused(&self) -> Vec<UnknownName> {
-        let mut named: BTreeSet<String> = BTreeSet::new();
+        let mut named: BTreeSet<String> = self.restriction_classes();
+        let mut tables: BTreeSet<String> = BTreeSet::new();
         for (_, raw) in self.values() {
             named.extend(references(&raw).map(|name| String::from_utf8_lossy(name).into_owned()));
+            tables.extend(tables_set_in_main_cf(&raw));
         }
         self.set_names()
             .into_iter()
             .filter(|name| find(name).is_none() && !is_read_by_other_programs(name) && !named.contains(name))
+            .filter(|name| !is_of_a_table(name, &tables))
             .filter(|name| !READ_ONLY.contains(&name.as_str()))
             .map(|name| self.unknown(&name, &name))
             .collect()
     }
 
+    /// The names that smtpd_restriction_classes makes parameters of.
+    fn restriction_classes(&self) -> BTreeSet<String> {
+        let classes = self.expanded_text("smtpd_restriction_classes");
+        crate::text::split_list(&classes).into_iter().map(str::to_owned).collect()
+    }
+
     /// Names that settings refer to although nothing defines them.
     pub(super) fn undefined(&self) -> Vec<UnknownName> {
         let mut undefined: Vec<UnknownName> = Vec::new();
-        for name in self.set_names() {
+        for name in self.set_names().into_iter().filter(|name| !is_template(name)) {
             for reference in self.raw(&name).iter().flat_map(|raw| references(raw)) {
                 let reference = String::from_utf8_lossy(reference);
                 let known =
@@ -259,4 +270,24 @@ impl<'a> Namespace<'a> {
         }
         undefined
     }
+}
+
+/// The names of tables whose settings stand in main.cf: `accounts` in `ldap:accounts`, for `accounts_server_host` and the
+/// like. A name that is a path has a file of its own.
+pub(super) fn tables_set_in_main_cf(raw: &[u8]) -> Vec<String> {
+    const TYPES: [&str; 6] = ["ldap", "mysql", "pgsql", "sqlite", "memcache", "mongodb"];
+    let text = String::from_utf8_lossy(raw);
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '{' | '}' | '='));
+    let named = words.filter_map(|word| {
+        let (rest, name) = word.rsplit_once(':')?;
+        let table_type = rest.rsplit(':').next()?;
+        (TYPES.contains(&table_type) && !name.is_empty() && !name.starts_with(['/', '.']))
+            .then(|| name.to_owned())
+    });
+    named.collect()
+}
+
+/// Whether the parameter is one of these tables'.
+pub(super) fn is_of_a_table(name: &str, tables: &BTreeSet<String>) -> bool {
+    tables.iter().any(|table| name.strip_prefix(table.as_str()).is_some_and(|rest| rest.starts_with('_')))
 }

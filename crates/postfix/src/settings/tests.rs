@@ -421,3 +421,16 @@ fn myorigin_may_be_the_first_line_of_a_file() {
         assert_eq!((errors[0].what.as_str(), errors[0].line), (what, Some(2)));
     }
 }
+
+#[test]
+fn names_that_other_values_make_parameters_of_are_used() {
+    let text = "smtpd_restriction_classes = insiders, outsiders\ninsiders = permit\noutsiders = reject\n\
+                virtual_alias_maps = proxy:ldap:accounts, mysql:/etc/postfix/m.cf\naccounts_server_host = ldap.test\n\
+                accounts_search_base = x\nmailbox_command = /usr/bin/procmail -a \"$EXTENSION\"\n\
+                luser_relay = $user@else.test\nsmtpd_reject_footer = $client_address\nm_user = x\n";
+    let loaded = load_text(text).unwrap();
+    let names = |unknown: &[UnknownName]| unknown.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&loaded.unused), ["m_user"]);
+    assert_eq!(names(&loaded.undefined), [""; 0]);
+    assert_eq!(loaded.unused_besides("-o x=pgsql:m").count(), 0);
+}

@@ -177,3 +177,52 @@ fn every_dependency_has_its_reason() {
     }
     assert_eq!(named, explained, "named in Cargo.toml, and explained in docs/dependencies.md");
 }
+
+/// What every machine has that these tests can run on.
+const ALWAYS_THERE: &[&str] = &["/bin/sh", "/bin/true", "/dev/null", "/usr/lib", "sh", "sync"];
+
+/// Programs that tests start or look for, and other files of packages, stand in the table of .ci/peers, so that a fresh machine
+/// gets them, or says at once that it cannot. A bare name stands for any directory.
+#[test]
+fn every_program_that_a_test_starts_is_fetched() {
+    let script = fs::read_to_string(root().join(".ci/peers")).unwrap();
+    let (_, table) = script.split_once("\ntable='\n").unwrap();
+    let (table, _) = table.split_once("\n'\n").unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == 4), "{table}");
+    let files: Vec<&str> = rows.iter().flat_map(|row| row[1].split(' ')).collect();
+    let is_fetched = |name: &str| {
+        files.iter().any(|file| {
+            let lies_in =
+                file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            lies_in || file.rsplit('/').next() == Some(name)
+        })
+    };
+    let mut count = 0;
+    for path in sources(&root().join("crates")) {
+        if !path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("house.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for name in files_named(&text) {
+            count += 1;
+            let known = ALWAYS_THERE.contains(&name) || is_fetched(name);
+            assert!(known, "{}: {name} has no line in .ci/peers", path.display());
+        }
+    }
+    assert!(count > 60, "{count} files found: tests name them in another way now");
+}
+
+/// Programs that are started, and paths where packages and the kernel put things.
+fn files_named(text: &str) -> Vec<&str> {
+    let started = ["Command::new(\"", "command(\"", "posix_spawn(\""];
+    let programs = started.iter().flat_map(|before| text.split(before).skip(1));
+    let directories = ["/usr/", "/bin/", "/sbin/", "/dev/"];
+    let paths = text.split('"').filter(|word| directories.iter().any(|start| word.starts_with(start)));
+    programs
+        .filter_map(|rest| rest.split('"').next())
+        .chain(paths)
+        .map(|name| name.trim_end_matches('\\'))
+        .filter(|name| !name.contains([' ', '{']))
+        .collect()
+}

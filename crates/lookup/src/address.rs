@@ -98,6 +98,11 @@ impl Network {
         Ok(Self { net: parsed })
     }
 
+    /// The network itself.
+    pub(crate) const fn net(&self) -> ipnet::IpNet {
+        self.net
+    }
+
     /// Whether the address is of this family.
     pub(crate) fn is_family_of(&self, address: IpAddr) -> bool {
         self.net.addr().is_ipv4() == address.is_ipv4()

@@ -16,10 +16,29 @@ use crate::fold::until_nul;
 use crate::host::{self, ParentStyle};
 use crate::list::{Item, bracketed, classify};
 use crate::match_list::parent_style;
+use crate::meant;
 use crate::options::Options;
+use crate::order::{self, Reach, Step};
 use crate::syntax::{next_item, shown};
-use crate::table::Opener;
+use crate::table::{Opener, values};
 use crate::watch::{Watched, words};
+
+/// The pattern file and the line in it, of an item that is not in the parameter itself.
+pub(crate) type Place = Option<(String, usize)>;
+
+/// Something that stops nothing, in one item or (with an empty one) in the whole list.
+pub(crate) struct Finding {
+    pub(crate) place: Place,
+    pub(crate) item: Vec<u8>,
+    pub(crate) what: String,
+    pub(crate) remedy: String,
+}
+
+impl Finding {
+    pub(crate) const fn of_list(what: String, remedy: String) -> Self {
+        Self { place: None, item: Vec::new(), what, remedy }
+    }
+}
 
 /// Something in a match list that the operator should change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +89,10 @@ pub fn check(parameter: &'static str, patterns: &str, options: &Options) -> Vec<
         });
         ParentStyle::Domain
     });
-    let mut checker = Checker { parameter, options: &options, style, place: None, problems };
-    checker.text(until_nul(patterns.as_bytes()), 0);
+    let mut checker =
+        Checker { parameter, options: &options, style, place: None, problems, steps: Vec::new() };
+    checker.text(until_nul(patterns.as_bytes()), false, 0);
+    checker.order();
     checker.problems
 }
 
@@ -79,8 +100,9 @@ struct Checker<'a> {
     parameter: &'static str,
     options: &'a Options,
     style: ParentStyle,
-    place: Option<(String, usize)>,
+    place: Place,
     problems: Vec<Problem>,
+    steps: Vec<Step>,
 }
 
 impl Checker<'_> {
@@ -89,7 +111,21 @@ impl Checker<'_> {
         self.problems.push(Problem { severity, place, item, what: what.into(), remedy: remedy.into() });
     }
 
-    fn text(&mut self, text: &[u8], depth: usize) {
+    /// What never applies for the patterns before it.
+    fn order(&mut self) {
+        for Finding { place, item, what, remedy } in order::findings(&self.steps, self.style) {
+            let (severity, item) = (Severity::Warning, shown(&item));
+            self.problems.push(Problem { severity, place, item, what, remedy });
+        }
+    }
+
+    /// Remembers a pattern and its place in the order.
+    fn step(&mut self, item: &[u8], negated: bool, reach: Reach) {
+        self.steps.push(Step { item: item.to_vec(), place: self.place.clone(), negated, reach });
+    }
+
+    /// `outer`: whether the file that the text stands in was marked with a `!`.
+    fn text(&mut self, text: &[u8], outer: bool, depth: usize) {
         let mut rest = text;
         while let Some(item) = next_item(&mut rest) {
             if item.first() == Some(&b'#') {
@@ -101,14 +137,20 @@ impl Checker<'_> {
                 None => {
                     self.add(Severity::Error, item, "no pattern after '!'", "write !pattern without a blank");
                 }
-                Some((_, Item::File(path))) => self.file(item, path, depth),
-                Some((_, Item::Table(table))) => self.table(item, table),
-                Some((_, Item::Literal(literal))) => self.literal(item, literal),
+                Some((marked, Item::File(path))) => self.file(item, path, outer != marked, depth),
+                Some((marked, Item::Table(table))) => {
+                    let reach = self.table(item, table, outer != marked);
+                    self.step(item, outer != marked, reach);
+                }
+                Some((marked, Item::Literal(literal))) => {
+                    let reach = self.literal(item, literal);
+                    self.step(item, outer != marked, reach);
+                }
             }
         }
     }
 
-    fn file(&mut self, item: &[u8], path: &[u8], depth: usize) {
+    fn file(&mut self, item: &[u8], path: &[u8], negated: bool, depth: usize) {
         if depth >= self.options.nesting_max {
             let what = format!("pattern files are nested more than {} deep", self.options.nesting_max);
             return self.add(Severity::Error, item, what, "does the file include itself?");
@@ -119,6 +161,7 @@ impl Checker<'_> {
             Ok(contents) => contents,
             Err(error) => {
                 let what = format!("the pattern file cannot be read: {}", words(&error));
+                self.step(item, negated, Reach::Unknown);
                 return self.add(Severity::Error, item, what, "create it, or correct the path");
             }
         };
@@ -129,7 +172,7 @@ impl Checker<'_> {
         self.notices(b"", notices);
         for line in lines {
             self.place = Some((name.clone(), line.first_line));
-            self.text(&line.text, depth.saturating_add(1));
+            self.text(&line.text, negated, depth.saturating_add(1));
         }
         self.place = outside;
     }
@@ -140,10 +183,15 @@ impl Checker<'_> {
         }
     }
 
-    fn table(&mut self, item: &[u8], table: &[u8]) {
+    fn table(&mut self, item: &[u8], table: &[u8], negated: bool) -> Reach {
         if let Some(instead) = bracketed(table) {
             let what = "an IPv6 address without brackets is taken for a lookup table";
-            return self.add(Severity::Error, item, what, format!("write {instead}"));
+            self.add(Severity::Error, item, what, format!("write {instead}"));
+            return Reach::Unknown;
+        }
+        if let Some((what, remedy)) = meant::by_table(&shown(table)) {
+            self.add(Severity::Error, item, what, remedy);
+            return Reach::Unknown;
         }
         let mut notices = Vec::new();
         let opened =
@@ -156,33 +204,48 @@ impl Checker<'_> {
                 for remark in table.remarks() {
                     self.add(Severity::Warning, item, remark, "");
                 }
+                if !negated && let Some((what, remedy)) = values::remark(table.as_ref()) {
+                    self.add(Severity::Warning, item, what, remedy);
+                }
             }
         }
+        if !table.starts_with(b"static:") {
+            return Reach::Unknown;
+        }
+        self.add(Severity::Warning, item, "every client matches", "");
+        Reach::Everybody
     }
 
-    fn literal(&mut self, item: &[u8], literal: &[u8]) {
+    fn literal(&mut self, item: &[u8], literal: &[u8]) -> Reach {
+        let text = shown(literal);
         match Literal::new(literal.to_vec()).network {
             Some(Err(error)) => {
-                return self.add(Severity::Error, item, error.to_string(), dotted_mask(literal));
+                let (what, remedy) =
+                    meant::by_table(&text).unwrap_or_else(|| (error.to_string(), dotted_mask(literal)));
+                self.add(Severity::Error, item, what, remedy);
+                return Reach::Unknown;
             }
             Some(Ok(network)) if network.is_everything() => {
-                return self.add(Severity::Warning, item, "every client of this address family matches", "");
+                self.add(Severity::Warning, item, "every client of this address family matches", "");
+                return Reach::Network(network.net());
             }
-            Some(Ok(_)) => return,
+            Some(Ok(network)) => return Reach::Network(network.net()),
             None => {}
         }
         let address =
             literal.strip_prefix(b"[").and_then(|inside| inside.strip_suffix(b"]")).unwrap_or(literal);
-        if address::parse_address(address).is_some() {
-            return;
-        }
+        let advice = meant::by_literal(&text);
+        let is_address = address::parse_address(address);
         let name = crate::fold::fold(literal, self.options.smtputf8_enable);
-        if name == b"unknown" {
+        if let Some((what, remedy)) = advice {
+            self.add(Severity::Warning, item, what, remedy);
+        } else if is_address.is_none() && name == b"unknown" {
             let what = "every client without a verified name matches";
             self.add(Severity::Warning, item, what, "write addresses if that is not meant");
-        } else if !host::could_match_a_name(&name, self.style) {
+        } else if is_address.is_none() && !host::could_match_a_name(&name, self.style) {
             self.never(item, literal);
         }
+        is_address.map_or(Reach::Name(name), |address| Reach::Network(address.into()))
     }
 
     /// A literal that is neither an address nor a possible name.
@@ -196,8 +259,12 @@ impl Checker<'_> {
             format!(
                 "write {domain}, which matches its subdomains too since parent_domain_matches_subdomains names {list}"
             )
-        } else if let Some(network) = abbreviated(&text) {
+        } else if let Some(network) = meant::network_of_octets(&text) {
             format!("write {network}")
+        } else if let Some(address) = meant::without_zeros(&text) {
+            format!("write {address}")
+        } else if text.contains(['"', '\'', '{', '}']) {
+            "write it without quotes and braces".to_owned()
         } else if text.contains('*') {
             match self.style {
                 ParentStyle::Domain => "there are no wildcards; write the domain alone".to_owned(),
@@ -210,21 +277,6 @@ impl Checker<'_> {
         };
         self.add(Severity::Warning, item, what, remedy);
     }
-}
-
-/// The network that somebody means with `127.` or `127.0.0`.
-fn abbreviated(text: &str) -> Option<String> {
-    let mut octets: Vec<u8> = Vec::new();
-    for octet in text.trim_end_matches('.').split('.') {
-        octets.push(octet.parse().ok()?);
-    }
-    let bits = octets.len().checked_mul(8)?;
-    if octets.len() > 3 {
-        return None;
-    }
-    octets.resize(4, 0);
-    let octets: [u8; 4] = octets.try_into().ok()?;
-    Some(format!("{}/{bits}", std::net::Ipv4Addr::from(octets)))
 }
 
 /// What to write instead of `net/255.0.0.0`; empty if it is not that.
@@ -269,7 +321,7 @@ mod tests {
                 "error: \"10.0.0.0/255.0.0.0\": bad mask value in \"10.0.0.0/255.0.0.0\"; write 10.0.0.0/8",
             ),
             ("127.", "warning: \"127.\": this pattern never matches anything; write 127.0.0.0/8"),
-            ("!10.1.2", "warning: \"!10.1.2\": this pattern never matches anything; write 10.1.2.0/24"),
+            ("10.1.2", "warning: \"10.1.2\": this pattern never matches anything; write 10.1.2.0/24"),
             (
                 ".example.com",
                 "warning: \".example.com\": this pattern never matches anything; write example.com, which matches its \
@@ -315,6 +367,131 @@ mod tests {
         ] {
             assert_eq!(problems(item), [text], "{item}");
         }
+    }
+
+    #[test]
+    fn what_cannot_mean_what_was_meant_is_said_with_what_to_write() {
+        let everybody = "write 0.0.0.0/0, [::]/0 if every client of the network may match, or $mynetworks";
+        let name = "only a client of this very name matches";
+        for (item, text) in [
+            ("permit_mynetworks", format!("warning: \"permit_mynetworks\": {name}; write $mynetworks")),
+            ("All", format!("warning: \"All\": {name}; {everybody}")),
+            ("yes", format!("warning: \"yes\": {name}; {everybody}")),
+            ("no", format!("warning: \"no\": {name}; leave the list empty if no client may match")),
+            (
+                "mynetworks",
+                format!("warning: \"mynetworks\": {name}; write $mynetworks for the value of that parameter"),
+            ),
+            (
+                "192.0.2.1-192.0.2.9",
+                "warning: \"192.0.2.1-192.0.2.9\": a range of addresses is not understood; write 192.0.2.1, \
+                 192.0.2.2/31, 192.0.2.4/30, 192.0.2.8/31"
+                    .to_owned(),
+            ),
+            (
+                "192.0.2.0-127",
+                "warning: \"192.0.2.0-127\": a range of addresses is not understood; write 192.0.2.0/25".to_owned(),
+            ),
+            ("10.*", "warning: \"10.*\": this pattern never matches anything; write 10.0.0.0/8".to_owned()),
+            (
+                "192.0.2.010",
+                "warning: \"192.0.2.010\": this pattern never matches anything; write 192.0.2.10".to_owned(),
+            ),
+            ("0.0.0.0", format!("warning: \"0.0.0.0\": no client has this address; {everybody}")),
+            (
+                "127.0.0.1:628",
+                "error: \"127.0.0.1:628\": a port is no part of a pattern; write 127.0.0.1".to_owned(),
+            ),
+            ("[::1]:628", "error: \"[::1]:628\": a port is no part of a pattern; write [::1]".to_owned()),
+            (
+                "mx.example.com:628",
+                "error: \"mx.example.com:628\": a port is no part of a pattern; write mx.example.com".to_owned(),
+            ),
+            (
+                "192.0.2.:deny",
+                "error: \"192.0.2.:deny\": a rule of tcprules(1) is no pattern; write !192.0.2.0/24".to_owned(),
+            ),
+            (
+                ":allow",
+                "error: \":allow\": a rule of tcprules(1) is no pattern; write 0.0.0.0/0, [::]/0 if every client may \
+                 match"
+                    .to_owned(),
+            ),
+            ("static:all", "warning: \"static:all\": every client matches".to_owned()),
+        ] {
+            assert_eq!(problems(item), [text], "{item}");
+        }
+        for fine in ["mailhost", "localhost", "permit.example.com", "yes.example.com", "a-b.example.com"] {
+            assert_eq!(problems(fine), [""; 0], "{fine}");
+        }
+    }
+
+    #[test]
+    fn an_exception_that_comes_too_late_is_named() {
+        let never = |item: &str, kind: &str, by: &str| {
+            format!(
+                "warning: \"{item}\": this {kind} never applies: \"{by}\" before it matches already; write it in front \
+                 of \"{by}\""
+            )
+        };
+        let in_vain = |item: &str| {
+            format!(
+                "warning: \"{item}\": this exception never applies: no pattern behind it would match; write exceptions \
+                 in front of what they except from"
+            )
+        };
+        let exceptions = "warning: there are only exceptions: no client matches; write behind them what they except \
+                          from, such as $mynetworks";
+        for (list, expected) in [
+            ("198.51.100.0/24, !198.51.100.7", vec![never("!198.51.100.7", "exception", "198.51.100.0/24")]),
+            (
+                "[2001:db8::]/32 ![2001:db8:1::]/48 10.0.0.1",
+                vec![never("![2001:db8:1::]/48", "exception", "[2001:db8::]/32")],
+            ),
+            ("!10.0.0.0/8, 10.1.2.3, 192.0.2.1", vec![never("10.1.2.3", "pattern", "!10.0.0.0/8")]),
+            (
+                "example.com !bad.example.com a.test",
+                vec![never("!bad.example.com", "exception", "example.com")],
+            ),
+            ("10.0.0.0/8 !bad.example.com", vec![in_vain("!bad.example.com")]),
+            ("10.0.0.0/8 !192.0.2.0/24", vec![in_vain("!192.0.2.0/24")]),
+            ("!10.0.0.1", vec![exceptions.to_owned()]),
+            // The wider exception still counts for what is outside, and one that is there twice is no fault.
+            ("10.1.0.0/16 !10.0.0.0/8 0.0.0.0/1", vec![]),
+            ("!10.0.0.1 10.0.0.0/8", vec![]),
+            ("!10.0.0.1 10.0.0.0/8 !10.0.0.1 192.0.2.1", vec![]),
+            ("!bad.example.com example.com", vec![]),
+        ] {
+            assert_eq!(problems(list), expected, "{list}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("denied");
+        std::fs::write(&path, "10.0.0.9\n10.0.0.10\n").unwrap();
+        let path = path.display();
+        assert_eq!(problems(&format!("!{path} 10.0.0.0/8")), [""; 0]);
+        let found = problems(&format!("10.0.0.0/8 !{path} 192.0.2.1"));
+        assert_eq!(found.len(), 2);
+        assert!(
+            found[0].contains(&format!("{path}:1: \"10.0.0.9\": this exception never applies")),
+            "{found:?}"
+        );
+        let many: String = (0..100).map(|n| format!(" !10.0.0.{n}")).collect();
+        let found = problems(&format!("10.0.0.0/8{many}"));
+        assert_eq!(found.len(), 21);
+        assert!(found[20].ends_with("80 more patterns never apply; look at their order"));
+    }
+
+    #[test]
+    fn a_table_whose_values_refuse_is_named() {
+        let said = problems("inline:{ {192.0.2.5=REJECT go away}, {192.0.2.6=OK} }");
+        assert_eq!(said.len(), 1);
+        assert!(said[0].ends_with(
+            "the value \"REJECT go away\" of \"192.0.2.5\" has no effect: every client that the table knows matches; \
+             write !192.0.2.5 in front of the table, or take the entry out of it"
+        ));
+        assert_eq!(problems("!inline:{{192.0.2.5=REJECT}} 10.0.0.1"), [""; 0]);
+        assert_eq!(problems("cidr:{{10.0.0.0/8 REJECT}}").len(), 1);
+        assert_eq!(problems("unionmap:{inline:{a=b}, inline:{c=554}}").len(), 1);
     }
 
     #[test]

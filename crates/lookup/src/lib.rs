@@ -16,10 +16,12 @@ mod host;
 mod list;
 mod maps;
 mod match_list;
+mod meant;
 mod names;
 #[allow(unsafe_code)]
 mod native;
 mod options;
+mod order;
 mod syntax;
 pub mod table;
 mod watch;

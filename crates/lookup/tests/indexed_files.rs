@@ -153,3 +153,32 @@ fn a_lock_that_a_writer_keeps_ends_the_lookup_at_the_deadline() {
     // And after a lookup nothing is locked any more.
     lock(libc::F_WRLCK);
 }
+
+#[test]
+fn a_file_of_tcprules_is_named_because_it_lets_denied_clients_in() {
+    let item = format!("cdb:{}", fixture("tcprules").display());
+    let said: Vec<_> = lookup::check("qmqpd_authorized_clients", &item, &Options::default())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let what = "this file was made by tcprules(1), and the value \"D\" of \"192.0.2.5\" lets the client in that it denies to \
+                tcpserver(1); write !192.0.2.5 in front of what lets the others in, and addresses and networks instead of \
+                this table";
+    assert_eq!(said, [format!("\"{item}\": {what}")]);
+    // It is so: found is found.
+    assert_eq!(Opened::open("cdb", &fixture("tcprules")).ask("192.0.2.5"), Ok(Some("D".to_owned())));
+    for name in ["lmdb:", "cdb:"].map(|name| format!("{name}{}", fixture("hosts").display())) {
+        assert_eq!(lookup::check("qmqpd_authorized_clients", &name, &Options::default()), []);
+    }
+}
+
+#[test]
+fn values_of_access_tables_that_refuse_are_found_in_indexed_files() {
+    for table in ["lmdb", "cdb"] {
+        let item = format!("{table}:{}", fixture("access").display());
+        let said = lookup::check("qmqpd_authorized_clients", &item, &Options::default());
+        assert_eq!(said.len(), 1, "{table}: {said:?}");
+        assert!(said[0].what.contains("\"REJECT\" of \"late.example.com\" has no effect"), "{}", said[0]);
+        assert_eq!(lookup::check("debug_peer_list", &format!("!{item} a.test"), &Options::default()), []);
+    }
+}

@@ -10,8 +10,9 @@ use std::os::unix::fs::FileExt;
 use postfix::notice::Notice;
 
 use super::indexed::Indexed;
-use super::{Call, Opened, Table, TableError};
+use super::{Call, Opened, Table, TableError, values};
 use crate::options::Options;
+use crate::syntax::shown;
 use crate::watch::words;
 
 struct Cdb {
@@ -44,6 +45,11 @@ impl Table for Cdb {
         true
     }
 
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        let reader = Reader { file: self.indexed.file.file(), value_bytes_max: self.indexed.value_bytes_max };
+        reader.records().find(|(_, value)| values::is_foreign(value)).map(|(key, value)| (shown(&key), value))
+    }
+
     fn changed(&self) -> Option<String> {
         self.indexed.changed()
     }
@@ -57,6 +63,40 @@ struct Reader<'a> {
 /// The file does not hold together.
 fn damaged() -> String {
     "the file is damaged; build it again with postmap(1)".to_owned()
+}
+
+/// The records of a file that are looked at for a remark about it.
+const RECORDS_MAX: usize = 100_000;
+
+/// Where the records begin: behind the 256 pairs.
+const FIRST_RECORD: u64 = 2048;
+
+impl<'a> Reader<'a> {
+    /// Keys and values in the order of the file, at most [`RECORDS_MAX`], up to the first that does not hold together. The
+    /// NUL behind a key that postmap(1) wrote is left out.
+    fn records(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + use<'_, 'a> {
+        let tables = (0..256_u64).filter_map(|number| self.pair(number.saturating_mul(8)).ok());
+        // A table without slots can stand anywhere.
+        let end = tables.filter(|(_, slots)| *slots > 0).map(|(at, _)| u64::from(at)).min().unwrap_or(0);
+        let mut at = FIRST_RECORD;
+        let next = move || {
+            let record = (at < end).then_some(at)?;
+            let (key_len, value_len) = self.pair(record).ok()?;
+            let (key_len, value_len) = (u64::from(key_len), u64::from(value_len));
+            let key_at = record.saturating_add(8);
+            let value_at = key_at.saturating_add(key_len);
+            at = value_at.saturating_add(value_len);
+            if at > end || key_len.max(value_len) > self.value_bytes_max {
+                return None;
+            }
+            let (mut key, value) = (self.bytes(key_at, key_len).ok()?, self.bytes(value_at, value_len).ok()?);
+            if key.last() == Some(&0) {
+                key.pop();
+            }
+            Some((key, value))
+        };
+        std::iter::from_fn(next).take(RECORDS_MAX)
+    }
 }
 
 impl Reader<'_> {
@@ -185,6 +225,29 @@ mod tests {
         let with = build(&[(b"a.example\0", b"1\0")]);
         assert_eq!(ask(&with, b"a.example"), Ok(Some(b"1".to_vec())));
         assert_eq!(ask(&build(&[]), b"a"), Ok(None));
+    }
+
+    #[test]
+    fn records_are_read_in_order_and_none_of_a_damaged_file() {
+        let entries: [(&[u8], &[u8]); 3] = [(b"192.0.2.5", b"D"), (b"b\0", b"+X=\0"), (b"", b"")];
+        let whole = build(&entries);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.cdb");
+        let records = |contents: &[u8]| {
+            std::fs::write(&path, contents).unwrap();
+            let file = File::open(&path).unwrap();
+            Reader { file: &file, value_bytes_max: 1000 }.records().collect::<Vec<_>>()
+        };
+        let read = records(&whole);
+        assert_eq!(read.len(), 3);
+        assert_eq!(read[0], (b"192.0.2.5".to_vec(), b"D".to_vec()));
+        assert_eq!(read[1], (b"b".to_vec(), b"+X=\0".to_vec()));
+        for len in 0..whole.len() {
+            assert!(records(&whole[..len]).len() <= 3);
+        }
+        let mut looped = whole.clone();
+        looped[2048..2056].fill(0xff);
+        assert_eq!(records(&looped), []);
     }
 
     #[test]

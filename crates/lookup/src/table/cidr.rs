@@ -6,7 +6,7 @@ use postfix::notice::Notice;
 use postfix::text::{LogicalLine, is_space, trim, trim_end, trim_start};
 
 use super::rules::{Rules, Step, keyword, negations, rule_lines};
-use super::{Call, Opened, Table, TableError};
+use super::{Call, Opened, Table, TableError, values};
 use crate::address::{Network, parse_address};
 use crate::options::Options;
 use crate::syntax::shown;
@@ -54,6 +54,11 @@ impl Table for Cidr {
 
     fn could_know_a_name(&self) -> bool {
         false
+    }
+
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        let rule = self.rules.matches().find(|rule| values::is_foreign(&rule.value))?;
+        Some((rule.pattern.network.net().to_string(), rule.value.clone()))
     }
 
     fn changed(&self) -> Option<String> {

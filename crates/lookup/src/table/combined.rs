@@ -110,6 +110,14 @@ impl Table for Combined {
         self.tables.iter().take(asked).flat_map(|table| table.remarks()).collect()
     }
 
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        match self.how {
+            How::Union => self.tables.iter().find_map(|table| table.foreign_entry()),
+            // Which value comes of which key is not known without asking.
+            How::Pipe => None,
+        }
+    }
+
     fn changed(&self) -> Option<String> {
         self.tables.iter().find_map(|table| table.changed())
     }
@@ -163,6 +171,10 @@ impl Table for Debug {
 
     fn remarks(&self) -> Vec<String> {
         self.table.remarks()
+    }
+
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        self.table.foreign_entry()
     }
 
     fn changed(&self) -> Option<String> {

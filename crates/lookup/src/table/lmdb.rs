@@ -18,8 +18,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use postfix::notice::Notice;
 
 use super::indexed::Indexed;
-use super::{Call, Opened, Table, TableError};
+use super::{Call, Opened, Table, TableError, values};
 use crate::options::Options;
+use crate::syntax::shown;
 use crate::watch::words;
 
 struct Lmdb {
@@ -64,6 +65,16 @@ impl Table for Lmdb {
 
     fn is_fixed(&self) -> bool {
         true
+    }
+
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.indexed.file.file();
+        let until = Instant::now().checked_add(self.lock_timeout);
+        let _lock = ReadLock::take(file, until).ok()?;
+        let tree = Tree::open(file).ok()?;
+        let (key, value) = tree.small_entry(values::is_foreign)?;
+        Some((shown(crate::fold::until_nul(&key)), value))
     }
 
     fn changed(&self) -> Option<String> {
@@ -115,6 +126,8 @@ const LEAF: u16 = 0x02;
 const OVERFLOW: u16 = 0x04;
 /// The value stands on pages of its own.
 const BIG_DATA: u16 = 0x01;
+/// The pages of a tree that are looked at for a remark about its values.
+const REMARK_PAGES_MAX: usize = 20_000;
 /// No tree has more levels than this.
 const DEPTH_MAX: usize = 64;
 
@@ -203,6 +216,29 @@ impl<'a> Tree<'a> {
             };
         }
         Ok(None)
+    }
+
+    /// The first entry with such a value among those that stand beside their keys, in a bounded part of the tree.
+    fn small_entry(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut waiting: Vec<u64> = self.root.into_iter().collect();
+        for _ in 0..REMARK_PAGES_MAX {
+            let page = self.page(waiting.pop()?).ok()?;
+            let nodes = (0..nodes(&page)).filter_map(|index| Node::at(&page, index));
+            if u16_at(&page, 10)? & BRANCH != 0 {
+                let mut below: Vec<u64> = nodes.map(|node| node.page_number()).collect();
+                below.reverse();
+                waiting.append(&mut below);
+                waiting.truncate(REMARK_PAGES_MAX);
+                continue;
+            }
+            for node in nodes.filter(|node| node.flags == 0) {
+                let value = node.rest.get(..usize::try_from(node.value_len()).ok()?)?;
+                if is_wanted(value) {
+                    return Some((node.key.to_vec(), value.to_vec()));
+                }
+            }
+        }
+        None
     }
 
     /// A value on pages of its own; the node holds the number of the first.

@@ -20,6 +20,7 @@ mod rules;
 mod socketmap;
 mod tcp;
 mod text;
+pub(crate) mod values;
 
 use std::time::Instant;
 
@@ -76,6 +77,12 @@ pub trait Table: Send + Sync {
     /// What an operator should know about the contents, for keys that no match list ever asks for.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// An entry whose value says that it is refused, or that it is a rule for another program, as
+    /// [`values::is_foreign`] has it: its key and its value. Looks at a bounded part of the table.
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        None
     }
 
     /// The file that has changed since the table was opened, if the change is not seen by lookups anyway.
@@ -293,6 +300,10 @@ impl Table for Guarded {
 
     fn remarks(&self) -> Vec<String> {
         self.table.remarks()
+    }
+
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        self.table.foreign_entry()
     }
 
     fn changed(&self) -> Option<String> {

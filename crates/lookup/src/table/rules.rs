@@ -41,6 +41,14 @@ impl<M, C> Rules<M, C> {
         Self { steps: Vec::new(), open: Vec::new() }
     }
 
+    /// What may give the result, in order, whatever the conditions are.
+    pub(super) fn matches(&self) -> impl Iterator<Item = &M> {
+        self.steps.iter().filter_map(|step| match step {
+            Placed::Match(rule) => Some(rule),
+            Placed::If(..) | Placed::EndIf => None,
+        })
+    }
+
     /// How many `if`s are open.
     pub(super) const fn depth(&self) -> usize {
         self.open.len()

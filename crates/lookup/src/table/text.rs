@@ -8,7 +8,7 @@ use std::path::Path;
 use postfix::notice::Notice;
 use postfix::text::{balanced_len, is_space, read_logical_lines, strip_braces, trim};
 
-use super::{Call, Opened, Table, TableError};
+use super::{Call, Opened, Table, TableError, values};
 use crate::fold::{fold, fold_if};
 use crate::host::{ParentStyle, could_match_a_name};
 use crate::options::Options;
@@ -80,6 +80,11 @@ impl Table for InMemory {
         remarks.sort_unstable();
         remarks.truncate(REMARKS_MAX);
         remarks
+    }
+
+    fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
+        let foreign = self.entries.iter().filter(|(_, value)| values::is_foreign(value));
+        foreign.min().map(|(key, value)| (shown(key), value.clone()))
     }
 
     fn changed(&self) -> Option<String> {

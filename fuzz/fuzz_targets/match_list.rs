@@ -32,7 +32,9 @@ fuzz_target!(|data: &[u8]| {
         assert!(!problems.is_empty(), "a list that cannot be opened passes the check");
         return;
     };
-    for name in [ClientName::Verified(name), ClientName::Unknown, ClientName::Unresolved] {
+    for name in
+        [ClientName::Verified(name), ClientName::Unknown, ClientName::Unresolved, ClientName::Pending]
+    {
         let client = Client { name, address };
         let quiet = list.matches(&client, &mut Vec::new());
         let verbose = list.matches_verbosely(&client, 2, &mut Vec::new());

@@ -31,6 +31,8 @@ pub enum ClientName<'a> {
     Unknown,
     /// A lookup failed, and may succeed later. The pattern `unknown` matches.
     Unresolved,
+    /// The lookup is still under way. No pattern matches by the name, and no table is asked for it.
+    Pending,
 }
 
 /// The answer of a match list.
@@ -40,9 +42,22 @@ pub enum Match {
     Yes,
     /// It is not.
     No,
-    /// The name of the client is [`ClientName::Unresolved`], and whether it is on the list depends on that name.
-    /// Postfix answers as if the client had no name.
+    /// The name of the client is [`ClientName::Unresolved`] or [`ClientName::Pending`], and whether it is on the list
+    /// depends on that name. Postfix answers as if the client had no name.
     Undetermined,
+}
+
+/// Why an evaluation ended without an answer.
+enum Stop {
+    Failed(LookupError),
+    /// A table that talks over a socket is next.
+    Remote,
+}
+
+impl From<LookupError> for Stop {
+    fn from(error: LookupError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// A match list, such as qmqpd_authorized_clients or debug_peer_list. Safe to share between threads; evaluating it
@@ -97,15 +112,50 @@ impl MatchList {
         verbosity: u32,
         notices: &mut Vec<Notice>,
     ) -> Result<Match, LookupError> {
+        match self.evaluate(client, verbosity, true, notices) {
+            Ok(answer) => Ok(answer),
+            Err(Stop::Failed(error)) => Err(error),
+            // It stops there only on request.
+            Err(Stop::Remote) => Ok(Match::No),
+        }
+    }
+
+    /// As [`matches_verbosely`](Self::matches_verbosely), but it never blocks: `None` if a table that talks over a socket
+    /// would have to be asked before the answer is known. What is in `notices` then comes again.
+    ///
+    /// # Errors
+    /// As for [`matches`](Self::matches).
+    pub fn matches_at_once(
+        &self,
+        client: &Client<'_>,
+        verbosity: u32,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Match>, LookupError> {
+        match self.evaluate(client, verbosity, false, notices) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Remote) => Ok(None),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        client: &Client<'_>,
+        verbosity: u32,
+        asks_remote: bool,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Match, Stop> {
         let given_name = match client.name {
             ClientName::Verified(name) => name,
-            ClientName::Unknown | ClientName::Unresolved => "unknown",
+            ClientName::Unknown | ClientName::Unresolved | ClientName::Pending => "unknown",
         };
         let mut question = Question {
             list: self,
             name: fold(given_name.as_bytes(), self.list.unicode),
             address: Address::new(fold(client.address.as_bytes(), self.list.unicode)),
-            unresolved: client.name == ClientName::Unresolved,
+            unresolved: matches!(client.name, ClientName::Unresolved | ClientName::Pending),
+            is_pending: client.name == ClientName::Pending,
+            asks_remote,
             verbosity,
             call: Call { notices, deadline: self.options.deadline() },
         };
@@ -118,7 +168,8 @@ impl MatchList {
         Ok(decided.unwrap_or(Match::No))
     }
 
-    /// Whether some table talks over a socket, so that an evaluation can take long.
+    /// Whether some table talks over a socket, so that an evaluation can take long;
+    /// [`matches_at_once`](Self::matches_at_once) tells whether it does for one client.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.list.is_remote()
@@ -166,6 +217,8 @@ struct Question<'a, 'n> {
     name: Vec<u8>,
     address: Address,
     unresolved: bool,
+    is_pending: bool,
+    asks_remote: bool,
     verbosity: u32,
     call: Call<'n>,
 }
@@ -177,10 +230,16 @@ impl Question<'_, '_> {
     /// decide; if that differs from what the address decides, the answer is open. A plain pattern that matches
     /// `unknown` decides at once, as in Postfix. A `!` pattern that matches `unknown` only by the name does not: with a
     /// name the client might go on to a plain one.
-    fn decide(&mut self) -> Result<Option<Match>, LookupError> {
+    fn decide(&mut self) -> Result<Option<Match>, Stop> {
         let (mut could_be_yes, mut could_be_no) = (false, false);
         let list = self.list;
         for pattern in &list.list.patterns {
+            if !self.asks_remote
+                && let Kind::Table(listed) = &pattern.kind
+                && listed.table.is_remote()
+            {
+                return Err(Stop::Remote);
+            }
             let by_name = self.matches_name(pattern)?;
             let undecided = self.unresolved && (pattern.negated || !by_name);
             if undecided && (by_name || self.could_match_a_name(pattern)) {
@@ -207,6 +266,9 @@ impl Question<'_, '_> {
     }
 
     fn matches_name(&mut self, pattern: &Pattern) -> Result<bool, LookupError> {
+        if self.is_pending {
+            return Ok(false);
+        }
         self.trace("match_hostname", pattern, true);
         match &pattern.kind {
             Kind::Literal(literal) => Ok(host::matches(&self.name, &literal.text, self.list.style)),

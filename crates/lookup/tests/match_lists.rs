@@ -260,6 +260,45 @@ fn a_name_that_cannot_be_resolved_leaves_the_answer_open_where_it_matters() {
     assert_eq!(result, Ok(Match::Undetermined));
 }
 
+/// A name that is still being looked up is no name yet, not even `unknown`, and no table hears of it.
+#[test]
+fn a_name_that_is_not_known_yet_is_waited_for_only_where_it_matters() {
+    for (list, address, expected) in [
+        ("10.0.0.0/8", "10.0.0.1", Match::Yes),
+        ("10.0.0.0/8", "11.0.0.1", Match::No),
+        ("example.com inline:{a.example=x} 10.0.0.0/8", "10.0.0.1", Match::Yes),
+        ("unknown", "10.0.0.1", Match::Undetermined),
+        ("!unknown 10.0.0.0/8", "10.0.0.1", Match::Undetermined),
+        ("example.com", "10.0.0.1", Match::Undetermined),
+    ] {
+        let (answer, _) = ask_with(&Options::default(), list, ClientName::Pending, address);
+        assert_eq!(answer, Ok(expected), "{list} {address}");
+    }
+    let mut notices = Vec::new();
+    let list = MatchList::open(PARAMETER, "debug:inline:{10.0.0.1=x}", &Options::default(), &mut notices);
+    let client = Client { name: ClientName::Pending, address: "10.0.0.1" };
+    assert_eq!(list.unwrap().matches(&client, &mut notices), Ok(Match::Yes));
+    assert_eq!(notices.len(), 1, "asked once, by the address: {notices:?}");
+}
+
+/// Patterns in front of a table that asks a server are as quick as if it were not there.
+#[test]
+fn a_remote_table_is_asked_only_when_its_turn_comes() {
+    for (list, address, expected) in [
+        ("10.0.0.1 tcp:127.0.0.1:1", "10.0.0.1", Ok(Some(Match::Yes))),
+        ("!10.0.0.1 tcp:127.0.0.1:1", "10.0.0.1", Ok(Some(Match::No))),
+        ("tcp:127.0.0.1:1 10.0.0.1", "10.0.0.1", Ok(None)),
+        ("10.0.0.1 tcp:127.0.0.1:1", "11.0.0.1", Ok(None)),
+        ("unionmap:{inline:{10.0.0.1=x},tcp:127.0.0.1:1}", "10.0.0.1", Ok(None)),
+    ] {
+        let mut notices = Vec::new();
+        let list = MatchList::open(PARAMETER, list, &Options::default(), &mut notices).unwrap();
+        let client = Client { name: ClientName::Unknown, address };
+        assert!(list.is_remote());
+        assert_eq!(list.matches_at_once(&client, 0, &mut notices), expected, "{list:?} {address}");
+    }
+}
+
 #[test]
 fn verbose_evaluation_logs_what_postfix_logs() {
     let mut notices = Vec::new();
@@ -296,10 +335,12 @@ proptest::proptest! {
         ];
         let list: Vec<&str> = picks.iter().map(|&pick| items[pick]).collect();
         let list = list.join(" ");
-        let certain = unresolved(&list, "10.0.0.1");
-        if certain != Match::Undetermined {
-            let name = ["a.example", "b.example", "c.test", "z.test", "unknown"][name_pick];
-            proptest::prop_assert_eq!(ask(&list, name, "10.0.0.1"), Ok(certain), "{} {}", list, name);
+        for open in [ClientName::Unresolved, ClientName::Pending] {
+            let certain = ask_with(&Options::default(), &list, open, "10.0.0.1").0.unwrap();
+            if certain != Match::Undetermined {
+                let name = ["a.example", "b.example", "c.test", "z.test", "unknown"][name_pick];
+                proptest::prop_assert_eq!(ask(&list, name, "10.0.0.1"), Ok(certain), "{} {} {:?}", list, name, open);
+            }
         }
     }
 

@@ -1,28 +1,49 @@
 //! Whom we listen to: the two match lists of a service, asked about one client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use lookup::{ClientName, Match, MatchList};
+use lookup::{Match, MatchList};
 use postfix::notice::Notice;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::log::lines::SessionLog;
 use crate::log::{Log, Program};
+
+/// How many look-ups of one list may wait for remote tables at a time, each in a thread of its own.
+pub const REMOTE_LOOKUPS_MAX: usize = 64;
+
+/// How long a client waits to be among these: short enough that it is still there to hear that there was no room.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// `qmqpd_authorized_clients` and `debug_peer_list`, opened before the jail.
 #[derive(Debug)]
 pub struct Access {
     /// Who may send mail.
-    pub authorized_clients: Arc<MatchList>,
+    pub authorized_clients: List,
     /// Whose sessions are shown in the log.
-    pub debug_peers: Arc<MatchList>,
+    pub debug_peers: List,
     /// `debug_peer_level`.
     pub debug_peer_level: u32,
     /// What the master's `-v` adds for every client.
     pub verbosity: u32,
-    /// How many lookups may wait for remote tables at a time, each in a thread of its own.
-    pub remote_lookups: Arc<Semaphore>,
+}
+
+/// A match list, and the turns of those for whom its table servers are asked: each list has its own, so that what one
+/// server does not answer holds up no other list.
+#[derive(Debug)]
+pub struct List {
+    list: Arc<MatchList>,
+    turns: Semaphore,
+}
+
+impl List {
+    /// With [`REMOTE_LOOKUPS_MAX`] turns.
+    #[must_use]
+    pub fn new(list: MatchList) -> Self {
+        Self { list: Arc::new(list), turns: Semaphore::new(REMOTE_LOOKUPS_MAX) }
+    }
 }
 
 /// The answer about one client.
@@ -32,71 +53,90 @@ pub enum Authorization {
     Granted,
     /// It may not.
     Denied,
-    /// It may not without a verified name, and the name could not be had for now.
+    /// It may not without a verified name, and the name is not there: for now, or yet.
     Undetermined,
+    /// So many wait for table servers that its turn did not come.
+    Busy,
     /// The list or one of its tables is broken; why is in the log.
     Broken,
 }
 
+/// What a list says about one client.
+#[derive(Debug)]
+pub struct Answer {
+    /// May it send mail?
+    pub authorization: Authorization,
+    /// What is to be logged about it.
+    pub notices: Vec<Notice>,
+}
+
 impl Access {
     /// May this client send mail?
-    pub async fn authorize(&self, client: &Client, log: &SessionLog<'_>) -> Authorization {
-        let (answer, notices) = self.ask(&self.authorized_clients, client, log.verbosity()).await;
-        notices.iter().for_each(|notice| log.notice(notice));
-        match answer {
-            Some(Match::Yes) => Authorization::Granted,
-            Some(Match::No) => Authorization::Denied,
-            Some(Match::Undetermined) => Authorization::Undetermined,
-            None => Authorization::Broken,
-        }
+    pub async fn authorize(&self, client: &Client, verbosity: u32) -> Answer {
+        self.authorized_clients.ask(client, verbosity).await
     }
 
-    /// How much of this client's session goes to the log; a broken list counts as no match.
+    /// How much of this client's session goes to the log; a broken list counts as no match, and no session waits for its
+    /// client's name on its account.
     pub async fn verbosity(&self, client: &Client, log: &Log) -> u32 {
-        let (answer, notices) = self.ask(&self.debug_peers, client, self.verbosity).await;
+        let Answer { authorization, notices } = self.debug_peers.ask(client, self.verbosity).await;
         notices.iter().for_each(|notice| log.notice(Program::Qmqpd, notice));
-        let added = if answer == Some(Match::Yes) { self.debug_peer_level } else { 0 };
+        let added = if authorization == Authorization::Granted { self.debug_peer_level } else { 0 };
         self.verbosity.saturating_add(added)
     }
 
     /// A table or included file that is no longer what was opened.
     #[must_use]
     pub fn changed(&self) -> Option<String> {
-        self.authorized_clients.changed().or_else(|| self.debug_peers.changed())
+        self.authorized_clients.list.changed().or_else(|| self.debug_peers.list.changed())
     }
 
     /// Host and port of each table server in the network.
     #[must_use]
     pub fn inet_servers(&self) -> Vec<(String, u16)> {
-        let mut servers = self.authorized_clients.inet_servers();
-        servers.extend(self.debug_peers.inet_servers());
+        let mut servers = self.authorized_clients.list.inet_servers();
+        servers.extend(self.debug_peers.list.inet_servers());
         servers
-    }
-
-    async fn ask(
-        &self,
-        list: &Arc<MatchList>,
-        client: &Client,
-        verbosity: u32,
-    ) -> (Option<Match>, Vec<Notice>) {
-        if !list.is_remote() {
-            return evaluate(list, client, verbosity);
-        }
-        let Ok(_turn) = self.remote_lookups.acquire().await else { return (None, Vec::new()) };
-        let (list, client) = (Arc::clone(list), client.clone());
-        let answer = tokio::task::spawn_blocking(move || evaluate(&list, &client, verbosity)).await;
-        answer.unwrap_or_else(|error| (None, vec![Notice::error(format!("table lookup: {error}"))]))
     }
 }
 
-fn evaluate(list: &MatchList, client: &Client, verbosity: u32) -> (Option<Match>, Vec<Notice>) {
-    let name = match client.name.as_str() {
-        _ if client.is_unresolved => ClientName::Unresolved,
-        "unknown" => ClientName::Unknown,
-        name => ClientName::Verified(name),
-    };
-    let mut notices = Vec::new();
-    let client = lookup::Client { name, address: &client.address };
-    let answer = list.matches_verbosely(&client, verbosity, &mut notices);
-    (answer.ok(), notices)
+impl List {
+    /// Its patterns in their order. Only when one comes that asks a server, the rest is left to a thread that may wait.
+    async fn ask(&self, client: &Client, verbosity: u32) -> Answer {
+        let mut notices = Vec::new();
+        let asked = lookup::Client { name: client.name_for_lists(), address: &client.address };
+        let authorization = match self.list.matches_at_once(&asked, verbosity, &mut notices) {
+            Ok(Some(answer)) => answer.into(),
+            Ok(None) => return self.ask_servers(client, verbosity).await,
+            Err(_) => Authorization::Broken,
+        };
+        Answer { authorization, notices }
+    }
+
+    async fn ask_servers(&self, client: &Client, verbosity: u32) -> Answer {
+        let Ok(Ok(_turn)) = timeout(TURN_WAIT_MAX, self.turns.acquire()).await else {
+            return Answer { authorization: Authorization::Busy, notices: Vec::new() };
+        };
+        let (list, client) = (Arc::clone(&self.list), client.clone());
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut notices = Vec::new();
+            let asked = lookup::Client { name: client.name_for_lists(), address: &client.address };
+            let answer = list.matches_verbosely(&asked, verbosity, &mut notices);
+            Answer { authorization: answer.map_or(Authorization::Broken, Authorization::from), notices }
+        });
+        answer.await.unwrap_or_else(|error| Answer {
+            authorization: Authorization::Broken,
+            notices: vec![Notice::error(format!("table lookup: {error}"))],
+        })
+    }
+}
+
+impl From<Match> for Authorization {
+    fn from(answer: Match) -> Self {
+        match answer {
+            Match::Yes => Self::Granted,
+            Match::No => Self::Denied,
+            Match::Undetermined => Self::Undetermined,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lookup::ClientName;
 use rustix::net::SocketAddrAny;
 
 use crate::peer::Name;
@@ -19,8 +20,19 @@ pub struct Client {
     pub family: i32,
     /// `name[address]`, with `:port` if `qmqpd_client_port_logging` is set.
     pub shown: String,
-    /// The name is `unknown` only because of a temporary failure of the name service.
-    pub is_unresolved: bool,
+    /// What there is to know about the name.
+    pub standing: Standing,
+}
+
+/// How far the name of a client is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is what the name service says.
+    Settled,
+    /// It is `unknown` only because of a temporary failure of the name service.
+    Unresolved,
+    /// It is `unknown` as long as the name service has not answered.
+    Pending,
 }
 
 /// Where a connection came from, before any name is known.
@@ -58,6 +70,23 @@ impl PeerAddress {
 }
 
 impl Client {
+    /// A client whose name is not known yet, and may never be.
+    #[must_use]
+    pub fn pending(peer: PeerAddress, with_port: bool) -> Self {
+        Self { standing: Standing::Pending, ..Self::new(peer, &Name::Unresolved, with_port) }
+    }
+
+    /// The name as match lists want it.
+    #[must_use]
+    pub fn name_for_lists(&self) -> ClientName<'_> {
+        match self.standing {
+            Standing::Pending => ClientName::Pending,
+            Standing::Unresolved => ClientName::Unresolved,
+            Standing::Settled if self.name == UNKNOWN => ClientName::Unknown,
+            Standing::Settled => ClientName::Verified(&self.name),
+        }
+    }
+
     /// Puts the pieces together; `with_port` is `qmqpd_client_port_logging`.
     #[must_use]
     pub fn new(peer: PeerAddress, found: &Name, with_port: bool) -> Self {
@@ -71,8 +100,8 @@ impl Client {
         };
         let shown =
             if with_port { format!("{name}[{address}]:{port}") } else { format!("{name}[{address}]") };
-        let is_unresolved = *found == Name::Unresolved;
-        Self { name: name.to_owned(), address, port, family, shown, is_unresolved }
+        let standing = if *found == Name::Unresolved { Standing::Unresolved } else { Standing::Settled };
+        Self { name: name.to_owned(), address, port, family, shown, standing }
     }
 }
 

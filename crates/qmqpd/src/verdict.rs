@@ -22,6 +22,8 @@ pub enum Ending {
     ConfigurationError,
     /// The client has no verified name because of a temporary failure, and with a name it might be authorized.
     NameUnresolved,
+    /// Whether the client is in `qmqpd_authorized_clients` is for a table server to say, and so many wait for it already.
+    LookupsBusy,
     /// More clients than `qmqpd_connection_limit`.
     TooManyConnections,
     /// No memory came free within `qmqpd_timeout`, under `qmqpd_memory_limit`.
@@ -75,6 +77,9 @@ pub fn decide(ending: &Ending, client: &str, soft_bounce: bool) -> Verdict {
             Status::Temporary,
             format!("Error: cannot verify the host name of {client}, try again later"),
         ),
+        Ending::LookupsBusy => {
+            warned(Status::Temporary, "Error: too many table lookups, try again later".to_owned())
+        }
         Ending::TooManyConnections => {
             warned(Status::Temporary, "Error: too many connections, try again later".to_owned())
         }

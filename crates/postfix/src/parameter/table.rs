@@ -243,6 +243,9 @@ parameters! {
     qmqpd_fix_line_endings: keyword(FixLineEndings) = "always"; Effective;
     /// How long the look-up of a client's name may take before the client is called unknown.
     qmqpd_dns_timeout: time(POSITIVE) = "10s"; Effective;
+    /// How long a client waits for its name to be looked up where the name does not decide whether it may send: then it is
+    /// called unknown in the log and in the message. With qmqpd_dns_timeout or more, every client waits, as with Postfix.
+    qmqpd_client_name_wait: time(ANY) = "1s"; Effective;
     /// What holds a service process besides its user and its root directory, where the kernel has it: `seccomp` leaves it
     /// the system calls that it needs, `landlock` the queue directories and the ports of name servers and tables. Empty
     /// for neither.

@@ -410,6 +410,51 @@ fn an_impatient_client_does_not_harm_the_next() {
     assert_eq!(world.lookup("192.0.2.1"), verified("here.e"));
 }
 
+/// Whoever can do without the name waits for it once, and not again until it is found.
+#[test]
+fn a_name_that_does_not_come_is_not_waited_for_again() {
+    let mut zone = Zone::new();
+    reverse(&mut zone, "192.0.2.1", Say::Nothing);
+    reverse(&mut zone, "192.0.2.2", names(&["web.e"]));
+    forward(&mut zone, "web.e", addresses(&["192.0.2.2"]));
+    let world = World::new(zone, "192.0.2.3 hosts.e\n", |options| {
+        options.patience = Duration::ZERO;
+        options.unresolved_ttl = Duration::ZERO;
+    });
+    let soon = |address: &str| world.runtime.block_on(world.names.lookup_soon(address.parse().unwrap()));
+    assert_eq!(soon("192.0.2.1"), None);
+    assert_eq!(soon("192.0.2.3"), Some(verified("hosts.e")), "the hosts file needs no patience");
+    // Beside that, the question is asked to its end.
+    assert_eq!(world.lookup("192.0.2.1"), PeerName::silent(Name::Unresolved));
+    let begin = || world.names.begin("192.0.2.1".parse().unwrap());
+    let (_runtime, next) = (world.runtime.enter(), begin());
+    assert!(next.is_doubtful && next.name().is_none());
+    assert!(Arc::ptr_eq(&next, &begin()), "one question at a time");
+    assert_eq!(world.lookup("192.0.2.2"), verified("web.e"));
+    assert_eq!(soon("192.0.2.2"), Some(verified("web.e")));
+}
+
+#[test]
+fn so_many_look_ups_at_a_time_and_no_more() {
+    let mut zone = Zone::new();
+    reverse(&mut zone, "192.0.2.1", Say::Nothing);
+    let world = World::new(zone, "", |options| options.lookups_max = 1);
+    let _runtime = world.runtime.enter();
+    let first = world.names.begin("192.0.2.1".parse().unwrap());
+    assert_eq!(world.lookup("192.0.2.2"), PeerName::silent(Name::Unresolved));
+    assert_eq!(world.runtime.block_on(first.wait()), PeerName::silent(Name::Unresolved));
+    wait_until(|| world.lookup("192.0.2.2") == PeerName::silent(Name::Unknown));
+}
+
+/// Bounded: a look-up gives its turn back just after it has told its name.
+fn wait_until(condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(20), "in vain");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn files_that_are_missing_or_unreadable() {
     let nowhere = Options {

@@ -71,8 +71,8 @@ pub struct Service {
 /// duplicate filter. Most take a tenth of it.
 pub const MESSAGE_MEMORY_BYTES: u64 = 256 * 1024;
 
-/// Threads that wait for remote tables, and so look-ups in them at a time.
-const REMOTE_LOOKUPS_MAX: usize = 64;
+/// Threads that wait for remote tables: those of both match lists, and those of our own cleanup.
+const REMOTE_LOOKUP_THREADS_MAX: usize = 3 * crate::access::REMOTE_LOOKUPS_MAX;
 
 impl Service {
     /// A table or included file that is no longer what was opened.

@@ -14,9 +14,9 @@ use spool::journal::record::{BootId, Instance};
 use spool::{CommitWay, Disk, Spool, SpoolError, UnixDisk};
 use tokio::sync::Semaphore;
 
+use super::debugger;
 use super::start::{provisional_log, threads_for_files};
-use super::{REMOTE_LOOKUPS_MAX, debugger};
-use crate::access::Access;
+use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
 use crate::jail::{self, JailPlan, Layer, Sandbox};
@@ -76,17 +76,17 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     if is_debugged {
         debugger::run(&settings.debugger_command, &log).map_err(failure)?;
     }
-    let remote_lookups = Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX));
-    let access = open_access(settings, arguments.verbosity, &remote_lookups, &say)
-        .map_err(|error| failure(error.to_string()))?;
+    let access =
+        open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
     // Names are resolved while the resolver's files are in sight.
     let own_addresses = match settings.qmqpd_submit {
         SubmitTo::Postfix => Vec::new(),
         SubmitTo::Local => config::own_addresses(settings),
     };
-    let lookups = open_lookups(settings, &log, remote_lookups).map_err(|error| failure(error.to_string()))?;
+    let lookups = open_lookups(settings, &log).map_err(|error| failure(error.to_string()))?;
     let (names, notices) = PeerNames::open(peer::Options {
         deadline: settings.qmqpd_dns_timeout,
+        patience: settings.qmqpd_client_name_wait,
         ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),
         ..peer::Options::default()
     })
@@ -213,7 +213,6 @@ pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
 fn open_access(
     settings: &Settings,
     verbosity: u32,
-    remote_lookups: &Arc<Semaphore>,
     say: &dyn Fn(&Notice),
 ) -> Result<Access, lookup::OpenError> {
     let options = list_options(settings);
@@ -221,14 +220,13 @@ fn open_access(
         let mut notices = Vec::new();
         let list = MatchList::open(parameter, patterns, &options, &mut notices);
         notices.iter().for_each(say);
-        list.map(Arc::new)
+        list.map(List::new)
     };
     Ok(Access {
         authorized_clients: open("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients)?,
         debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
         debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),
         verbosity,
-        remote_lookups: Arc::clone(remote_lookups),
     })
 }
 
@@ -240,18 +238,14 @@ fn open_milters(settings: &Settings, log: &Log) -> Option<Milters> {
 }
 
 /// Our own cleanup's tables; Postfix's opens its own.
-fn open_lookups(
-    settings: &Settings,
-    log: &Log,
-    remote_lookups: Arc<Semaphore>,
-) -> Result<Option<Lookups>, lookup::OpenError> {
+fn open_lookups(settings: &Settings, log: &Log) -> Result<Option<Lookups>, lookup::OpenError> {
     if settings.qmqpd_submit != SubmitTo::Local {
         return Ok(None);
     }
     let mut notices = Vec::new();
     let tables = CleanupTables::open(settings, &list_options(settings), &mut notices);
     notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
-    Ok(Some(Lookups::new(tables?, remote_lookups)))
+    Ok(Some(Lookups::new(tables?, Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX)))))
 }
 
 /// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.

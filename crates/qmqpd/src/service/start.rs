@@ -23,7 +23,8 @@ use tokio::sync::Semaphore;
 use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
-    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUPS_MAX, Service, Wear, life, now, refuse, stdin, watchdog,
+    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, now, refuse, stdin,
+    watchdog,
 };
 use crate::config;
 use crate::exit::Exit;
@@ -183,7 +184,7 @@ fn start_runtime(settings: &Settings, log: &Log) -> std::io::Result<Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(REMOTE_LOOKUPS_MAX.saturating_add(threads_for_files(settings)))
+        .max_blocking_threads(REMOTE_LOOKUP_THREADS_MAX.saturating_add(threads_for_files(settings)))
         .thread_name("session")
         .build();
     panic::set_hook(hook);

@@ -1,7 +1,7 @@
 //! One connection from accept to close: the thin hands around [`qmqp::server`].
 //!
 //! ```text
-//! identify ─► authorize ─► receive ──► commit ─► reply ─► close
+//! meet ─► authorize ─► receive ──► commit ─► reply ─► close
 //!                 │           │           │         ▲
 //!                 └───────────┴───────────┴─ Ending ┘   verdict::decide makes the reply out of it
 //! ```
@@ -16,7 +16,7 @@ pub use connection::{Broken, Connection, Patience};
 use postfix::notice::Severity;
 use tokio::time::{Instant, sleep};
 
-use crate::access::Authorization;
+use crate::access::{Answer, Authorization};
 use crate::client::{Client, PeerAddress};
 use crate::log::lines::SessionLog;
 use crate::log::{Program, Voice};
@@ -29,7 +29,7 @@ pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: P
     let began = Instant::now();
     let arrived = crate::service::now();
     let voice = begin(&service, peer);
-    let client = identify(&service, peer, &voice).await;
+    let (client, decided) = meet(&service, peer, &voice).await;
     let verbosity = service.access.verbosity(&client, &service.log).await;
     let log = SessionLog::new(&service.log, &client, verbosity, &voice);
     log.connect();
@@ -39,12 +39,18 @@ pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: P
     };
     let mut session =
         Session { service: &service, connection, client: &client, log, patience, arrived, under_way: None };
-    let ending = match service.access.authorize(&client, &session.log).await {
+    let Answer { authorization, notices } = match decided {
+        Some(answer) => answer,
+        None => service.access.authorize(&client, verbosity).await,
+    };
+    notices.iter().for_each(|notice| session.log.notice(notice));
+    let ending = match authorization {
         Authorization::Granted => session.receive().await,
         // Whether a table has changed is asked before a client is taken; this is the moment between the two.
         Authorization::Denied if service.access.changed().is_some() => Ending::NotAuthorizedBefore,
         Authorization::Denied => Ending::NotAuthorized,
         Authorization::Undetermined => Ending::NameUnresolved,
+        Authorization::Busy => Ending::LookupsBusy,
         Authorization::Broken => Ending::ConfigurationError,
     };
     session.conclude(&ending).await;
@@ -86,14 +92,26 @@ fn begin(service: &Service, peer: PeerAddress) -> Voice<'_> {
     voice
 }
 
-async fn identify(service: &Service, peer: PeerAddress, voice: &Voice<'_>) -> Client {
+/// Who it is; and whether it may send mail, where that had to be asked before its name was known. A name that is not there soon
+/// is waited for only if that depends on it.
+async fn meet(service: &Service, peer: PeerAddress, voice: &Voice<'_>) -> (Client, Option<Answer>) {
     let with_port = service.settings.qmqpd_client_port_logging;
-    let Some(ip) = peer.ip() else { return Client::new(peer, &Name::Unknown, with_port) };
-    let found = service.names.lookup(ip).await;
+    let Some(ip) = peer.ip() else { return (Client::new(peer, &Name::Unknown, with_port), None) };
+    let found = match service.names.lookup_soon(ip).await {
+        Some(found) => found,
+        None => {
+            let client = Client::pending(peer, with_port);
+            let answer = service.access.authorize(&client, service.access.verbosity).await;
+            if answer.authorization != Authorization::Undetermined {
+                return (client, Some(answer));
+            }
+            service.names.lookup(ip).await
+        }
+    };
     for notice in found.notices.iter().filter(|_| !voice.is_silent()) {
         service.log.notice(Program::Qmqpd, notice);
     }
-    Client::new(peer, &found.name, with_port)
+    (Client::new(peer, &found.name, with_port), None)
 }
 
 /// What the steps of one connection share.

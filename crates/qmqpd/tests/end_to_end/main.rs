@@ -23,6 +23,7 @@ mod life;
 mod limits;
 mod milters;
 mod proxymap;
+mod strangers;
 mod trouble;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     delivery::add(&mut trials);
     limits::add(&mut trials);
     hostile::add(&mut trials);
+    strangers::add(&mut trials);
     trouble::add(&mut trials);
     life::add(&mut trials);
     crash::add(&mut trials);

@@ -66,12 +66,17 @@ pub fn run(server: SocketAddr, steps: &[Step]) -> Session {
 
 /// As [`run`], from another loopback address; an IPv6 address reaches the server on `::1`.
 pub fn run_from(from: &str, server: SocketAddr, steps: &[Step]) -> Session {
+    session(connect_from(from, server), steps)
+}
+
+/// As [`connect`], from another loopback address.
+pub fn connect_from(from: &str, server: SocketAddr) -> TcpStream {
     let from: IpAddr = from.parse().unwrap();
     let server = if from.is_ipv6() { SocketAddr::from((Ipv6Addr::LOCALHOST, server.port())) } else { server };
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&server.into()).unwrap_or_else(|error| panic!("connect to {server}: {error}"));
-    session(prepared(socket.into()), steps)
+    prepared(socket.into())
 }
 
 fn session(mut stream: TcpStream, steps: &[Step]) -> Session {

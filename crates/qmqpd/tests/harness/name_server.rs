@@ -58,6 +58,7 @@ const ZONE: &[(&str, Answer)] = &[
     ("16.1.0.127.in-addr.arpa", Pointer("unknown")),
     ("unknown", Address("127.0.1.16")),
     ("17.1.0.127.in-addr.arpa", Pointer("\u{1b}[31m\r\nFAKED\u{7}.dns.example")),
+    ("20.1.0.127.in-addr.arpa", Silence),
     ("18.1.0.127.in-addr.arpa", Pointer("nul\0\u{9b}.dns.example")),
 ];
 

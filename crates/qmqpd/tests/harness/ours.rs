@@ -57,10 +57,12 @@ impl Instance {
     /// Starts a server that takes the machine for one that was started anew: to it, this file is the kernel's boot_id.
     /// Needs root.
     pub fn start_after_boot(setup: &Setup, boot_id: &Path) -> Self {
-        let mut program = Command::new("unshare");
-        let script = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
-        program.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(boot_id).arg(PROGRAM);
-        Self::start_with(setup, None, program)
+        Self::start_with(setup, None, program_that_sees(boot_id, "/proc/sys/kernel/random/boot_id"))
+    }
+
+    /// Starts a server with a resolver configuration of its own. Needs root.
+    pub fn start_with_resolver(setup: &Setup, resolv_conf: &Path) -> Self {
+        Self::start_with(setup, None, program_that_sees(resolv_conf, "/etc/resolv.conf"))
     }
 
     fn start_with(setup: &Setup, columns: Option<&str>, mut program: Command) -> Self {
@@ -168,6 +170,14 @@ impl Instance {
             let _ = self.master.wait();
         }
     }
+}
+
+/// Our program, for which one file stands in the place of another.
+fn program_that_sees(file: &Path, in_place_of: &str) -> Command {
+    let mut program = Command::new("unshare");
+    let script = format!(r#"mount --bind "$0" {in_place_of} && exec "$@""#);
+    program.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(file).arg(PROGRAM);
+    program
 }
 
 impl Drop for Instance {

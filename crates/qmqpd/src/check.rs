@@ -6,8 +6,8 @@ use lookup::Problem;
 use postfix::notice::Severity;
 use postfix::settings::words::Submit;
 
-use crate::config::{self, Config, ConfigSource};
-use crate::exit::Exit;
+use crate::config::{self, Config, ConfigSource, Survey};
+use crate::exit::{self, Exit};
 use crate::master;
 use crate::service::list_options;
 use crate::submit::table_problems;
@@ -19,60 +19,82 @@ use crate::submit::table_problems;
 /// All that is wrong.
 pub fn check(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit> {
     let survey = config::survey(source, overrides);
-    let mut errors: Vec<String> = survey.errors.iter().map(ToString::to_string).collect();
     if let Some(config) = &survey.config {
-        let mut asides = Asides::default();
-        asides.warnings.extend(config.remarks.iter().cloned());
-        config.notices.iter().for_each(|notice| asides.add(notice.severity, notice.text.clone()));
         // Relative names of tables start at the queue directory. It need not exist yet.
         let _may_not_exist = std::env::set_current_dir(config.queue_directory());
-        errors.extend(lists(config, &|parameter| survey.is_broken(parameter), &mut asides));
-        // Not those that stand in for the ones that were meant.
-        if !survey.is_broken("queue_directory") && !survey.is_broken("mail_owner") {
-            errors.extend(master::check_queue(config).err());
-        }
-        asides.print();
     }
-    let mut said = BTreeSet::new();
-    errors.retain(|error| said.insert(error.clone()));
-    if errors.is_empty() {
+    let findings = examine(&survey);
+    print("warning", findings.warnings.iter());
+    print("note", findings.notes.iter());
+    if findings.errors.is_empty() {
         Ok(format!("configuration {source} is good"))
     } else {
-        Err(Exit { status: Exit::CONFIG, lines: errors })
+        Err(Exit { status: Exit::CONFIG, lines: findings.errors })
     }
 }
 
-/// What is said although it stops nothing.
-#[derive(Debug, Default)]
-struct Asides {
-    warnings: BTreeSet<String>,
-    notes: BTreeSet<String>,
+/// Tells an operator what stops nothing.
+pub(crate) fn print<'t>(label: &str, texts: impl Iterator<Item = &'t String>) {
+    for text in texts {
+        exit::complain(&format!("{label}: {text}"));
+    }
 }
 
-impl Asides {
+/// What there is to say about a configuration, each text once.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// What is wrong, in the order of the files.
+    pub(crate) errors: Vec<String>,
+    /// What is odd, but stops nothing.
+    pub(crate) warnings: BTreeSet<String>,
+    /// Where nothing is wrong.
+    pub(crate) notes: BTreeSet<String>,
+    /// The warnings about who may send mail and about tables: not those of main.cf, which every process logs.
+    pub(crate) about_lists: BTreeSet<String>,
+}
+
+impl Findings {
     fn add(&mut self, severity: Severity, text: String) {
         let kind = if severity == Severity::Info { &mut self.notes } else { &mut self.warnings };
         kind.insert(text);
     }
 
-    fn print(&self) {
-        for (label, texts) in [("warning", &self.warnings), ("note", &self.notes)] {
-            for text in texts {
-                eprintln!("qmqpd: {label}: {}", crate::log::escape(text.as_bytes(), true));
-            }
-        }
+    fn add_about_lists(&mut self, text: String) {
+        self.about_lists.insert(text.clone());
+        self.warnings.insert(text);
     }
 }
 
-/// What would make match lists of this configuration fail, for a server that has something better to fall back on.
-/// Relative names of tables start at the working directory, which must be the queue directory.
-pub(crate) fn broken_lists(config: &Config) -> Vec<String> {
-    lists(config, &|_| false, &mut Asides::default())
+/// All that `qmqpd check` says. Relative names of tables start at the working directory, which must be the queue directory.
+pub(crate) fn examine(survey: &Survey) -> Findings {
+    let mut findings =
+        Findings { errors: survey.errors.iter().map(ToString::to_string).collect(), ..Findings::default() };
+    if let Some(config) = &survey.config {
+        findings.warnings.extend(config.remarks.iter().cloned());
+        config.notices.iter().for_each(|notice| findings.add(notice.severity, notice.text.clone()));
+        let errors = lists(config, &|parameter| survey.is_broken(parameter), &mut findings);
+        findings.errors.extend(errors);
+        // Not those that stand in for the ones that were meant.
+        if !survey.is_broken("queue_directory") && !survey.is_broken("mail_owner") {
+            findings.errors.extend(master::check_queue(config).err());
+        }
+    }
+    let mut said = BTreeSet::new();
+    findings.errors.retain(|error| said.insert(error.clone()));
+    findings
+}
+
+/// The warnings about the match lists and tables of a configuration that can be used.
+pub(crate) fn list_warnings(config: &Config) -> BTreeSet<String> {
+    let mut findings = Findings::default();
+    // What is wrong with a table the processes say, and their clients hear it.
+    let _said_elsewhere = lists(config, &|_| false, &mut findings);
+    findings.about_lists
 }
 
 /// The match lists of every service, opened as its processes would open them; but for those of which `is_broken` says
 /// that they are not what was meant.
-fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, asides: &mut Asides) -> Vec<String> {
+fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, findings: &mut Findings) -> Vec<String> {
     let mut errors = Vec::new();
     for service in &config.services {
         let settings = &service.settings;
@@ -96,15 +118,14 @@ fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, asides: &mut Asides)
                     format!("{}: parameter {parameter}: {problem}", config.place_of(parameter, service));
                 match problem.severity {
                     Severity::Info => {}
-                    Severity::Warning => asides.add(problem.severity, text),
+                    Severity::Warning => findings.add_about_lists(text),
                     Severity::Error | Severity::Fatal | Severity::Panic => errors.push(text),
                 }
             }
         }
         let nobody = settings.qmqpd_authorized_clients.trim().is_empty();
         if nobody && !is_broken("qmqpd_authorized_clients") {
-            asides.add(
-                Severity::Warning,
+            findings.add_about_lists(
                 "parameter qmqpd_authorized_clients is empty: nobody may send mail; write $mynetworks, for example"
                     .to_owned(),
             );

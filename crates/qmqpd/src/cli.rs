@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigSource;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::{check, control, master};
 
 /// The option letters of Postfix's daemons. None of them is ours, and `-h` is none of them.
@@ -114,12 +114,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     match obey(&cli.command) {
-        Ok(text) => {
-            if !text.is_empty() {
-                println!("{text}");
-            }
-            ExitCode::SUCCESS
-        }
+        Ok(text) => exit::succeed(&text),
         Err(exit) => exit.report(),
     }
 }

@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::check;
 use crate::config::{self, ConfigSource};
 use crate::exit::Exit;
 use crate::master::pid_file::PidFile;
-use crate::master::state::State;
+use crate::master::state::{LastReload, State};
 
 /// How long an order may take. The master itself gives its processes 5 s to end before it kills them.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,21 +82,39 @@ fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
 /// Nothing runs; or the new configuration is bad, and the old one stays in force.
 pub fn reload(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit> {
     let running = Running::find(source, overrides)?;
+    check::print("warning", without_effect(overrides).iter());
     let before = running.state()?.reloads;
     running.signal(Signal::SIGHUP)?;
     let after = wait_for(|| running.state().ok().filter(|state| state.reloads > before));
     match after {
-        Some(state) if state.last_reload == "accepted" => {
-            Ok(format!("reloaded: process {}, configuration {}", running.process_id, state.configuration))
+        Some(state) => {
+            let LastReload { errors, warnings } = state.last_reload;
+            check::print("warning", warnings.iter());
+            if errors.is_empty() {
+                let process_id = running.process_id;
+                return Ok(format!("reloaded: process {process_id}, configuration {}", state.configuration));
+            }
+            let mut lines = errors;
+            lines.push("the configuration that was in force stays in force".to_owned());
+            Err(Exit { status: Exit::CONFIG, lines })
         }
-        Some(state) => Err(Exit {
-            status: Exit::CONFIG,
-            lines: vec![state.last_reload, "the configuration that was in force stays in force".to_owned()],
-        }),
         None => {
             Err(Exit::unavailable(format!("process {} does not answer; see its log", running.process_id)))
         }
     }
+}
+
+/// What to say about each `-o` that somebody gives to a reload in the hope that it changes something: it serves to find the
+/// running server.
+fn without_effect(overrides: &[String]) -> Vec<String> {
+    let name = |text: &String| text.split('=').next().unwrap_or_default().trim().to_owned();
+    let finds = |name: &String| ["queue_directory", "process_id_directory"].contains(&name.as_str());
+    let named = overrides.iter().map(name).filter(|name| !finds(name));
+    named
+        .map(|name| {
+            format!("-o {name} changes nothing at a reload: the server keeps the -o that it was started with")
+        })
+        .collect()
 }
 
 /// Ends the master and all service processes. With `drain`, sessions may finish first, however long that takes, and
@@ -146,7 +165,7 @@ fn describe(state: &State, run_directory: &Path) -> String {
         format!("generation: {}", state.generation),
     ];
     if state.reloads > 0 {
-        lines.push(format!("reloads: {}, the last one: {}", state.reloads, state.last_reload));
+        lines.push(format!("reloads: {}, the last one: {}", state.reloads, state.last_reload.summary()));
     }
     for service in &state.services {
         let processes =

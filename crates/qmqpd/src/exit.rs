@@ -1,5 +1,8 @@
 //! How the program ends, and what it says then: the exit status numbers of sysexits(3).
+//!
+//! What is said goes to whoever listens: a reader that has gone, or a full disk behind standard error, is no reason to die.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use postfix::settings::ConfigError;
@@ -18,6 +21,8 @@ impl Exit {
     pub const USAGE: u8 = 64;
     /// EX_UNAVAILABLE: something that is needed is not there, or in use.
     pub const UNAVAILABLE: u8 = 69;
+    /// EX_IOERR: standard output cannot be written.
+    pub const OUTPUT: u8 = 74;
     /// EX_CONFIG: the configuration is wrong.
     pub const CONFIG: u8 = 78;
 
@@ -36,10 +41,30 @@ impl Exit {
     /// Prints why, and gives the exit status.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        for line in &self.lines {
-            // Values from configuration files stand in these lines: no control character reaches a terminal.
-            eprintln!("qmqpd: {}", crate::log::escape(line.as_bytes(), true));
-        }
+        self.lines.iter().for_each(|line| complain(line));
         ExitCode::from(self.status)
+    }
+}
+
+/// Writes a line to standard error. Values from configuration files may stand in it: no control character reaches a
+/// terminal.
+pub(crate) fn complain(line: &str) {
+    let line = format!("qmqpd: {}\n", crate::log::escape(line.as_bytes(), true));
+    let _nobody_reads = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// Prints what a command that has succeeded has to say, and gives the exit status. A reader that has gone has read enough.
+#[must_use]
+pub fn succeed(text: &str) -> ExitCode {
+    if text.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let mut out = std::io::stdout().lock();
+    match out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&format!("the command succeeded, but standard output cannot be written: {error}"));
+            ExitCode::from(Exit::OUTPUT)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }

@@ -104,6 +104,25 @@ fn pure_crates_touch_nothing() {
     }
 }
 
+/// `println!` and its kind panic when the reader has gone or the disk is full: writeln!, and do without the answer.
+#[test]
+fn no_program_prints_in_a_way_that_panics() {
+    for (name, _) in EDGES {
+        for path in sources(&root().join("crates").join(name).join("src")) {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or("");
+            let used = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for line in used {
+                assert!(
+                    !line.contains("print!(") && !line.contains("println!("),
+                    "{}: {line}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 /// A program's man page is where its user looks first.
 #[test]
 fn every_program_has_a_man_page() {
@@ -179,7 +198,7 @@ fn every_dependency_has_its_reason() {
 }
 
 /// What every machine has that these tests can run on.
-const ALWAYS_THERE: &[&str] = &["/bin/sh", "/bin/true", "/dev/null", "/usr/lib", "sh", "sync"];
+const ALWAYS_THERE: &[&str] = &["/bin/sh", "/bin/true", "/dev/full", "/dev/null", "/usr/lib", "sh", "sync"];
 
 /// Programs that tests start or look for, and other files of packages, stand in the table of .ci/peers, so that a fresh machine
 /// gets them, or says at once that it cannot. A bare name stands for any directory.

@@ -10,6 +10,8 @@ use postfix::main_cf::MainCf;
 use postfix::parameter::{DefaultValue, Parameter, Reach, find, suggestion, table::PARAMETERS};
 use postfix::settings::{HostFacts, Namespace};
 
+use crate::complain;
+
 /// Where Postfix has its configuration when nobody says otherwise.
 const DEFAULT_DIRECTORY: &str = "/etc/postfix";
 
@@ -60,13 +62,13 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
         Ok(complaints) => {
             for complaint in complaints {
-                eprintln!("qmqpctl: {complaint}");
+                complain(&complaint);
             }
             ExitCode::FAILURE
         }
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("qmqpctl: {failure}");
+            complain(&failure);
             ExitCode::FAILURE
         }
     }
@@ -82,12 +84,12 @@ fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
         (host_facts(directory.display().to_string()), MainCf::default())
     } else {
         load(args.config_directory.as_deref(), |directory| {
-            eprintln!("qmqpctl: there is no {}/main.cf; these are the defaults", directory.display());
+            complain(&format_args!("there is no {}/main.cf; these are the defaults", directory.display()));
         })?
     };
     let namespace = Namespace::new(&main_cf, &[], &facts);
     for notice in main_cf.notices() {
-        eprintln!("qmqpctl: {}{}", notice.severity.prefix(), notice.text);
+        complain(&format_args!("{}{}", notice.severity.prefix(), notice.text));
     }
     let mut complaints: Vec<String> = main_cf.errors().iter().map(ToString::to_string).collect();
     let mut rows = Vec::new();

@@ -4,3 +4,10 @@ pub mod bench;
 pub mod config;
 pub mod queue;
 pub mod send;
+
+/// One line of qmqpctl on standard error.
+fn complain(what: &dyn std::fmt::Display) {
+    use std::io::Write;
+    // A standard error that is gone has nobody to tell.
+    let _ = writeln!(std::io::stderr(), "qmqpctl: {what}");
+}

@@ -11,6 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::complain;
+
 /// The queue directory of `qmqpd serve` without a configuration.
 const OWN_QUEUE_DIRECTORY: &str = "./qmqpd-spool";
 
@@ -130,12 +132,6 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One line on standard error.
-fn complain(what: &dyn std::fmt::Display) {
-    // A standard error that is gone has nobody to tell.
-    let _ = writeln!(io::stderr(), "qmqpctl: {what}");
 }
 
 #[cfg(test)]

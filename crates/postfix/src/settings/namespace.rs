@@ -199,6 +199,12 @@ impl<'a> Namespace<'a> {
             (None, Some(entry)) => (self.main_cf.path().to_owned(), Some(entry.line)),
             (None, None) => (self.main_cf.path().to_owned(), None),
         };
+        // Postfix names main.cf in any case.
+        let about_main_cf = format!("file {}: ", self.main_cf.path());
+        let what = match what.strip_prefix(&about_main_cf) {
+            Some(rest) if file != self.main_cf.path() => rest.to_owned(),
+            _ => what,
+        };
         ConfigError {
             file,
             line,

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::unistd::Uid;
-use postfix::main_cf::MainCf;
+use postfix::main_cf::{MainCf, Override};
 use postfix::master_cf::{MasterCf, Service as Line, Transport};
 use postfix::notice::Notice;
 use postfix::settings::words::Submit;
 use postfix::settings::{ConfigError, Loaded, Settings};
 
-use super::service::{Found, PROGRAM, Service, bad_columns, own_settings, wrong_line};
+use super::service::{Found, PROGRAM, Service, as_arguments, bad_columns, own_settings, wrong_line};
 use super::standing::ConfigSource;
 use super::{Facts, open_error};
 
@@ -21,7 +21,7 @@ pub(super) fn find(
     facts: &Facts,
     main_cf: &MainCf,
     loaded: &Loaded,
-    passed_on: &[String],
+    passed_on: &[Override],
     found: &mut Found,
 ) {
     let Some(file) = file else {
@@ -66,7 +66,7 @@ fn service(
     facts: &Facts,
     main_cf: &MainCf,
     loaded: &Loaded,
-    passed_on: &[String],
+    passed_on: &[Override],
     found: &mut Found,
 ) {
     let root = Uid::effective().is_root();
@@ -77,8 +77,8 @@ fn service(
     }
     found.errors.extend(bad_columns(file, line, root));
     let mut arguments = line.arguments.clone();
-    arguments.extend(passed_on.iter().cloned());
-    let own = own_settings(facts, main_cf, &line.name, &arguments, &origin, &mut found.errors);
+    arguments.extend(as_arguments(passed_on));
+    let own = own_settings(facts, main_cf, &line.name, &arguments, passed_on, &origin, &mut found.errors);
     let settings = own.as_ref().map_or_else(|| loaded.settings.clone(), |own| own.settings.clone());
     found.notices.extend(another_program(&settings, line, &origin));
     if settings.qmqpd_submit == Submit::Postfix {

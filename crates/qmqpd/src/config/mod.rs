@@ -24,7 +24,7 @@ use postfix::settings::{
 
 pub(crate) use addresses::port_number;
 pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
-pub use standing::{ConfigSource, STANDALONE_VARIABLE, unconfigured_overrides};
+pub use standing::{ConfigSource, STANDALONE_VARIABLE, UNCONFIGURED_CLIENTS, unconfigured_overrides};
 pub use survey::{Survey, load, survey};
 
 use crate::log::{LogConfig, Standing};
@@ -45,6 +45,8 @@ pub struct Config {
     /// What `qmqpd check` says besides: settings that nothing reads and the like.
     pub remarks: Vec<String>,
     main_cf: Arc<MainCf>,
+    /// What stands above main.cf and master.cf.
+    given: Vec<Override>,
 }
 
 impl Config {
@@ -59,7 +61,10 @@ impl Config {
     pub fn place_of(&self, parameter: &str, service: &Service) -> String {
         let own = service.overrides().find(|given| given.name == parameter);
         match (own, self.main_cf.get(parameter)) {
-            (Some(_), _) => service.origin.clone(),
+            (Some(given), _) => match self.given.iter().find(|each| each.name == given.name) {
+                Some(on_command_line) => on_command_line.origin.clone(),
+                None => service.origin.clone(),
+            },
             (None, Some(entry)) => format!("{}, line {}", self.main_cf.path(), entry.line),
             (None, None) => "default".to_owned(),
         }
@@ -109,6 +114,26 @@ pub fn queue_directory(
         )
     };
     Ok((PathBuf::from(value("queue_directory")?), value("process_id_directory")?))
+}
+
+/// Where the value of a parameter is set: the `-o`, or main.cf and the line in it.
+fn place(
+    source: &ConfigSource,
+    main_cf: &MainCf,
+    overrides: &[Override],
+    name: &str,
+) -> (String, Option<usize>) {
+    match overrides.iter().rfind(|given| given.name == name) {
+        Some(given) => (given.origin.clone(), None),
+        None => (source.main_cf_path(), main_cf.get(name).map(|entry| entry.line)),
+    }
+}
+
+/// The arguments of `-o` on the command line of an operator's command: errors name the one that is to blame.
+fn given_overrides(texts: &[String], errors: &mut Vec<ConfigError>) -> Vec<Override> {
+    let mut given = sound_overrides(texts, "command line", errors);
+    given.iter_mut().for_each(|each| each.origin = format!("command line, -o {}", each.name));
+    given
 }
 
 fn parse_overrides(texts: &[String], origin: &str) -> Result<Vec<Override>, Vec<ConfigError>> {
@@ -232,6 +257,7 @@ pub fn own_addresses(settings: &Settings) -> Vec<IpAddr> {
 fn account_errors(
     source: &ConfigSource,
     main_cf: &MainCf,
+    overrides: &[Override],
     loaded: &Loaded,
     switches_user: bool,
 ) -> Vec<ConfigError> {
@@ -243,11 +269,18 @@ fn account_errors(
     let errors = check_accounts(&source.main_cf_path(), &loaded.settings, &account_facts(&loaded.settings));
     let matters =
         |error: &ConfigError| everything || error.name == "mail_owner" || loaded.is_set(&error.name);
-    let with_line = |mut error: ConfigError| {
-        error.line = error.line.or_else(|| main_cf.get(&error.name).map(|entry| entry.line));
+    let with_place = |mut error: ConfigError| {
+        (error.file, error.line) = place(source, main_cf, overrides, &error.name);
+        // Postfix names main.cf in any case.
+        let main_cf = format!("file {}: ", source.main_cf_path());
+        if error.file != source.main_cf_path()
+            && let Some(what) = error.what.strip_prefix(&main_cf)
+        {
+            error.what = what.to_owned();
+        }
         error
     };
-    errors.into_iter().filter(matters).map(with_line).collect()
+    errors.into_iter().filter(matters).map(with_place).collect()
 }
 
 fn account_facts(settings: &Settings) -> AccountFacts {

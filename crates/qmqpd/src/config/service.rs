@@ -15,7 +15,9 @@ use super::addresses::Interfaces;
 use super::files::read_at_rest;
 use super::standing::{ConfigSource, log_config};
 use super::survey::{is_own, master_cf_text, mistake};
-use super::{Facts, account_errors, drop_in, open_error, parse_overrides, read_main_cf, sound_overrides};
+use super::{
+    Facts, account_errors, drop_in, open_error, parse_overrides, place, read_main_cf, sound_overrides,
+};
 use crate::jail::{JailPlan, Owner};
 use crate::log::{LogConfig, Place, Standing};
 
@@ -76,17 +78,14 @@ pub(super) fn find(
     loaded: &Loaded,
     overrides: &[Override],
 ) -> Found {
-    let passed_on: Vec<String> = overrides
-        .iter()
-        .flat_map(|each| ["-o".to_owned(), format!("{}={}", each.name, each.value)])
-        .collect();
+    let passed_on = as_arguments(overrides);
     let mut found = Found::default();
     let file = read_master_cf(source, loaded).unwrap_or_else(|unreadable| {
         found.errors.push(*unreadable);
         None
     });
     if is_under_postfix(source) {
-        drop_in::find(source, file, facts, main_cf, loaded, &passed_on, &mut found);
+        drop_in::find(source, file, facts, main_cf, loaded, overrides, &mut found);
         return found;
     }
     if let Some(file) = file {
@@ -103,13 +102,18 @@ pub(super) fn find(
             found.notices.extend(file.notices().iter().cloned());
             found.notices.extend(unserved(&file));
             if lines > 0 {
-                from_master_cf(&file, facts, main_cf, loaded, &passed_on, &mut found);
+                from_master_cf(&file, facts, main_cf, loaded, overrides, &mut found);
                 return found;
             }
         }
     }
-    from_listen(source, main_cf, loaded, passed_on, &mut found);
+    from_listen(source, main_cf, overrides, loaded, passed_on, &mut found);
     found
+}
+
+/// The `-o` of the command line, as a service gets them.
+pub(super) fn as_arguments(overrides: &[Override]) -> Vec<String> {
+    overrides.iter().flat_map(|each| ["-o".to_owned(), format!("{}={}", each.name, each.value)]).collect()
 }
 
 /// master.cf of the source; `None` if there is none.
@@ -154,7 +158,7 @@ fn from_master_cf(
     facts: &Facts,
     main_cf: &MainCf,
     loaded: &Loaded,
-    passed_on: &[String],
+    passed_on: &[Override],
     found: &mut Found,
 ) {
     let root = Uid::effective().is_root();
@@ -175,9 +179,9 @@ fn from_master_cf(
             }
         }
         let mut arguments = line.arguments.clone();
-        arguments.extend(passed_on.iter().cloned());
+        arguments.extend(as_arguments(passed_on));
         let origin = format!("{}, line {}", file.path(), line.line);
-        let own = own_settings(facts, main_cf, &line.name, &arguments, &origin, errors);
+        let own = own_settings(facts, main_cf, &line.name, &arguments, passed_on, &origin, errors);
         let own = own.map_or_else(|| settings.clone(), |own| own.settings);
         services.push(Service {
             name: line.name.clone(),
@@ -226,6 +230,7 @@ pub(super) fn own_settings(
     main_cf: &MainCf,
     service_name: &str,
     arguments: &[String],
+    passed_on: &[Override],
     origin: &str,
     errors: &mut Vec<ConfigError>,
 ) -> Option<Loaded> {
@@ -248,7 +253,11 @@ pub(super) fn own_settings(
             return None;
         }
     };
-    let overrides = sound_overrides(&parsed.overrides, origin, errors);
+    let mut overrides = sound_overrides(&parsed.overrides, origin, errors);
+    // What the command line passes on stands behind those of the line itself.
+    for (own, theirs) in overrides.iter_mut().rev().zip(passed_on.iter().rev()) {
+        own.origin.clone_from(&theirs.origin);
+    }
     let survey = facts.of_service(PROGRAM, service_name).survey(main_cf, &overrides);
     errors.extend(survey.errors);
     let loaded = survey.loaded?;
@@ -263,16 +272,17 @@ pub(super) fn own_settings(
 fn from_listen(
     source: &ConfigSource,
     main_cf: &MainCf,
+    overrides: &[Override],
     loaded: &Loaded,
     arguments: Vec<String>,
     found: &mut Found,
 ) {
     const PARAMETER: &str = "qmqpd_listen";
     let settings = &loaded.settings;
-    let line = main_cf.get(PARAMETER).map(|entry| entry.line);
+    let (file, line) = place(source, main_cf, overrides, PARAMETER);
     let mut wrong = |what: String| {
         let error = ConfigError {
-            file: source.main_cf_path(),
+            file: file.clone(),
             line,
             name: PARAMETER.to_owned(),
             value: settings.qmqpd_listen.clone(),
@@ -305,7 +315,8 @@ fn from_listen(
         wrong("no address to listen on".to_owned());
     }
     let origin = match line {
-        Some(line) => format!("{PARAMETER} in {}, line {line}", source.main_cf_path()),
+        Some(line) => format!("{PARAMETER} in {file}, line {line}"),
+        None if loaded.is_set(PARAMETER) => file,
         None => PARAMETER.to_owned(),
     };
     let root = Uid::effective().is_root();
@@ -354,7 +365,7 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
     let main_cf = read_main_cf(&source)?;
     let loaded =
         Facts::new(&source, &arguments.process_name, &arguments.service_name).load(&main_cf, &overrides)?;
-    let errors = account_errors(&source, &main_cf, &loaded, arguments.unprivileged);
+    let errors = account_errors(&source, &main_cf, &overrides, &loaded, arguments.unprivileged);
     let owner = match owner(&source, &loaded.settings, arguments.unprivileged) {
         Ok(owner) if errors.is_empty() => owner,
         // mail_owner is among the account checks already.

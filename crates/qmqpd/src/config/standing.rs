@@ -20,6 +20,9 @@ const DEFAULT_DIRECTORY: &str = "/etc/postfix";
 /// The name of the queue that is made where no configuration says otherwise.
 const UNCONFIGURED_QUEUE: &str = "qmqpd-spool";
 
+/// The clients that are let in where no configuration says otherwise.
+pub const UNCONFIGURED_CLIENTS: &str = "127.0.0.1, [::1]";
+
 /// Where main.cf and master.cf are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigSource {
@@ -126,7 +129,7 @@ pub fn unconfigured_overrides(source: &ConfigSource) -> Result<Vec<Override>, Bo
     let queue = start_directory.join(UNCONFIGURED_QUEUE);
     let mut pairs = vec![
         ("queue_directory", queue.display().to_string()),
-        ("qmqpd_authorized_clients", "127.0.0.1, [::1]".to_owned()),
+        ("qmqpd_authorized_clients", UNCONFIGURED_CLIENTS.to_owned()),
         ("qmqpd_log", "stderr".to_owned()),
     ];
     if Uid::effective().is_root() {

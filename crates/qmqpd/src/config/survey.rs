@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use postfix::main_cf::MainCf;
+use postfix::main_cf::{MainCf, Override};
 use postfix::settings::{ConfigError, Loaded, UnknownName};
 
 use super::service::{self, Found};
 use super::standing::{ConfigSource, log_config, unconfigured_overrides};
-use super::{Config, Facts, account_errors, files, read_main_cf, sound_overrides};
+use super::{Config, Facts, account_errors, files, given_overrides, place, read_main_cf};
 
 /// Names that can only be meant for us.
 const OWN_PREFIX: &str = "qmqpd_";
@@ -51,7 +51,7 @@ pub fn survey(source: &ConfigSource, overrides: &[String]) -> Survey {
         errors.push(*error);
         Vec::new()
     });
-    all.extend(sound_overrides(overrides, "command line", &mut errors));
+    all.extend(given_overrides(overrides, &mut errors));
     let main_cf = match read_main_cf(source) {
         Ok(main_cf) => main_cf,
         Err(unreadable) => {
@@ -67,8 +67,8 @@ pub fn survey(source: &ConfigSource, overrides: &[String]) -> Survey {
     let master_cf = master_cf_text(source);
     let mistakes = loaded.unused_besides(&master_cf).filter(|unknown| is_own(unknown)).map(mistake);
     survey.errors.extend(mistakes);
-    survey.errors.extend(relative_queue(source, &main_cf, &loaded));
-    let accounts = account_errors(source, &main_cf, &loaded, true);
+    survey.errors.extend(relative_queue(source, &main_cf, &all, &loaded));
+    let accounts = account_errors(source, &main_cf, &all, &loaded, true);
     let accounts: Vec<_> = accounts.into_iter().filter(|error| !survey.is_broken(&error.name)).collect();
     survey.errors.extend(accounts);
     survey.errors.sort_by_key(|error| error.line);
@@ -80,11 +80,18 @@ pub fn survey(source: &ConfigSource, overrides: &[String]) -> Survey {
             survey.errors.push(error.clone());
         }
     }
-    survey.config = Some(config(source, main_cf, loaded, found, &master_cf));
+    survey.config = Some(config(source, main_cf, all, loaded, found, &master_cf));
     survey
 }
 
-fn config(source: &ConfigSource, main_cf: MainCf, loaded: Loaded, found: Found, master_cf: &str) -> Config {
+fn config(
+    source: &ConfigSource,
+    main_cf: MainCf,
+    given: Vec<Override>,
+    loaded: Loaded,
+    found: Found,
+    master_cf: &str,
+) -> Config {
     let mut notices = loaded.notices.clone();
     notices.extend(found.notices);
     Config {
@@ -95,15 +102,22 @@ fn config(source: &ConfigSource, main_cf: MainCf, loaded: Loaded, found: Found, 
         services: found.services,
         notices,
         main_cf: Arc::new(main_cf),
+        given,
     }
 }
 
-fn relative_queue(source: &ConfigSource, main_cf: &MainCf, loaded: &Loaded) -> Option<ConfigError> {
+fn relative_queue(
+    source: &ConfigSource,
+    main_cf: &MainCf,
+    overrides: &[Override],
+    loaded: &Loaded,
+) -> Option<ConfigError> {
     let name = "queue_directory";
     let value = &loaded.settings.queue_directory;
+    let (file, line) = place(source, main_cf, overrides, name);
     Path::new(value).is_relative().then(|| ConfigError {
-        file: source.main_cf_path(),
-        line: main_cf.get(name).map(|entry| entry.line),
+        file,
+        line,
         name: name.to_owned(),
         value: value.clone(),
         what: format!("parameter {name}: not an absolute path: {value}"),

@@ -22,11 +22,21 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
         say("not started as root: no change of user, no chroot; mail_owner is not used");
     }
     if matches!(config.source, ConfigSource::Unconfigured { .. }) {
-        say("no configuration was given (-c DIRECTORY): only clients on 127.0.0.1 and ::1 may send mail");
+        say(&format!("no configuration was given (-c DIRECTORY): {}", who_may_send(config)));
         let address = listens.first().and_then(|(_, addresses)| addresses.first());
         how_to_try(address.map_or("127.0.0.1:6628", String::as_str), config.queue_directory())
             .iter()
             .for_each(|text| say(text));
+    }
+}
+
+/// The clients that are let in, as the first service sees it: `-o` may have changed it.
+fn who_may_send(config: &Config) -> String {
+    let list = config.services.first().map_or("", |service| service.settings.qmqpd_authorized_clients.trim());
+    match list {
+        "" => "no client may send mail".to_owned(),
+        crate::config::UNCONFIGURED_CLIENTS => "only clients on 127.0.0.1 and ::1 may send mail".to_owned(),
+        list => format!("clients that may send mail: {list}"),
     }
 }
 

@@ -21,6 +21,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use postfix::notice::Severity;
 
+use crate::check;
 use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;
 use crate::jail::{Owner, group_id, raise_limits};
@@ -28,7 +29,7 @@ use crate::log::{Log, Place, Program};
 use listen::Listener;
 use pid_file::PidFile;
 use queue_directory::Writer;
-use supervise::{Master, Parts};
+use supervise::{Master, Parts, Reloaded};
 
 /// Descriptors of a session: its socket, its queue file, and one in reserve.
 const DESCRIPTORS_PER_CONNECTION: u64 = 3;
@@ -78,10 +79,18 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
         log: log.clone(),
         run_directory,
         reload: Box::new(move || {
-            let config = config::load(&reload_source, &reload_overrides)
-                .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-            let broken = crate::check::broken_lists(&config);
-            if broken.is_empty() { Ok(config) } else { Err(broken) }
+            let survey = config::survey(&reload_source, &reload_overrides);
+            let findings = check::examine(&survey);
+            let outcome = match survey.config {
+                Some(config) if findings.errors.is_empty() => Ok(Box::new(config)),
+                _ if findings.errors.is_empty() => Err(vec!["there is no configuration".to_owned()]),
+                _ => Err(findings.errors),
+            };
+            Reloaded {
+                outcome,
+                warnings: findings.warnings.into_iter().collect(),
+                to_log: findings.about_lists.into_iter().collect(),
+            }
         }),
         starter,
         signals,
@@ -95,6 +104,9 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     // The thread inherits the blocked signals; from here on a stuck log does not stop the master.
     log.start_writer().map_err(|error| refuse(error.to_string()))?;
     announce::first_lines(&log, master.config(), &master.listens(), &writer);
+    for warning in check::list_warnings(master.config()) {
+        log.write(Program::Master, Severity::Warning, &warning);
+    }
     if open_files < needed {
         let text = format!(
             "only {open_files} open files are allowed, and qmqpd_connection_limit = {wanted} can need {needed}: raise \

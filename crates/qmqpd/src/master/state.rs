@@ -21,6 +21,38 @@ pub(crate) struct ServiceState {
     pub(crate) condition: String,
 }
 
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LastReload {
+    /// What was wrong with the configuration; nothing if it was accepted.
+    pub(crate) errors: Vec<String>,
+    /// What there was to say besides.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Errors or warnings of a reload that are kept; the others are in the log.
+const TEXTS_MAX: usize = 100;
+
+impl LastReload {
+    /// The texts, a line each, and not more than a terminal shows.
+    pub(crate) fn new(mut errors: Vec<String>, mut warnings: Vec<String>) -> Self {
+        for texts in [&mut errors, &mut warnings] {
+            texts.iter_mut().for_each(|text| *text = text.replace('\n', "; "));
+            let more = texts.len().saturating_sub(TEXTS_MAX);
+            texts.truncate(TEXTS_MAX);
+            if more > 0 {
+                texts.push(format!("and {more} more: `qmqpd check` says all of them"));
+            }
+        }
+        Self { errors, warnings }
+    }
+
+    /// In a few words.
+    pub(crate) fn summary(&self) -> String {
+        if self.errors.is_empty() { "accepted".to_owned() } else { self.errors.join("; ") }
+    }
+}
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct State {
@@ -32,8 +64,8 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// Reloads asked for so far.
     pub(crate) reloads: u64,
-    /// `accepted`, or what was wrong with the configuration that the last reload found; empty before the first one.
-    pub(crate) last_reload: String,
+    /// How the last one went.
+    pub(crate) last_reload: LastReload,
     /// The services.
     pub(crate) services: Vec<ServiceState>,
     /// Processes of earlier generations that finish their sessions.
@@ -49,9 +81,11 @@ impl State {
             format!("configuration {}", self.configuration),
             format!("generation {}", self.generation),
             format!("reloads {}", self.reloads),
-            format!("last_reload {}", self.last_reload.replace('\n', "; ")),
             format!("draining {}", joined(&self.draining)),
         ];
+        let LastReload { errors, warnings } = &self.last_reload;
+        lines.extend(errors.iter().map(|text| format!("reload_error {text}")));
+        lines.extend(warnings.iter().map(|text| format!("reload_warning {text}")));
         for service in &self.services {
             lines.push(format!("service {}", service.name));
             lines.push(format!("condition {}", service.condition));
@@ -72,7 +106,8 @@ impl State {
                 "configuration" => value.clone_into(&mut state.configuration),
                 "generation" => state.generation = value.parse().unwrap_or_default(),
                 "reloads" => state.reloads = value.parse().unwrap_or_default(),
-                "last_reload" => value.clone_into(&mut state.last_reload),
+                "reload_error" => state.last_reload.errors.push(value.to_owned()),
+                "reload_warning" => state.last_reload.warnings.push(value.to_owned()),
                 "draining" => state.draining = ids(value),
                 "service" => {
                     state.services.push(ServiceState { name: value.to_owned(), ..ServiceState::default() });
@@ -130,7 +165,10 @@ mod tests {
             configuration: "/etc/with blank".to_owned(),
             generation: 9,
             reloads: 2,
-            last_reload: "main.cf, line 3: bad value".to_owned(),
+            last_reload: LastReload::new(
+                vec!["main.cf, line 3: bad value".to_owned(), "line 4: too".to_owned()],
+                vec!["odd".to_owned()],
+            ),
             services: vec![
                 ServiceState {
                     name: "628".to_owned(),

@@ -17,7 +17,7 @@ use postfix::notice::{Notice, Severity};
 use super::listen::{ListenError, Listener, Wish, rebind};
 use super::roster::{Need, Outcome, Roster};
 use super::start::{Command, Starter, environment};
-use super::state::{ServiceState, State};
+use super::state::{LastReload, ServiceState, State};
 use super::status_channel::StatusChannel;
 use super::systemd::ServiceManager;
 use crate::config::{Config, Service};
@@ -62,8 +62,18 @@ struct Stop {
     kill_at: Option<Instant>,
 }
 
-/// Loads the configuration afresh; the text says what is wrong with it.
-pub(super) type Reload = Box<dyn Fn() -> Result<Config, Vec<String>>>;
+/// The configuration, read and checked afresh.
+pub(super) struct Reloaded {
+    /// What is wrong with it, if anything is.
+    pub(super) outcome: Result<Box<Config>, Vec<String>>,
+    /// What the operator should know in any case.
+    pub(super) warnings: Vec<String>,
+    /// Those warnings that no service process logs.
+    pub(super) to_log: Vec<String>,
+}
+
+/// Loads the configuration afresh.
+pub(super) type Reload = Box<dyn Fn() -> Reloaded>;
 
 /// See the module's text.
 pub(super) struct Master {
@@ -82,7 +92,7 @@ pub(super) struct Master {
     leaving: BTreeMap<i32, String>,
     generation: u32,
     reloads: u64,
-    last_reload: String,
+    last_reload: LastReload,
     started: Instant,
     told_ready: bool,
     stop: Option<Stop>,
@@ -156,7 +166,7 @@ impl Master {
             leaving: BTreeMap::new(),
             generation: 0,
             reloads: 0,
-            last_reload: String::new(),
+            last_reload: LastReload::default(),
             started: Instant::now(),
             told_ready: false,
             stop: None,
@@ -373,30 +383,26 @@ impl Master {
         }
         self.reloads = self.reloads.saturating_add(1);
         self.manager.reloading();
-        let outcome =
-            (self.reload)().and_then(|config| self.adopt(config).map_err(|error| vec![error.to_string()]));
-        match outcome {
-            Ok(()) => {
-                "accepted".clone_into(&mut self.last_reload);
-                self.say(
-                    Severity::Info,
-                    &format!(
-                        "reload -- version {}, configuration {}",
-                        env!("CARGO_PKG_VERSION"),
-                        self.config.source
-                    ),
-                );
-            }
-            Err(errors) => {
-                errors.iter().for_each(|error| self.say(Severity::Error, error));
-                self.last_reload = errors.join("; ");
-                self.say(
-                    Severity::Error,
-                    "reload refused: the configuration that was in force stays in force",
-                );
-            }
+        let Reloaded { outcome, warnings, to_log } = (self.reload)();
+        let outcome = outcome.and_then(|config| self.adopt(*config).map_err(|error| vec![error.to_string()]));
+        to_log.iter().for_each(|warning| self.say(Severity::Warning, warning));
+        let errors = outcome.err().unwrap_or_default();
+        if errors.is_empty() {
+            self.say(
+                Severity::Info,
+                &format!(
+                    "reload -- version {}, configuration {}",
+                    env!("CARGO_PKG_VERSION"),
+                    self.config.source
+                ),
+            );
+        } else {
+            errors.iter().for_each(|error| self.say(Severity::Error, error));
+            self.say(Severity::Error, "reload refused: the configuration that was in force stays in force");
         }
-        self.manager.ready(&format!("{} services, last reload {}", self.lanes.len(), self.last_reload));
+        self.last_reload = LastReload::new(errors, warnings);
+        let outcome = self.last_reload.summary();
+        self.manager.ready(&format!("{} services, last reload {outcome}", self.lanes.len()));
     }
 
     /// Puts a configuration in force: all or nothing.

@@ -42,6 +42,9 @@ model:    ## threads and tasks under a model checker: make model ORDERS=100000 f
 	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
 		$(CARGO) test --locked --quiet -p qmqpd --lib service::model
 
+mutants:  ## which changes of a crate do its tests not see? make mutants CRATE=qmqp, JOBS=1, FILE=…, SHARD=0/8 (minutes to hours)
+	@CRATE=$(CRATE) FILE=$(FILE) JOBS=$(JOBS) SHARD=$(SHARD) .ci/mutants
+
 test-crash: ## kill -9 and power cuts, many of them: make test-crash CUTS=500 (as root)
 	QMQPD_CRASHES=$(or $(CUTS),200) $(CARGO) test --locked -p qmqpd --test crash
 
@@ -81,4 +84,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run test format lint check fuzz-smoke fuzz model test-crash oracle soak manuals peers bench bench-check bench-bless deny install clean
+.PHONY: help build run test format lint check fuzz-smoke fuzz model mutants test-crash oracle soak manuals peers bench bench-check bench-bless deny install clean

@@ -188,12 +188,6 @@ impl ReplyReader {
             }
         }
     }
-
-    /// Whether a byte of the reply has come.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        !matches!(self.state, State::Length(length) if length == Length::new())
-    }
 }
 
 #[cfg(test)]
@@ -232,6 +226,13 @@ mod tests {
         for end in 0..6 {
             assert_eq!(read([&b"3:Kok,"[..end]]), Ok(None), "{end}");
         }
+    }
+
+    #[test]
+    fn a_reply_may_be_as_long_as_the_limit() {
+        let text = vec![b'x'; 65_535];
+        let bytes = [b"65536:K", &text[..], b","].concat();
+        assert_eq!(read([&bytes[..]]), Ok(Some(Reply { status: Status::Queued, text })));
     }
 
     #[test]

@@ -62,6 +62,9 @@ mod tests {
         for name in ["a", "mx.example.test", "_x._tcp.a", "1a.2", "a-b.c--d", "unknown"] {
             assert_eq!(check_hostname(name), Ok(()), "{name}");
         }
+        let (label, name) = (format!("{}.a", "x".repeat(63)), "abcdefg.".repeat(31) + "abcdefg");
+        assert_eq!((check_hostname(&label), check_hostname(&name)), (Ok(()), Ok(())));
+        assert_eq!(name.len(), 255);
     }
 
     #[test]

@@ -401,6 +401,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn columns_mean_what_they_say() {
+        let one = |line: &str, chroot| {
+            let file = MasterCf::parse("/p/master.cf", line.as_bytes(), &Defaults { chroot, ..DEFAULTS });
+            assert!(file.errors().is_empty(), "{:?}", file.errors());
+            assert_eq!(file.path(), "/p/master.cf");
+            (file.services()[0].clone(), file.notices().len())
+        };
+        let (service, notices) = one("q unix - - - 0? - dir/qmqpd", false);
+        assert!(service.private && service.unprivileged && !service.chroot && !service.wakeup_if_used);
+        assert_eq!((service.program(), service.wakeup_seconds, notices), ("qmqpd", 0, 0));
+        let (service, notices) = one("q unix n n n 10 - qmqpd", true);
+        assert!(!service.private && !service.unprivileged && !service.chroot && !service.wakeup_if_used);
+        assert_eq!((service.program(), service.wakeup_seconds, notices), ("qmqpd", 10, 0));
+        for (word, transport) in [
+            ("unix", Transport::Unix),
+            ("unix-dgram", Transport::UnixDatagram),
+            ("fifo", Transport::Fifo),
+            ("pass", Transport::Pass),
+        ] {
+            let (service, _) = one(&format!("q {word} n - n - - qmqpd"), false);
+            assert_eq!((service.transport.as_str(), &service.transport), (word, &transport));
+        }
+        assert_eq!(one("628 inet n - n - - qmqpd", false).0.transport.as_str(), "inet");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(input in proptest::collection::vec(prop_oneof![

@@ -181,4 +181,30 @@ mod tests {
             "unreasonable packet length: 4294967295 > 1048576"
         );
     }
+
+    /// The numbers of libmilter's mfapi.h and mfdef.h.
+    #[test]
+    fn steps_are_those_of_libmilter() {
+        for (step, command, unwanted, unanswered) in [
+            (Step::Connect, b'C', 0x1, 0x1000),
+            (Step::Helo, b'H', 0x2, 0x2000),
+            (Step::Mail, b'M', 0x4, 0x4000),
+            (Step::Rcpt, b'R', 0x8, 0x8000),
+            (Step::Body, b'B', 0x10, 0x8_0000),
+            (Step::Header, b'L', 0x20, 0x80),
+            (Step::EndOfHeader, b'N', 0x40, 0x4_0000),
+            (Step::Data, b'T', 0x200, 0x1_0000),
+            (Step::EndOfBody, b'E', 0, 0),
+        ] {
+            assert_eq!(step.command(), command, "{step:?}");
+            assert_eq!((step.unwanted(), step.unanswered()), (unwanted, unanswered), "{step:?}");
+            assert_eq!(step.is_connection(), matches!(command, b'C' | b'H'), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_may_be_as_long_as_the_limit() {
+        assert_eq!(packet_len(1_048_576_u32.to_be_bytes()), Ok(REPLY_BYTES_MAX));
+        assert!(packet_len(1_048_577_u32.to_be_bytes()).is_err());
+    }
 }

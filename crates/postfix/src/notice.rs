@@ -54,3 +54,15 @@ impl Notice {
         Self { severity: Severity::Error, text: text.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_as_in_postfix() {
+        use Severity::{Error, Fatal, Info, Panic, Warning};
+        let prefixes = [Info, Warning, Error, Fatal, Panic].map(Severity::prefix);
+        assert_eq!(prefixes, ["", "warning: ", "error: ", "fatal: ", "panic: "]);
+    }
+}

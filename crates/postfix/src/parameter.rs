@@ -211,6 +211,12 @@ mod tests {
         assert_eq!(suggestion("myhostnmae"), Some("myhostname"));
         assert_eq!(suggestion("smtpd_relay_restriction"), Some("smtpd_relay_restrictions"));
         assert_eq!(suggestion("my_own_list"), None);
+        // One letter in four may be wrong, and three in all.
+        assert_eq!(suggestion("relayhots"), Some("relayhost"));
+        assert_eq!(suggestion("rleayhots"), Some("relayhost"));
+        assert_eq!(suggestion("erlayhots_x"), None);
+        assert_eq!(suggestion("qmqpd_auhtorised_cleints"), Some("qmqpd_authorized_clients"));
+        assert_eq!(suggestion("qmqpd_auhtorised_cleintx"), None);
     }
 
     #[test]
@@ -221,6 +227,44 @@ mod tests {
         assert_eq!(words("default_verp_delimiters"), "text of 2 bytes");
         assert_eq!(words("soft_bounce"), "yes or no");
         assert_eq!(words("mynetworks_style"), "one of: class, subnet, host");
+    }
+
+    #[test]
+    fn distances() {
+        for (left, right, distance) in [
+            ("ab", "ba", 1),
+            ("xab", "xba", 1),
+            ("abc", "bca", 2),
+            ("abcd", "badc", 2),
+            ("aab", "aba", 1),
+            ("abab", "baba", 2),
+            ("ca", "abc", 3),
+            ("abc", "acx", 2),
+            ("aa", "bb", 2),
+            ("ab", "bx", 2),
+            ("xb", "ba", 2),
+        ] {
+            assert_eq!(edit_distance(left, right), distance, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn our_own_parameters_are_known_as_such() {
+        let own = |name| find(name).unwrap().is_own();
+        assert!(own("qmqpd_commit") && own("qmqpd_session_deadline"));
+        assert!(!own("qmqpd_timeout") && !own("qmqpd_authorized_clients") && !own("soft_bounce"));
+    }
+
+    #[test]
+    fn bounds_of_texts_in_words() {
+        let words =
+            |bounds| Parameter { kind: Kind::Text(bounds), ..*find("myhostname").unwrap() }.kind_in_words();
+        assert_eq!(words(Bounds::at_least(1)), "text, not empty");
+        assert_eq!(words(Bounds::at_least(2)), "text, 2 bytes or more");
+        assert_eq!(words(Bounds::between(2, 2)), "text of 2 bytes");
+        assert_eq!(words(Bounds::between(1, 2)), "text, 1 bytes to 2 bytes");
+        assert_eq!(words(Bounds::at_most(9)), "text, at most 9 bytes");
+        assert_eq!(words(Bounds::NONE), "text");
     }
 
     proptest! {

@@ -244,6 +244,10 @@ mod tests {
         assert!(!id.is_long());
         assert_eq!(id.inode(), Some(0x009A_A1F6));
         assert_eq!(QueueId::new(false, 0, 1, 10).as_str(), "00001A");
+        // A `z` makes a long ID only where seconds and microseconds stand before it.
+        let early = QueueId::parse("abcdefghiz1").unwrap();
+        assert!(!early.is_long() && QueueId::parse("abcdefghijz1").unwrap().is_long());
+        assert_eq!(early.hash_dir_path(2), "a/b/");
     }
 
     #[test]

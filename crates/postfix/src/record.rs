@@ -219,6 +219,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn a_type_is_shown_as_its_letter_if_it_has_one() {
+        let shown = [b'N', b'~', b' ', 7, 0xe9].map(|byte| RecordType(byte).to_string());
+        assert_eq!(shown, ["'N'", "'~'", "32", "7", "233"]);
+    }
+
+    #[test]
     fn lengths_are_minimal_and_least_significant_first() {
         for (len, prefix) in [
             (0_usize, &[0_u8][..]),

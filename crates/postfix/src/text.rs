@@ -373,6 +373,10 @@ mod tests {
             notices[0].text,
             format!("p: logical line must not start with whitespace: \" {}...\"", "x".repeat(29))
         );
+        notices.clear();
+        let whole = format!(" {}", "x".repeat(29));
+        read_logical_lines("p", whole.as_bytes(), &mut notices);
+        assert_eq!(notices[0].text, format!("p: logical line must not start with whitespace: \"{whole}\""));
     }
 
     #[test]
@@ -401,6 +405,8 @@ mod tests {
         assert_eq!(split_list("} a"), ["}", "a"]);
         assert_eq!(split_list(" ,, "), [""; 0]);
         assert_eq!(split_plain_list("{a, b}"), ["{a", "b}"]);
+        assert_eq!(split_at_bytes(b"{a b} }c{ d", is_space, false), [&b"{a"[..], b"b}", b"}c{", b"d"]);
+        assert_eq!(split_at_bytes(b"{a b} }c{ d", is_space, true), [&b"{a b}"[..], b"}c{ d"]);
     }
 
     #[test]

@@ -281,6 +281,8 @@ mod tests {
             integer("line_length_limit", "511", Bounds::at_least(512)),
             Err("invalid line_length_limit parameter value 511 < 512".to_owned())
         );
+        assert_eq!(long("x", "10", Bounds::between(0, 10)), Ok(10));
+        assert_eq!(long("x", "0", Bounds::between(0, 10)), Ok(0));
         assert_eq!(
             long("x", "11", Bounds::between(0, 10)),
             Err("invalid x parameter value 11 > 10".to_owned())
@@ -318,6 +320,8 @@ mod tests {
             time("qmqpd_timeout", "0", b's', Bounds::at_least(1)),
             Err("invalid qmqpd_timeout: 0 (min 1)".to_owned())
         );
+        assert_eq!(time("in_flow_delay", "10", b's', Bounds::at_most(10)).unwrap().as_secs(), 10);
+        assert_eq!(time("qmqpd_timeout", "1", b's', Bounds::at_least(1)).unwrap().as_secs(), 1);
         assert_eq!(
             time("in_flow_delay", "11", b's', Bounds::at_most(10)),
             Err("invalid in_flow_delay: 11 (max 10)".to_owned())
@@ -336,6 +340,7 @@ mod tests {
         );
         let set = keywords("r", "b,a b", &["a", "b"]).unwrap();
         assert_eq!(set.iter().collect::<Vec<_>>(), ["b", "a"]);
+        assert!(!set.is_empty() && keywords("r", " ,", &["a"]).unwrap().is_empty());
         assert_eq!(keywords("r", "a, X", &["a"]), Err("unknown r value \"X\" in \"a, X\"".to_owned()));
     }
 

@@ -142,6 +142,13 @@ fn a_cycle_through_a_relational_expression_ends() {
 }
 
 #[test]
+fn a_value_may_be_as_long_as_the_limit() {
+    let longest = "x".repeat(VALUE_BYTES_MAX);
+    assert_eq!(expanded(&longest).map(|value| value.len()), Ok(VALUE_BYTES_MAX));
+    assert!(expanded(&(longest + "x")).unwrap_err().contains("more than 1048576 bytes"));
+}
+
+#[test]
 fn bombs_are_bounded() {
     for (leaf, wrap) in
         [("0123456789", "$X$X"), ("", "$X$X"), ("abc", "${{$X} == {$X}?$X}"), ("", "${X?$X}$X$X")]

@@ -342,6 +342,52 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_reply_has_its_meaning_and_its_name() {
+        for (command, reply, name) in [
+            (b'p', Reply::Progress, "SMFIR_PROGRESS"),
+            (b'c', Reply::Continue, "SMFIR_CONTINUE"),
+            (b'a', Reply::Accept, "SMFIR_ACCEPT"),
+            (b'd', Reply::Discard, "SMFIR_DISCARD"),
+            (b'r', Reply::Reject, "SMFIR_REJECT"),
+            (b't', Reply::Tempfail, "SMFIR_TEMPFAIL"),
+            (b'4', Reply::Shutdown, "SMFIR_SHUTDOWN"),
+            (b's', Reply::Skip, "SMFIR_SKIP"),
+        ] {
+            assert_eq!(at_end(command, b""), Ok(reply));
+            assert_eq!(
+                at_end(command, b"xy").unwrap_err(),
+                format!("reply {name} was followed by 2 data bytes")
+            );
+        }
+        for (command, name) in [
+            (b'+', "SMFIR_ADDRCPT"),
+            (b'-', "SMFIR_DELRCPT"),
+            (b'b', "SMFIR_REPLBODY"),
+            (b'e', "SMFIR_CHGFROM"),
+            (b'h', "SMFIR_ADDHEADER"),
+            (b'i', "SMFIR_INSHEADER"),
+            (b'm', "SMFIR_CHGHEADER"),
+            (b'2', "SMFIR_ADDRCPT_PAR"),
+            (b'f', "SMFIR_CONN_FAIL"),
+            (b'l', "SMFIR_SETSYMLIST"),
+            (b'?', "(unknown filter reply)"),
+        ] {
+            let error = Reply::parse(Step::Rcpt, command, b"").unwrap_err();
+            let words = format!("unexpected filter response {name} after event SMFIC_RCPT");
+            assert_eq!(error.to_string(), words);
+            assert!(!error.is_configuration());
+        }
+        let error = |command, data| Reply::parse(Step::EndOfBody, command, data).unwrap_err();
+        assert!(error(b'y', b"250 fine").is_configuration());
+        assert!(error(b'm', b"\0\0\0\x01\0y\0").is_configuration());
+        assert_eq!(
+            at_end(b'q', &[b'x'; 150]),
+            Ok(Reply::Quarantine("x".repeat(100))),
+            "a reason is cut, not refused"
+        );
+    }
+
     proptest! {
         #[test]
         fn any_packet_is_read_or_refused(command in any::<u8>(), data in prop::collection::vec(any::<u8>(), 0..60)) {

@@ -261,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_may_have_times_of_its_own() {
+        let options = "connect_timeout=1s command_timeout=2m content_timeout=3h";
+        let list = services(&format!("{{local:/s {options}}}")).unwrap();
+        let times = [list[0].connect_timeout, list[0].command_timeout, list[0].content_timeout];
+        assert_eq!(times.map(|time| time.as_secs()), [1, 120, 10_800]);
+        assert_eq!(list[0].endpoint, Endpoint::Unix("/s".to_owned()));
+    }
+
+    #[test]
     fn what_is_no_filter() {
         for (list, error) in [
             (
@@ -292,5 +301,7 @@ mod tests {
         let pairs: Vec<_> = macros.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(pairs, [("{auth_type}", "none"), ("{x}", "1"), ("{two}", "a b")]);
         assert!(parse_macro_defaults("novalue").is_err());
+        let braced = parse_macro_defaults("{a}={b}").unwrap();
+        assert_eq!(braced, [("{a}".to_owned(), "{b}".to_owned())]);
     }
 }

@@ -127,11 +127,6 @@ impl<S: Source> Walker<S> {
         self.position = offset;
     }
 
-    /// Where the next record is looked for.
-    pub const fn position(&self) -> u64 {
-        self.position
-    }
-
     /// The next record; `None` behind `E` or at the end of the file. Pointers and padding are not returned.
     ///
     /// Memory grows with the longest record that is really there, never with a length that is only announced.

@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(out, [b"C\x5f", &full[..]].concat());
         assert_eq!(out.len(), SIZE_RECORD_BYTES);
         assert_eq!(SizeRecord::parse(b"5 6 7").unwrap().content_length, 5);
+        assert_eq!(SizeRecord::parse(b"5 6 7 0 0 0").unwrap().content_length, 5);
         for bad in [&b""[..], b"323", b"0 5 1", b"5 0 1", b"-5 3 1", b"5 3 1 0 -1 0", b"x", b"5 6 \xff"] {
             assert!(SizeRecord::parse(bad).is_err(), "{bad:?}");
         }

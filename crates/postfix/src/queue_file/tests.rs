@@ -280,6 +280,8 @@ fn a_front_that_does_not_fit_is_an_error_and_room_can_be_had() {
         panic!("it cannot fit")
     };
     assert_eq!(available, 8192);
+    let records = SIZE_RECORD_BYTES + example.envelope.len() + POINTER_RECORD_BYTES;
+    assert_eq!(needed, (records + CONTENT_RECORD.len() + example.received.len()) as u64);
     // Exactly enough is enough.
     assert!(example.streamed(needed).is_ok());
     assert!(example.streamed(needed - 1).is_err());
@@ -291,6 +293,54 @@ fn a_front_that_does_not_fit_is_an_error_and_room_can_be_had() {
     assert!(room >= needed);
     assert_eq!(room % 4096, 0);
     assert_eq!(front_bytes_for(&FrontNeeds::default()), FRONT_BYTES);
+}
+
+/// One byte more would overwrite the content, which is on disk already.
+#[test]
+fn no_front_reaches_into_the_content() {
+    for extracted in [&[][..], &[(b'A', "encoding=8bit")], &COPY] {
+        let example = Example::new(None, "a@b", None, extracted);
+        let about_message = extracted.iter().filter(|(kind, data)| *kind == b'A' && data.starts_with("enc"));
+        let attributes = records(&about_message.copied().collect::<Vec<_>>());
+        let head = SIZE_RECORD_BYTES + example.envelope.len() + attributes.len() + POINTER_RECORD_BYTES;
+        let least = (head + CONTENT_RECORD.len() + example.received.len()) as u64;
+        for missing in 1..=40 {
+            let available = least - missing;
+            assert_eq!(
+                example.streamed(available),
+                Err(LayoutError::FrontTooLarge { needed: least, available }),
+                "{missing} bytes too few"
+            );
+        }
+        let (letter, recipients, text) = read(&example.streamed(least).unwrap(), Content::Read).unwrap();
+        let (mut expected, ..) = read(&example.streamed(8192).unwrap(), Content::Read).unwrap();
+        expected.size = letter.size;
+        assert_eq!(letter, expected);
+        assert_eq!(recipients.len(), 1 + usize::from(extracted.len() > 1));
+        assert!(text.ends_with("\nFrom: a@b\n\nhello\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_slot_may_be_the_last_of_the_content_but_not_reach_beyond() {
+    let mut content = records(&[(b'N', "Subject: hi")]);
+    let slot = content.len() as u64;
+    encode_pointer(&mut content, 0);
+    let layout = Streamed { front_bytes: 8192, content_bytes: content.len() as u64, recipients_bytes: 0 };
+    let late = |slot| {
+        let counts = Counts::default();
+        layout
+            .finish(&Late {
+                envelope: &[],
+                received: &[],
+                from: Some((slot, b"N\0")),
+                extracted: &[],
+                counts,
+            })
+            .map(|writes| writes[0].offset)
+    };
+    assert_eq!(late(slot), Ok(8192 + slot));
+    assert_eq!(late(slot + 1), Err(LayoutError::NoSlot { offset: slot + 1 }));
 }
 
 #[test]
@@ -384,6 +434,54 @@ fn done_recipients_are_told_apart() {
     assert_eq!((letter.recipients_todo, letter.recipients_done), (1, 1));
     assert!(recipients[0].starts_with("done bob@rcpt.example"), "{recipients:?}");
     assert_eq!(RecipientState::Cancelled.name(), "cancelled");
+}
+
+#[test]
+fn of_two_records_the_first_counts_but_for_filter_and_redirect() {
+    let mut file = Vec::new();
+    for first in [true, false] {
+        let pick = |one: &'static str, two: &'static str| if first { one } else { two };
+        let number = if first { 7 } else { 9 };
+        SizeRecord { data_size: number, data_offset: number, ..SizeRecord::default() }.encode(&mut file);
+        file.extend(records(&[
+            (b'T', pick("1 2", "3 4")),
+            (b'A', pick("create_time=5", "create_time=6")),
+            (b'L', pick("smtp:a", "smtp:b")),
+            (b'>', pick("one@redirect", "two@redirect")),
+            (b'S', pick("one@sender", "two@sender")),
+            (b'V', pick("+=", "-=")),
+            (b'W', pick("11", "12")),
+        ]));
+    }
+    file.extend(records(&[(b'R', "a"), (b'/', "b"), (b'D', "c"), (b'M', ""), (b'X', ""), (b'E', "")]));
+    let (letter, recipients, _) = read(&file, Content::Read).unwrap();
+    assert_eq!((letter.recipients_todo, letter.recipients_done), (1, 2));
+    assert!(recipients[1].starts_with("cancelled b "), "{recipients:?}");
+    assert_eq!(letter.redirect.as_deref(), Some(&b"two@redirect"[..]));
+    assert_eq!(letter.size.unwrap().data_size, 7);
+    assert_eq!((letter.arrival, letter.created, letter.warning_time), (Some((1, 2)), Some(5), Some(11)));
+    assert_eq!(letter.sender.as_deref(), Some(&b"one@sender"[..]));
+    assert_eq!(letter.verp.as_deref(), Some(&b"+="[..]));
+    assert_eq!(letter.filter.as_deref(), Some(&b"smtp:b"[..]));
+    assert_eq!(letter.attributes.len(), 1, "{:?}", letter.attributes);
+}
+
+#[test]
+fn what_belongs_to_the_envelope_must_not_stand_in_the_content() {
+    for kind in ["S", "R", "T", "A", "E", "M"] {
+        let file = format!("T\x011S\0R\x01aM\0{kind}\x03a=bX\0E\0");
+        let error = read(file.as_bytes(), Content::Read).unwrap_err();
+        assert_eq!(error, format!("unexpected record type '{kind}' at offset 10"));
+    }
+}
+
+#[test]
+fn attributes_are_split_as_in_postfix() {
+    use super::letter::split_attribute;
+    assert_eq!(split_attribute(b" a\x0b=\x0c b c \n"), Some((&b"a"[..], &b"b c"[..])));
+    for none in [&b"=b"[..], b" = b", b"a b=c", b"a\x0bb=c", b"a"] {
+        assert_eq!(split_attribute(none), None, "{}", none.escape_ascii());
+    }
 }
 
 #[test]

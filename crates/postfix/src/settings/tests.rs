@@ -89,6 +89,50 @@ fn the_level_selects_defaults() {
 }
 
 #[test]
+fn a_level_ends_the_old_defaults_of_the_levels_below_it() {
+    let legacy = |text: &str| load_text(text).unwrap().legacy;
+    let first = LegacyDefaults { mynetworks_style: true, ..LegacyDefaults::default() };
+    assert_eq!(legacy("compatibility_level = 1"), first);
+    assert_eq!(legacy("compatibility_level = 2"), LegacyDefaults::default());
+    for set in ["mynetworks = 127.0.0.0/8", "mynetworks_style = host"] {
+        let text = format!("compatibility_level = 1\n{set}");
+        assert_eq!(legacy(&text), LegacyDefaults::default(), "{set}");
+    }
+    let old = legacy("append_dot_mydomain = no");
+    assert!(!old.append_dot_mydomain && old.smtputf8_enable && old.chroot);
+    let old = legacy("smtputf8_enable = no");
+    assert!(old.append_dot_mydomain && !old.smtputf8_enable);
+}
+
+#[test]
+fn an_error_says_what_and_where_once() {
+    let error = ConfigError {
+        name: "x".to_owned(),
+        file: String::new(),
+        line: None,
+        value: String::new(),
+        what: "it is broken".to_owned(),
+        remedy: String::new(),
+        warnings: Vec::new(),
+    };
+    assert_eq!(error.to_string(), "it is broken");
+    let warned = ConfigError { warnings: vec!["so it is".to_owned(), "very".to_owned()], ..error.clone() };
+    assert_eq!(warned.to_string(), "it is broken: so it is: very");
+    let silent = ConfigError { what: String::new(), file: "command line".to_owned(), ..warned.clone() };
+    assert_eq!(silent.to_string(), "command line: so it is: very");
+    let placed = ConfigError {
+        file: "/p/main.cf".to_owned(),
+        line: Some(3),
+        what: "file /p/main.cf: it is broken".to_owned(),
+        remedy: "mend it".to_owned(),
+        ..error.clone()
+    };
+    assert_eq!(placed.to_string(), "/p/main.cf, line 3: it is broken; mend it");
+    let both = LoadError { errors: vec![error, warned], notices: Vec::new() };
+    assert_eq!(both.to_string(), "it is broken\nit is broken: so it is: very");
+}
+
+#[test]
 fn defaults_of_other_parameters_are_visible_in_any_order() {
     let loaded =
         load_text("qmqpd_timeout = $qmqpd_error_delay\nmail_name = $myhostname/$process_name/$undefined")

@@ -279,6 +279,16 @@ impl Server {
         Fault { problem: Problem::Timeout, phase: self.phase() }
     }
 
+    /// How many bytes of the request are still to come, by its outer length, with its last `,`; of a request that has failed, those
+    /// that were not taken. Zero while no length is known, and after the end.
+    #[must_use]
+    pub const fn outstanding(&self) -> u64 {
+        match self.state {
+            State::OuterLength | State::Done | State::Failed(Fault { phase: Phase::Header, .. }) => 0,
+            _ => self.outer_left.saturating_add(1),
+        }
+    }
+
     /// What is being received. [`Phase::Recipient`] also after the end.
     #[must_use]
     pub const fn phase(&self) -> Phase {
@@ -397,6 +407,32 @@ mod tests {
         Recipient(Vec<u8>),
         End,
         Fault(Fault),
+    }
+
+    /// Whatever is wrong with a request, and wherever, its sender knows how long it is.
+    #[test]
+    fn what_is_outstanding_is_the_rest_of_the_outer_netstring() {
+        let whole = b"28:5:hello,3:a@b,3:c@d,3:e@f,xx,";
+        for bad in 3..whole.len() {
+            let mut request = whole.to_vec();
+            request[bad] = b'!';
+            let mut server = Server::new(LIMITS);
+            let mut input = request.as_slice();
+            while let Ok(Some(event)) = server.next(&mut input) {
+                if event == Event::End {
+                    break;
+                }
+            }
+            assert_eq!(server.outstanding(), bytes_of(input), "{}", request.escape_ascii());
+        }
+        let mut server = Server::new(LIMITS);
+        assert_eq!(server.outstanding(), 0);
+        assert!(server.next(&mut b"x".as_slice()).is_err());
+        assert_eq!(server.outstanding(), 0, "no length, no request");
+        let mut server = Server::new(LIMITS);
+        let mut input = b"1000:900:".as_slice();
+        while let Ok(Some(_)) = server.next(&mut input) {}
+        assert_eq!(server.outstanding(), 1001 - 4);
     }
 
     fn note(event: Event<'_>, seen: &mut Vec<Seen>) {

@@ -234,9 +234,10 @@ parameters! {
     /// While the messages that qmqpd_memory_limit has room for are all under way, one that brings less than 1024 bytes
     /// within this time gives way, and its client hears Z.
     qmqpd_stress_timeout: time(POSITIVE) = "10s"; Effective;
-    /// How much of a refused request is still read, so that the client gets to read its reply.
+    /// How much of a refused request is still read, so that the client gets to read its reply: of a client that may not send,
+    /// and behind the end of a request. What a client that may send has announced is read in any case.
     qmqpd_drain_limit: long((Bounds::at_least(0))) in "bytes" = "33554432"; Effective;
-    /// How long the rest of a refused request is read.
+    /// How long that is read; and the time within which a client that may send must bring 1024 bytes of a refused request.
     qmqpd_drain_timeout: time(ANY) = "10s"; Effective;
     /// What happens to a message whose first line ends in CRLF: with `always` it is taken as a CRLF message, each CRLF
     /// being a line end; with `never` each CR becomes a blank, as in Postfix.

@@ -148,12 +148,47 @@ impl Connection {
         }
     }
 
+    /// Reads so many bytes into nothing, as long as they move: [`PACE_BYTES_MIN`] within each `window`. False if they did not all come
+    /// until the deadline.
+    pub async fn read_on(&mut self, bytes: u64, window: Duration, deadline: Option<Instant>) -> bool {
+        let mut discarded = Vec::with_capacity(LINGER_READ_BYTES);
+        let mut left = bytes;
+        let mut since = (Instant::now(), left);
+        while left > 0 {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return false;
+            }
+            let (began, left_then) = since;
+            if left_then.saturating_sub(left) >= PACE_BYTES_MIN {
+                since = (now, left);
+            } else if now >= began + window {
+                return false;
+            }
+            let patience =
+                Patience { operation: (since.0 + window).saturating_duration_since(now), deadline };
+            discarded.clear();
+            match self.read(&mut discarded, &patience).await {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => left = left.saturating_sub(count as u64),
+            }
+            tokio::task::consume_budget().await;
+        }
+        true
+    }
+
+    /// Ends our side of the stream.
+    pub fn end_writing(&self) {
+        if let Some(socket) = self.socket() {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+        }
+    }
+
     /// Ends our side of the stream and reads what the peer still has to say into nothing, until it closes, or
     /// `bytes_max` are read, or `time_max` has passed. A socket that is closed with unread data resets the connection, and
     /// a reset destroys a reply that the peer has not read yet.
     pub async fn linger(&mut self, bytes_max: u64, time_max: Duration) {
-        let Some(socket) = self.socket() else { return };
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+        self.end_writing();
         let patience = Patience { operation: time_max, deadline: Some(Instant::now() + time_max) };
         let mut discarded = Vec::with_capacity(LINGER_READ_BYTES);
         let mut left = bytes_max;
@@ -190,6 +225,9 @@ fn has_something(socket: &OwnedFd) -> bool {
     let mut watched = [PollFd::new(socket, PollFlags::IN)];
     rustix::event::poll(&mut watched, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready > 0)
 }
+
+/// Less than this within the time given is no progress.
+const PACE_BYTES_MIN: u64 = 1024;
 
 /// How much of an unwanted request is read at a time.
 const LINGER_READ_BYTES: usize = 16 * 1024;

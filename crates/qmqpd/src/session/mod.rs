@@ -37,8 +37,16 @@ pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: P
         operation: service.settings.qmqpd_timeout,
         deadline: service.session_deadline().map(|limit| began + limit),
     };
-    let mut session =
-        Session { service: &service, connection, client: &client, log, patience, arrived, under_way: None };
+    let mut session = Session {
+        service: &service,
+        connection,
+        client: &client,
+        log,
+        patience,
+        arrived,
+        unread: 0,
+        under_way: None,
+    };
     let Answer { authorization, notices } = match decided {
         Some(answer) => answer,
         None => service.access.authorize(&client, verbosity).await,
@@ -76,6 +84,7 @@ pub(crate) async fn turn_away(
         log,
         patience,
         arrived: crate::service::now(),
+        unread: 0,
         under_way: None,
     };
     let verdict = verdict::decide(&ending, &client.shown, service.settings.soft_bounce);
@@ -123,6 +132,8 @@ struct Session<'s> {
     patience: Patience,
     /// When the client connected.
     arrived: spool::Timestamp,
+    /// What a client that may send has announced of its request, and we have not read.
+    unread: u64,
     /// From the commit on, until the client can have read the reply.
     under_way: Option<Commit<'s>>,
 }
@@ -154,6 +165,15 @@ impl Session<'_> {
         }
         if verdict.is_delayed() || self.connection.has_unread_bytes() {
             let settings = &self.service.settings;
+            self.connection.end_writing();
+            // A client that writes all before it reads must come to its end, or it never hears that it need not come again.
+            if !self
+                .connection
+                .read_on(self.unread, settings.qmqpd_drain_timeout, self.patience.deadline)
+                .await
+            {
+                return;
+            }
             let bytes_max = u64::try_from(settings.qmqpd_drain_limit).unwrap_or(0);
             self.connection.linger(bytes_max, settings.qmqpd_drain_timeout).await;
         }

@@ -39,10 +39,22 @@ impl<'s> Session<'s> {
     /// Receives one message and makes it durable.
     pub(super) async fn receive(&mut self) -> Ending {
         let mut machine = Server::new(self.service.protocol_limits());
+        let ending = self.receive_into(&mut machine).await;
+        // What was read already does not come again.
+        self.unread = match ending {
+            // It has had its time.
+            Ending::Deadline(_) => 0,
+            _ => machine.outstanding().saturating_sub(self.unread),
+        };
+        ending
+    }
+
+    /// Leaves in `unread` what it has read, and the machine has not taken.
+    async fn receive_into(&mut self, machine: &mut Server) -> Ending {
         let mut letter = None;
         // An idle connection costs no buffer: it is taken when the first byte is there.
         if let Err(broken) = self.connection.readable(&self.patience).await {
-            return ending_of(&broken, &machine);
+            return ending_of(&broken, machine);
         }
         let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES);
         let mut is_first = true;
@@ -57,7 +69,7 @@ impl<'s> Session<'s> {
             {
                 Ok(0) => return Ending::Peer(machine.end_of_file()),
                 Ok(_) => {}
-                Err(Stop::Broken(broken)) => return ending_of(&broken, &machine),
+                Err(Stop::Broken(broken)) => return ending_of(&broken, machine),
                 Err(Stop::GaveWay) => return Ending::OutOfMemoryBudget,
             }
             if std::mem::take(&mut is_first) && self.is_whole(&buffer) {
@@ -78,10 +90,14 @@ impl<'s> Session<'s> {
                     }
                     Ok(Some(event)) => {
                         if let Err(ending) = self.take(event, &mut letter).await {
+                            self.unread = input.len() as u64;
                             return ending;
                         }
                     }
-                    Err(fault) => return Ending::Peer(fault),
+                    Err(fault) => {
+                        self.unread = input.len() as u64;
+                        return Ending::Peer(fault);
+                    }
                 }
             }
         }

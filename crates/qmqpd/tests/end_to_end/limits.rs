@@ -19,6 +19,9 @@ pub fn add(trials: &mut Trials) {
     trials.add("limits::large_messages_in_little_memory", &[], little_memory);
     trials.add("limits::many_recipients_in_little_memory", &[], many_recipients);
     trials.add("limits::a_declared_length_allocates_nothing", &[], declared_length);
+    trials.add("limits::a_large_message_hears_why_it_is_refused", &[], large_refusal);
+    trials.add("limits::a_slow_line_hears_why_it_is_refused", &[], slow_refusal);
+    trials.add("limits::a_refused_client_that_stalls_is_let_go", &[], stalled_refusal);
     let _ = Peer::Root;
 }
 
@@ -169,5 +172,50 @@ fn declared_length() {
     assert!(session.received.is_empty());
     let after = peak_memory_kib(&server);
     assert!(after < before + 10 * 1024, "{before} KiB before, {after} KiB after");
+    assert_serves(&server);
+}
+
+const TOO_LARGE: &str = "Dnetstring length exceeds storage limit while receiving message content";
+
+/// A client that writes all before it reads must be able to do so, or it comes again for ever.
+fn large_refusal() {
+    let server = with(&[]);
+    let content = vec![b'x'; 40_000_000];
+    let bytes = request(&content, b"a@sender.example", &[b"b@rcpt.example"]);
+    let session = client::run(server.address, &[Step::Send(bytes)]);
+    let said = client::reply(&session.received).map(client::text);
+    assert_eq!((said.as_deref(), session.end), (Some(TOO_LARGE), End::Closed));
+}
+
+/// The message takes longer than anything but a request that is wanted may take, and it is larger.
+fn slow_refusal() {
+    let mut server =
+        with(&["message_size_limit = 10000", "qmqpd_drain_timeout = 2s", "qmqpd_drain_limit = 1000"]);
+    let bytes = request(&vec![b'x'; 400_000], b"a@sender.example", &[b"b@rcpt.example"]);
+    let mut stream = client::connect(server.address);
+    let began = Instant::now();
+    for piece in bytes.chunks(bytes.len() / 40) {
+        stream.write_all(piece).unwrap_or_else(|error| panic!("{error} after {:?}", began.elapsed()));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (received, end) = client::read_to_end(&mut stream);
+    assert_eq!((client::reply(&received).map(client::text).as_deref(), end), (Some(TOO_LARGE), End::Closed));
+    server.log.lines_until("the reason", |line| line.text.ends_with(&TOO_LARGE[1..]));
+}
+
+/// It says that more will come than ever could, and sends nothing, or next to nothing.
+fn stalled_refusal() {
+    let server = with(&["qmqpd_drain_timeout = 1s", "qmqpd_session_deadline = 600s"]);
+    let mut silent = client::connect(server.address);
+    silent.write_all(b"100000000000000000:99999999999999999:").unwrap();
+    let (received, end) = client::read_to_end(&mut silent);
+    assert_eq!((client::reply(&received).map(client::text).as_deref(), end), (Some(TOO_LARGE), End::Closed));
+    let mut trickling = client::connect(server.address);
+    trickling.write_all(b"100000000000000000:99999999999999999:").unwrap();
+    let cut = wait::within(wait::PATIENCE, || {
+        std::thread::sleep(Duration::from_millis(50));
+        trickling.write_all(b"x").err()
+    });
+    assert!(cut.is_some(), "a refused client that trickles stays for ever");
     assert_serves(&server);
 }

@@ -293,3 +293,38 @@ fn what_cannot_be_sent_is_refused_before_a_connection() {
         assert!(text(&output.stderr).contains(words), "{output:?}");
     }
 }
+
+#[test]
+fn a_k_to_a_part_of_the_message_is_no_promise() {
+    // More than all buffers on the way hold.
+    let message = vec![b'x'; 60_000_000];
+    let hasty = play(Part::Interrupt(1_000, b"3:Kok,"));
+    let output = send(&["-f", "", "-s", &hasty.address, "r@e.com"], &message);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{said}");
+    assert!(said.contains("it answers K before it has the whole message"), "{said}");
+    assert_eq!(text(&output.stdout), "");
+    // So another one may be asked; and what refuses early is believed.
+    let hasty = play(Part::Interrupt(1_000, b"3:Kok,"));
+    let strict = play(Part::Interrupt(1_000, b"3:Dno,"));
+    let output = send(&["-f", "", "-s", &hasty.address, "-s", &strict.address, "r@e.com"], &message);
+    assert_eq!(output.status.code(), Some(31), "{}", text(&output.stderr));
+}
+
+#[test]
+fn an_empty_recipient_and_a_closed_standard_input_are_errors() {
+    let output = send(&["-f", "s@e.com", "-s", &deaf(), ""], b"Subject: x\n\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("a recipient is empty: is a variable unset?"));
+    let program = env!("CARGO_BIN_EXE_qmqp-send");
+    let shell = |redirection: &str, server: &str| {
+        let script = format!("{program} -f s@e.com -s {server} r@e.com {redirection}");
+        Command::new("sh").args(["-c", &script]).output().unwrap()
+    };
+    let closed = shell("<&-", &deaf());
+    assert_eq!(closed.status.code(), Some(54), "{}", text(&closed.stderr));
+    assert!(text(&closed.stderr).contains("standard input is closed"), "{}", text(&closed.stderr));
+    let server = play(Part::Answer(b"3:Kok,"));
+    let empty = shell("</dev/null", &server.address);
+    assert_eq!(empty.status.code(), Some(0), "an empty message on purpose: {}", text(&empty.stderr));
+}

@@ -21,6 +21,16 @@ pub(super) enum Outcome {
     Garbled,
 }
 
+impl Outcome {
+    /// What a reply means for a request that has been sent, or has not been sent to its end: a K to a part of it is no promise.
+    pub(super) fn to_request(self, is_sent: bool) -> Self {
+        match self {
+            Self::Reply(Status::Queued) if !is_sent => Self::Garbled,
+            outcome => outcome,
+        }
+    }
+}
+
 /// Numbers of messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {

@@ -164,7 +164,8 @@ impl<'s> Worker<'s> {
         let mut outcome = None;
         // The reply is looked for before the first wait only if the server refuses early: not while nothing is watched.
         if !session.watched.is_empty() {
-            outcome = receive(socket, &mut session.reply, &mut self.input);
+            let is_sent = !session.watched.contains(epoll::EventFlags::OUT);
+            outcome = receive(socket, &mut session.reply, &mut self.input).map(|it| it.to_request(is_sent));
         }
         let mut wanted = epoll::EventFlags::IN;
         if outcome.is_none() {
@@ -175,7 +176,7 @@ impl<'s> Worker<'s> {
                 Err(_) => {
                     let late = receive(socket, &mut session.reply, &mut self.input);
                     let failed = if session.sent_bytes == 0 { Outcome::NoConnection } else { Outcome::Lost };
-                    outcome = Some(match late {
+                    outcome = Some(match late.map(|it| it.to_request(false)) {
                         Some(Outcome::Reply(status)) => Outcome::Reply(status),
                         _ => failed,
                     });

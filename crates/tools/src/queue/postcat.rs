@@ -1,6 +1,6 @@
 //! A queue file as postcat(1) of Postfix 3.7 prints it.
 
-use super::text::{asctime, escaped};
+use super::text::{asctime, escaped, for_terminal};
 use jiff::tz::TimeZone;
 use postfix::queue_file::SizeRecord;
 use postfix::queue_file::letter::split_attribute;
@@ -61,6 +61,8 @@ pub(super) struct Postcat<'a> {
     pub(super) selection: Selection,
     /// Do not escape envelope records.
     pub(super) raw: bool,
+    /// Escape the content, too: it goes to a terminal.
+    pub(super) to_terminal: bool,
     pub(super) zone: &'a TimeZone,
     pub(super) out: &'a mut dyn Write,
 }
@@ -85,6 +87,12 @@ impl Postcat<'_> {
             let Some(record) = walker.next().map_err(damaged)? else {
                 return Err(PrintError::Damaged("missing end record".to_owned()));
             };
+            // A hole of a sparse file reads as such records, and there is no end to them.
+            if record.kind.0 == 0 {
+                let text =
+                    format!("damaged at offset {}: there are zeros instead of a record", record.offset);
+                return Err(PrintError::Damaged(text));
+            }
             let (step, seek) = self.record(&record, &mut state)?;
             if step == Step::Finished {
                 return Ok(());
@@ -159,11 +167,11 @@ impl Postcat<'_> {
         state.line_open = false;
         match record.kind {
             RecordType::NORMAL => {
-                self.out.write_all(record.data)?;
+                self.content(record.data)?;
                 self.out.write_all(b"\n")?;
             }
             RecordType::PARTIAL if state.part != Part::Envelope => {
-                self.out.write_all(record.data)?;
+                self.content(record.data)?;
                 state.line_open = true;
             }
             RecordType::TIME | RecordType::WARNING_TIME => {
@@ -174,6 +182,14 @@ impl Postcat<'_> {
             _ => self.named(record)?,
         }
         Ok(())
+    }
+
+    fn content(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.to_terminal && !self.raw {
+            self.out.write_all(for_terminal(line).as_bytes())
+        } else {
+            self.out.write_all(line)
+        }
     }
 
     fn attribute(&mut self, record: &Located<'_>) -> Result<(), PrintError> {

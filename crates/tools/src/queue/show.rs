@@ -7,7 +7,7 @@ use super::{Failure, Place, complain};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, Recipient};
 use postfix::queue_id::QueueId;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 /// A line of content is written to JSON in pieces of at most this size.
@@ -32,7 +32,8 @@ pub(super) struct Args {
     /// One JSON object per message
     #[arg(long, conflicts_with = "raw")]
     json: bool,
-    /// Print envelope records as they are, control characters included, as postcat does
+    /// Print everything as it is, control characters included, as postcat does. Else those in the envelope are shown as \xNN, and
+    /// on a terminal those in headers and body, too
     #[arg(long)]
     raw: bool,
 }
@@ -103,7 +104,8 @@ fn show(
     let printed = if args.json {
         JsonMessage::new(selection, out).print(name, path, file)
     } else {
-        Postcat { label: path, selection, raw: args.raw, zone: &TimeZone::system(), out }.print(file)
+        let (raw, to_terminal) = (args.raw, io::stdout().is_terminal());
+        Postcat { label: path, selection, raw, to_terminal, zone: &TimeZone::system(), out }.print(file)
     };
     printed.map_err(|error| match error {
         PrintError::Output(error) => Complaint::Failure(Failure::Output(error)),
@@ -119,6 +121,8 @@ struct JsonMessage<'a> {
     /// A line of content that is not complete.
     line: Vec<u8>,
     part: ContentPart,
+    /// The line at hand belongs to the headers, and a part of it has gone out.
+    in_header: bool,
     any_header: bool,
     recipients: String,
     failed: Option<io::Error>,
@@ -137,6 +141,7 @@ impl<'a> JsonMessage<'a> {
             out,
             line: Vec::new(),
             part: ContentPart::Headers,
+            in_header: false,
             any_header: false,
             recipients: String::new(),
             failed: None,
@@ -182,9 +187,14 @@ impl<'a> JsonMessage<'a> {
                 if line_ends {
                     return self.end_of_line("\n");
                 }
-                // The first piece of a line decides whether it is a header.
-                if self.line.len() >= LINE_PIECE_BYTES && self.leave_headers()? {
-                    self.flush_line("")?;
+                // A line that is longer than any header's name is decided by then, and goes out in pieces.
+                if self.line.len() >= LINE_PIECE_BYTES {
+                    if self.in_header || !self.leave_headers()? {
+                        self.header_piece("")?;
+                        self.in_header = true;
+                    } else {
+                        self.flush_line("")?;
+                    }
                 }
                 Ok(())
             }
@@ -208,26 +218,35 @@ impl<'a> JsonMessage<'a> {
     }
 
     fn end_of_line(&mut self, line_end: &str) -> io::Result<()> {
-        if self.leave_headers()? {
+        if !self.in_header && self.leave_headers()? {
             return self.flush_line(line_end);
         }
-        let line = std::mem::take(&mut self.line);
+        self.header_piece(line_end)?;
+        self.in_header = false;
+        Ok(())
+    }
+
+    /// Writes what there is of a line of the headers. Without a line end a character that is cut in two waits.
+    fn header_piece(&mut self, line_end: &str) -> io::Result<()> {
+        let line = self.take_line(line_end);
         if !self.selection.headers {
             return Ok(());
         }
-        // A continuation belongs to the header before it.
-        let folded = self.any_header && matches!(line.first(), Some(b' ' | b'\t'));
-        self.out.write_all(match (folded, self.any_header) {
-            (true, _) => b"\\n".as_slice(),
-            (false, true) => b"\", \"",
-            (false, false) => b"\"",
-        })?;
-        self.any_header = true;
+        if !self.in_header {
+            // A continuation belongs to the header before it.
+            let folded = self.any_header && matches!(line.first(), Some(b' ' | b'\t'));
+            self.out.write_all(match (folded, self.any_header) {
+                (true, _) => b"\\n".as_slice(),
+                (false, true) => b"\", \"",
+                (false, false) => b"\"",
+            })?;
+            self.any_header = true;
+        }
         self.out.write_all(inner_json(&line).as_bytes())
     }
 
-    /// Writes what there is of a line of the body. Without a line end a character that is cut in two waits.
-    fn flush_line(&mut self, line_end: &str) -> io::Result<()> {
+    /// The line at hand; without a line end all of it but a character that is cut in two.
+    fn take_line(&mut self, line_end: &str) -> Vec<u8> {
         let mut line = std::mem::take(&mut self.line);
         if line_end.is_empty() {
             let whole = line.utf8_chunks().last().filter(|chunk| !chunk.invalid().is_empty());
@@ -236,6 +255,12 @@ impl<'a> JsonMessage<'a> {
                 self.line = line.split_off(line.len().saturating_sub(cut));
             }
         }
+        line
+    }
+
+    /// Writes what there is of a line of the body. Without a line end a character that is cut in two waits.
+    fn flush_line(&mut self, line_end: &str) -> io::Result<()> {
+        let mut line = self.take_line(line_end);
         if !self.selection.body {
             return Ok(());
         }
@@ -247,7 +272,11 @@ impl<'a> JsonMessage<'a> {
         if !self.line.is_empty() {
             self.end_of_line("")?;
             let rest = std::mem::take(&mut self.line);
-            if self.selection.body && !rest.is_empty() {
+            let is_wanted = match self.part {
+                ContentPart::Headers => self.selection.headers,
+                ContentPart::Body => self.selection.body,
+            };
+            if is_wanted && !rest.is_empty() {
                 self.out.write_all(inner_json(&rest).as_bytes())?;
             }
         }

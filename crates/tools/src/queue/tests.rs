@@ -171,7 +171,9 @@ fn show_prints_what_postcat_prints() {
     let (file, entry) = directory.open_message(&id).unwrap().unwrap();
     let selection = postcat::Selection { envelope: true, headers: true, body: true };
     let (label, zone) = (entry.path.as_str(), jiff::tz::TimeZone::UTC);
-    postcat::Postcat { label, selection, raw: true, zone: &zone, out: &mut out }.print(&file).unwrap();
+    postcat::Postcat { label, selection, raw: true, to_terminal: false, zone: &zone, out: &mut out }
+        .print(&file)
+        .unwrap();
     // Made with postcat(1) of Postfix 3.7.11 from this file.
     let expected = b"*** ENVELOPE RECORDS deferred/7/7B3099AA1F6 ***
 message_size:             107             303               1               0             107               0
@@ -250,4 +252,78 @@ fn show_has_json_for_both_layouts() {
     let message: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(message["damaged"], "missing end record");
     assert_eq!(message.get("headers"), None);
+}
+
+/// A queue file with these records as its content.
+fn file_with(content: &[u8]) -> Vec<u8> {
+    let mut file = records(&[(b'T', b"1795386300"), (b'S', b"a@b.test"), (b'R', b"c@d.test"), (b'M', b"")]);
+    file.extend_from_slice(content);
+    file.extend(records(&[(b'X', b""), (b'E', b"")]));
+    file
+}
+
+#[test]
+fn a_header_in_very_many_pieces_is_one_header_and_costs_a_linear_time() {
+    let time = |pieces: usize| {
+        let spool = Spool::new();
+        let mut content = records(&[(b'L', b"X-Long: \xc3")]);
+        for _ in 0..pieces {
+            encode(&mut content, RecordType::PARTIAL, b"\xa9\xc3");
+        }
+        content.extend(records(&[(b'N', b"\xa9"), (b'N', b" folded"), (b'N', b""), (b'N', b"body")]));
+        spool.put("incoming/BBBBB1", &file_with(&content), 0o700);
+        let began = std::time::Instant::now();
+        let (text, complete) = output(spool.root.path(), &["show", "--json", "BBBBB1"]);
+        let took = began.elapsed();
+        assert!(complete);
+        let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let header = message["headers"][0].as_str().unwrap();
+        assert_eq!(message["headers"].as_array().unwrap().len(), 1);
+        assert_eq!(header, format!("X-Long: {}\n folded", "\u{e9}".repeat(pieces + 1)));
+        assert_eq!(message["body"], "\nbody\n");
+        took
+    };
+    // Quadratic, the larger one would take sixty-four times as long.
+    let (small, large) = (time(100_000), time(800_000));
+    assert!(large < small * 24, "{small:?} for 100,000 pieces, {large:?} for 800,000");
+}
+
+#[test]
+fn a_hole_in_a_file_is_damage_and_not_a_record_without_end() {
+    let spool = Spool::new();
+    for (id, content) in [("CCCCC1", &b"N\x04text"[..]), ("CCCCC2", b"")] {
+        let file = spool.put(&format!("incoming/{id}"), &file_with(content), 0o700);
+        let whole = file.metadata().unwrap().len();
+        // Before the end record, and for longer than anybody waits.
+        file.set_len(whole - 4).unwrap();
+        file.set_len(1 << 40).unwrap();
+        for arguments in [&["show", id][..], &["show", "--json", id], &["show", "--body", id], &["list"]] {
+            let (text, complete) = output(spool.root.path(), arguments);
+            assert!(!complete || arguments == ["list"], "{arguments:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_is_not_commanded_by_headers_and_body() {
+    let content = records(&[
+        (b'N', b"Subject: \x1b]0;x\x07\xe2\x80\xaehi"),
+        (b'N', b""),
+        (b'N', b"\x1b[2J\ttab \\ \xc2\x9b"),
+    ]);
+    let file = file_with(&content);
+    let shown = |raw: bool, to_terminal: bool| {
+        let mut out = Vec::new();
+        let selection = postcat::Selection { envelope: false, headers: true, body: true };
+        let zone = jiff::tz::TimeZone::UTC;
+        postcat::Postcat { label: "x", selection, raw, to_terminal, zone: &zone, out: &mut out }
+            .print(&file[..])
+            .unwrap();
+        out
+    };
+    let plain = b"Subject: \x1b]0;x\x07\xe2\x80\xaehi\n\n\x1b[2J\ttab \\ \xc2\x9b\n";
+    assert_eq!(shown(false, false), plain);
+    assert_eq!(shown(true, true), plain);
+    let safe = "Subject: \\x1b]0;x\\x07\\xe2\\x80\\xaehi\n\n\\x1b[2J\ttab \\ \\xc2\\x9b\n";
+    assert_eq!(String::from_utf8(shown(false, true)).unwrap(), safe);
 }

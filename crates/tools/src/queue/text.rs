@@ -4,15 +4,31 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
 
-/// Text in which no terminal finds a command: control characters and bytes that are not UTF-8 become `\xNN`, a backslash
-/// becomes two.
+/// Text in which no terminal finds a command: control characters, those that turn the direction of writing, and bytes that
+/// are not UTF-8 become `\xNN`, a backslash becomes two.
 pub(super) fn escaped(bytes: &[u8]) -> String {
+    escaped_but(bytes, |character| character == '\\')
+}
+
+/// A line of a message for a terminal: as [`escaped`], but tabs and backslashes stay.
+pub(super) fn for_terminal(bytes: &[u8]) -> String {
+    escaped_but(bytes, |_| false).replace("\\x09", "\t")
+}
+
+/// Whether the character shows other text than there is: by a command to the terminal, or by turning its direction.
+fn is_treacherous(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped_but(bytes: &[u8], is_doubled: impl Fn(char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character == '\\' {
-                text.push_str("\\\\");
-            } else if character.is_control() {
+            if is_doubled(character) {
+                text.push(character);
+                text.push(character);
+            } else if is_treacherous(character) {
                 let mut buffer = [0; 4];
                 push_hexadecimal(&mut text, character.encode_utf8(&mut buffer).as_bytes());
             } else {
@@ -31,9 +47,22 @@ fn push_hexadecimal(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// A JSON string, with quotes. Bytes that are not UTF-8 become U+FFFD.
+/// A JSON string, with quotes. Bytes that are not UTF-8 become U+FFFD, and what a terminal might obey is `\uNNNN`.
 pub(super) fn json(bytes: &[u8]) -> String {
-    serde_json::Value::from(String::from_utf8_lossy(bytes).into_owned()).to_string()
+    let text = serde_json::Value::from(String::from_utf8_lossy(bytes).into_owned()).to_string();
+    if !text.contains(is_treacherous) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_treacherous(character) {
+            // Writing to a String does not fail. All of them have four digits.
+            let _ = write!(safe, "\\u{:04x}", u32::from(character));
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 /// `2026-11-22 22:25:00` in the local time zone; the number itself where the calendar ends.
@@ -62,6 +91,12 @@ mod tests {
         assert_eq!(escaped("a\x1b[31m\u{9b}é\\\0\n".as_bytes()), "a\\x1b[31m\\xc2\\x9bé\\\\\\x00\\x0a");
         assert_eq!(escaped(b"a\xffb"), "a\\xffb");
         assert_eq!(json(b"a\"\xff\n"), "\"a\\\"\u{fffd}\\n\"");
+        let bidi = "a\u{202e}b\u{2066}\u{9b}\u{7f}é";
+        assert_eq!(escaped(bidi.as_bytes()), "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6\\xc2\\x9b\\x7fé");
+        assert_eq!(json(bidi.as_bytes()), "\"a\\u202eb\\u2066\\u009b\\u007fé\"");
+        let back: String = serde_json::from_str(&json(bidi.as_bytes())).unwrap();
+        assert_eq!(back, bidi);
+        assert_eq!(for_terminal(b"a\tb\\c\x1b[31m\r"), "a\tb\\c\\x1b[31m\\x0d");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What is sent: a message whose length is known before the first byte goes out, and an envelope.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use qmqp::client::{Request, TooLong};
 use qmqp::netstring;
+use rustix::fs::OFlags;
 use tempfile::SpooledTempFile;
 
 /// As much of a message that comes through a pipe is held in memory; the rest goes to an unlinked temporary file. In bytes.
@@ -23,6 +25,9 @@ pub enum MessageError {
         /// Why.
         source: io::Error,
     },
+    /// Whoever started the program has closed standard input.
+    #[error("standard input is closed: give the message there, or name a file with --message")]
+    Closed,
     /// The temporary file for a message that comes through a pipe.
     #[error("cannot hold the message in a temporary file (TMPDIR names the directory): {0}")]
     Spool(io::Error),
@@ -60,6 +65,9 @@ impl Message {
             None => File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?),
         };
         let metadata = file.metadata().map_err(failed)?;
+        if path.is_none() && stands_in_for_closed(&file, &metadata).map_err(failed)? {
+            return Err(MessageError::Closed);
+        }
         // Files of the kernel's own say that they are empty.
         if metadata.is_file() && metadata.len() > 0 {
             let start = file.stream_position().map_err(failed)?;
@@ -112,6 +120,14 @@ impl Message {
     }
 }
 
+/// Whether this is what a Rust program finds in the place of a closed standard input: the null device, opened for reading
+/// *and* writing. A shell opens it for reading alone, and means an empty message.
+fn stands_in_for_closed(file: &File, metadata: &Metadata) -> io::Result<bool> {
+    let null = rustix::fs::makedev(1, 3);
+    let is_null = metadata.file_type().is_char_device() && metadata.rdev() == null;
+    Ok(is_null && rustix::fs::fcntl_getfl(file)?.contains(OFlags::RDWR))
+}
+
 fn read_some<'b>(from: &mut impl Read, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     loop {
         match from.read(buffer) {
@@ -128,6 +144,9 @@ pub enum EnvelopeError {
     /// No mail system takes such an address for what it says.
     #[error("the address {0:?} contains a NUL, CR or LF: take it out")]
     Address(String),
+    /// A recipient without a letter: an unset variable, most likely. (Servers may take it for one of their own.)
+    #[error("a recipient is empty: is a variable unset?")]
+    NoAddress,
     /// All the lists of recipients are empty.
     #[error("no recipients: the recipients file has no line with an address")]
     NoRecipients,
@@ -162,6 +181,9 @@ impl Envelope {
     /// # Errors
     /// When the address is not fit to be sent.
     pub fn add(&mut self, recipient: &[u8]) -> Result<(), EnvelopeError> {
+        if recipient.is_empty() {
+            return Err(EnvelopeError::NoAddress);
+        }
         self.sizes = self.sizes.with_recipient(checked(recipient)?)?;
         self.recipient_count = self.recipient_count.saturating_add(1);
         netstring::encode(recipient, &mut self.netstrings);

@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use qmqp::client::{self, Reply, ReplyFault, ReplyReader, Request};
+use qmqp::reply::Status;
 
 use super::message::{Envelope, Message, MessageError};
 use super::server::{ConnectError, Connection, Server};
@@ -114,8 +115,13 @@ pub fn attempt(
     };
     match write_request(&mut connection, request, envelope, message)? {
         // A server that refuses early does not read on, so its reply hides behind the failed write.
+        // A K to a part of the message is no promise.
         Err(source) => Ok(match read_reply(&mut connection, LATE_REPLY_WAIT) {
-            Ok(reply) => Ending::Reply(reply),
+            Ok(reply) if reply.status != Status::Queued => Ending::Reply(reply),
+            Ok(_) => {
+                let source = io::Error::other("it answers K before it has the whole message");
+                Ending::Failure(Failure::Send { server: server_name, source })
+            }
             Err(_) => {
                 Ending::Failure(Failure::Send { server: server_name, source: timeout_in_words(source) })
             }

@@ -42,7 +42,9 @@ pub fn enabled_protocols(protocols: &KeywordSet) -> (bool, bool) {
 
 /// This host's addresses: those that `inet_interfaces` selects among the interfaces, IPv4 first when all are selected.
 ///
-/// `resolve` turns a host name into addresses; it is asked for names only, never for addresses.
+/// `resolve` turns a host name into addresses; it is asked for names only, never for addresses. Of the addresses of a name
+/// those that no interface has are left out, if one has another: `localhost` is `::1`, too, where there is no IPv6. (Postfix
+/// gives up there.)
 ///
 /// # Errors
 /// A name or address in `inet_interfaces` that is none of this host's.
@@ -73,11 +75,15 @@ pub fn own_addresses(
     }
     let mut selected: Vec<InterfaceAddress> = Vec::new();
     for host in crate::text::split_plain_list(inet_interfaces) {
-        let mut addresses = match host.trim_start_matches('[').trim_end_matches(']').parse() {
-            Ok(address) => vec![address],
-            Err(_) => resolve(host),
+        let (mut addresses, is_name) = match host.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(address) => (vec![address], false),
+            Err(_) => (resolve(host), true),
         };
         addresses.retain(enabled);
+        let is_local = |address: &IpAddr| local.iter().any(|own| own.address == *address);
+        if is_name && addresses.iter().any(is_local) {
+            addresses.retain(is_local);
+        }
         if addresses.is_empty() {
             return Err(OwnNetworksError::HostNotFound(host.to_owned()));
         }
@@ -156,6 +162,7 @@ mod tests {
         let resolve = |name: &str| match name {
             "me" => vec!["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()],
             "other" => vec!["203.0.113.1".parse().unwrap()],
+            "half" => vec!["2001:db8::1".parse().unwrap(), "192.0.2.9".parse().unwrap()],
             _ => vec![],
         };
         mynetworks(style, &own_addresses(interfaces, &protocols, &host(), &resolve)?)
@@ -177,6 +184,8 @@ mod tests {
             (Subnet, "me, 192.0.2.9 127.0.0.1", "all", "192.0.2.0/24 [fd00::]/64 127.0.0.0/8 "),
             (Host, "[::1]", "ipv6", "[::1]/128 "),
             (Host, "me", "ipv6", "[fd00::9]/128 "),
+            // A name with an address that no interface has.
+            (Host, "half", "all", "192.0.2.9/32 "),
             (Host, "all", "", ""),
             (Host, "", "all", ""),
         ] {

@@ -493,7 +493,8 @@ parameters! {
     config_directory: text(ANY) computed "the directory that main.cf was read from"; Effective;
     /// The network protocols in use.
     inet_protocols: keywords(PROTOCOLS) = "all"; Effective;
-    /// The addresses that mail is received on: `all`, `loopback-only`, or a list of names and addresses.
+    /// The addresses that mail is received on: `all`, `loopback-only`, or a list of names and addresses. Of the addresses of
+    /// a name those count that this machine has; there must be one.
     inet_interfaces: list = "all"; Effective;
     /// Addresses of this host that a translator or proxy holds for it.
     proxy_interfaces: list = ""; Effective;

@@ -35,15 +35,16 @@ impl<'a> Interfaces<'a> {
     }
 
     /// The addresses that a service with a bare port listens on.
-    fn addresses(&self) -> Result<Vec<IpAddr>, String> {
+    fn addresses(&self, missing: &mut Vec<String>) -> Result<Vec<IpAddr>, String> {
         let mut found: Vec<IpAddr> = Vec::new();
         for item in postfix::text::split_list(self.inet_interfaces) {
-            let each: Vec<IpAddr> = match item {
+            let mut each: Vec<IpAddr> = match item {
                 "all" => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
                 "loopback-only" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 host => resolve(host)?,
             };
-            found.extend(each.into_iter().filter(|address| self.takes(*address)));
+            each.retain(|address| self.takes(*address));
+            found.extend(there(item, each, is_there, missing));
         }
         if found.is_empty() {
             return Err(format!(
@@ -54,12 +55,17 @@ impl<'a> Interfaces<'a> {
         Ok(found)
     }
 
-    /// All addresses that an endpoint stands for. A bare port means the addresses of inet_interfaces. On an error: what
-    /// is wrong with it.
-    pub(super) fn listen_addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
+    /// All addresses that an endpoint stands for. A bare port means the addresses of inet_interfaces. Of the addresses of a
+    /// name only those that the machine has; `missing` gets a sentence about each other one. On an error: what is wrong with
+    /// it.
+    pub(super) fn listen_addresses(
+        &self,
+        endpoint: &Endpoint,
+        missing: &mut Vec<String>,
+    ) -> Result<Vec<SocketAddr>, String> {
         let port = port_number(&endpoint.port)?;
         let addresses = match &endpoint.host {
-            None => self.addresses()?,
+            None => self.addresses(missing)?,
             Some(host) => {
                 let mut usable = resolve(host)?;
                 usable.retain(|address| self.takes(*address));
@@ -68,7 +74,7 @@ impl<'a> Interfaces<'a> {
                         "\"{host}\" has no address of a protocol that inet_protocols and the kernel allow"
                     ));
                 }
-                usable
+                there(host, usable, is_there, missing)
             }
         };
         let mut unique: Vec<SocketAddr> = Vec::new();
@@ -80,6 +86,34 @@ impl<'a> Interfaces<'a> {
         }
         Ok(unique)
     }
+}
+
+/// The addresses of a name without those that the machine has not, as long as any is left. `localhost` is `::1`, too, in many
+/// a hosts file, also where there is no IPv6.
+fn there(
+    name: &str,
+    addresses: Vec<IpAddr>,
+    is_there: impl Fn(IpAddr) -> bool,
+    missing: &mut Vec<String>,
+) -> Vec<IpAddr> {
+    let (present, absent): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.into_iter().partition(|address| is_there(*address));
+    if present.is_empty() {
+        // The error at bind(2) says more.
+        return absent;
+    }
+    for address in absent {
+        missing.push(format!(
+            "{name} stands for {address} too, which this machine does not have: it is not listened on"
+        ));
+    }
+    present
+}
+
+/// Whether a socket can have the address.
+fn is_there(address: IpAddr) -> bool {
+    let bound = std::net::UdpSocket::bind((address, 0));
+    !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
 }
 
 fn kernel_has(domain: socket2::Domain) -> bool {
@@ -126,7 +160,7 @@ mod tests {
     fn shown(interfaces: &Interfaces<'_>, field: &str) -> String {
         match Endpoint::parse(field)
             .map_err(|bad| bad.to_string())
-            .and_then(|it| interfaces.listen_addresses(&it))
+            .and_then(|it| interfaces.listen_addresses(&it, &mut Vec::new()))
         {
             Ok(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             Err(error) => format!("error: {error}"),
@@ -147,6 +181,22 @@ mod tests {
     fn an_address_of_its_own_is_taken_as_it_stands() {
         assert_eq!(shown(&BOTH, "127.0.0.1:7631"), "127.0.0.1:7631");
         assert_eq!(shown(&BOTH, "[::1]:7632"), "[::1]:7632");
+    }
+
+    #[test]
+    fn of_a_name_what_is_there_is_served_and_the_rest_is_said() {
+        let both = || -> Vec<IpAddr> { vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()] };
+        let mut missing = Vec::new();
+        assert_eq!(there("localhost", both(), |it| it.is_ipv4(), &mut missing), [Ipv4Addr::LOCALHOST]);
+        assert_eq!(
+            missing,
+            ["localhost stands for ::1 too, which this machine does not have: it is not listened on"]
+        );
+        let mut missing = Vec::new();
+        assert_eq!(there("localhost", both(), |_| false, &mut missing), both());
+        assert_eq!(there("localhost", both(), |_| true, &mut missing), both());
+        assert!(missing.is_empty());
+        assert!(is_there(Ipv4Addr::LOCALHOST.into()) && !is_there([192, 0, 2, 1].into()));
     }
 
     #[test]

@@ -164,14 +164,17 @@ fn from_master_cf(
     let root = Uid::effective().is_root();
     let settings = &loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
-    let Found { services, errors, .. } = found;
+    let Found { services, errors, notices } = found;
     for (line, endpoint) in file.inet_services(PROGRAM) {
         let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
         errors.extend(bad_columns(file, line, root));
-        let addresses = interfaces.listen_addresses(endpoint).unwrap_or_else(|what| {
+        let mut missing = Vec::new();
+        let addresses = interfaces.listen_addresses(endpoint, &mut missing).unwrap_or_else(|what| {
             errors.push(wrong(what, "write a port, or address:port, into the first column"));
             Vec::new()
         });
+        let place = format!("{}, line {}", file.path(), line.line);
+        notices.extend(missing.iter().map(|text| Notice::warning(format!("{place}: {text}"))));
         for address in &addresses {
             if let Some(other) = services.iter().find(|other| other.addresses.contains(address)) {
                 let what = format!("{address} is listened on by {} already", other.origin);
@@ -295,10 +298,11 @@ fn from_listen(
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
     let mut addresses = Vec::new();
     let mut is_sound = true;
+    let mut missing = Vec::new();
     for item in postfix::text::split_list(&settings.qmqpd_listen) {
         let endpoint = Endpoint::parse(item).map_err(|bad| format!("{bad} in \"{item}\""));
         let listed = endpoint.and_then(|endpoint| {
-            interfaces.listen_addresses(&endpoint).map_err(|what| format!("\"{item}\": {what}"))
+            interfaces.listen_addresses(&endpoint, &mut missing).map_err(|what| format!("\"{item}\": {what}"))
         });
         match listed {
             Ok(listed) => {
@@ -311,9 +315,11 @@ fn from_listen(
             }
         }
     }
+    let missing = missing.into_iter().map(|text| Notice::warning(format!("{PARAMETER}: {text}")));
     if addresses.is_empty() && is_sound {
         wrong("no address to listen on".to_owned());
     }
+    found.notices.extend(missing);
     let origin = match line {
         Some(line) => format!("{PARAMETER} in {file}, line {line}"),
         None if loaded.is_set(PARAMETER) => file,

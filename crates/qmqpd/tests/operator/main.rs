@@ -8,6 +8,7 @@
     unreachable_pub
 )]
 
+mod listening;
 mod output;
 mod said;
 mod site;

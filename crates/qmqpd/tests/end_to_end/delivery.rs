@@ -57,7 +57,21 @@ fn send(server: &ours::Instance, content: &[u8], recipients: &[&str]) {
     assert!(said.starts_with("KOk: queued as "), "{said}; {}", server.log.all());
 }
 
-/// postcat prints envelope and message; the message must be what we read in the file ourselves.
+/// Whether this is the message that a client sent: each of its header lines is there, and behind ours its body, byte for byte.
+fn assert_is_what_was_sent(message: &[u8], sent: &[u8]) {
+    let halves = |text: &[u8]| {
+        let end = text.windows(2).position(|pair| pair == b"\n\n").expect("the end of the header");
+        (String::from_utf8(text[..end].to_vec()).unwrap(), text[end..].to_vec())
+    };
+    let ((header, body), (sent_header, sent_body)) = (halves(message), halves(sent));
+    for line in sent_header.lines() {
+        assert!(header.lines().any(|other| other == line), "no {line:?} in {header}");
+    }
+    let (bytes, sent_bytes) = (body.len(), sent_body.len());
+    assert!(body == sent_body, "a body of {bytes} bytes is not that of {sent_bytes} which was sent");
+}
+
+/// postcat prints envelope and message; the message must be what was sent, and what we read in the file ourselves.
 fn postcat(content: &[u8]) {
     let server = ours::Instance::start(&ours::Setup::default());
     send(&server, content, &[RECIPIENT, "carol@rcpt.example"]);
@@ -88,6 +102,7 @@ fn postcat(content: &[u8]) {
     }
     let message = QueueFile::read(path).unwrap().message();
     assert!(postcat("-bh") == message, "postcat shows another message than the file holds");
+    assert_is_what_was_sent(&message, content);
 }
 
 /// A Postfix that delivers everything in `queue` into these mailboxes.
@@ -106,6 +121,7 @@ fn deliver(content: &[u8], recipients: &[&str], settings: &[&str]) {
     server.stop();
     let file = QueueFile::read(&server.queue.committed()[0]).unwrap();
     let message = file.message();
+    assert_is_what_was_sent(&message, content);
 
     let boxes = Mailboxes::new(place.path());
     let postfix = postfix_with(&boxes, queue_path, &main_cf);
@@ -198,11 +214,15 @@ fn bounce() {
     ];
     let postfix = postfix_with(&boxes, queue_path, &settings.map(str::to_owned));
     let delivered = boxes.wait_for(1, &postfix);
-    let (name, text) = &delivered[0];
+    let (name, bytes) = &delivered[0];
     assert!(name.ends_with(&format!(":{SENDER}")), "{name}");
-    let text = String::from_utf8_lossy(text);
+    let text = String::from_utf8_lossy(bytes);
     assert!(text.contains("Original-Recipient: rfc822;nobody@refused.example"), "{text:.2000}");
-    assert!(text.contains("Subject: large"), "the bounce does not quote the message");
+    // The last part is the message, between its own header and the boundary.
+    let part = text.split("\nContent-Type: message/rfc822\n").nth(1).expect("a part with the message");
+    let (_, message) = part.split_once("\n\n").unwrap();
+    let (message, _) = message.rsplit_once("\n\n--").unwrap();
+    assert_is_what_was_sent(format!("{message}\n").as_bytes(), &large());
 }
 
 /// One byte `W` on the queue manager's socket, after the file is there.

@@ -1,7 +1,8 @@
 //! Clients, name servers, table servers and the log: what the session threads do.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use nix::unistd::Pid;
 
@@ -55,11 +56,22 @@ fn with_fault_for(
     fault: &Fault,
     client: impl FnOnce() -> Option<char>,
 ) -> (Option<char>, usize) {
+    let (heard, calls) = with_faults(server, std::slice::from_ref(fault), client);
+    (heard, calls.len())
+}
+
+/// The same for several faults at a time, and with the calls that failed.
+fn with_faults(
+    server: &Instance,
+    faults: &[Fault],
+    client: impl FnOnce() -> Option<char>,
+) -> (Option<char>, Vec<String>) {
+    let fault = faults[0];
     let process = service(server);
     let open_before = descriptors(process);
-    let injection = Injection::attach(&threads(process, |_| true), fault);
+    let injection = Injection::attach_all(&threads(process, |_| true), faults);
     let heard = client();
-    let injected = injection.injected();
+    let failed = injection.failed_calls();
     drop(injection);
     assert_eq!(send(server), Some('K'), "{fault}: the service does not return; {}", server.log.all());
     assert_eq!(service(server), process, "{fault}: the process has ended; {}", server.log.all());
@@ -69,7 +81,7 @@ fn with_fault_for(
     let accepted = 1 + usize::from(heard == Some('K'));
     assert!(stored.iter().all(Result::is_ok), "{fault}: {stored:?}");
     assert!(stored.len() >= accepted, "{fault}: {accepted} times K, and {} messages", stored.len());
-    (heard, injected)
+    (heard, failed)
 }
 
 fn each(
@@ -141,41 +153,53 @@ fn session() {
 fn names() {
     let server = start(&["qmqpd_authorized_clients = 127.0.0.0/8"]);
     let mut client = 20;
-    for (call, errors) in [
-        ("socket", &["EMFILE", "ENFILE", "ENOBUFS", "EACCES"][..]),
-        ("bind", &["EADDRINUSE", "ENOMEM"]),
-        ("connect", &["ENETUNREACH", "EACCES"]),
-        ("sendto", &["ENETUNREACH", "EPERM", "ENOBUFS"]),
-        ("recvfrom", &["ECONNREFUSED", "ENOMEM"]),
+    for (call, errors, when) in [
+        // The first one of a thread may be for the queue manager, which is to be woken for the message before.
+        ("socket", &["EMFILE", "ENFILE", "ENOBUFS", "EACCES"][..], "1+"),
+        ("bind", &["EADDRINUSE", "ENOMEM"], "1"),
+        ("sendto", &["ENETUNREACH", "EPERM", "ENOBUFS"], "1"),
+        ("recvfrom", &["ECONNREFUSED", "ENOMEM"], "1"),
     ] {
         for error in errors {
             // Each client is new, so that no name is remembered.
             client += 1;
             let from = format!("127.0.7.{client}");
-            let fault = Fault { call, error, when: "1" };
-            let (heard, injected) = with_fault(&server, &fault, &from);
+            let fault = Fault { call, error, when };
+            let (heard, calls) = with_faults(&server, &[fault], || send_from(&server, &from));
             // The client's own socket speaks with the same calls: there the connection may be lost.
-            let allowed =
-                [Some('K')].contains(&heard) || matches!(call, "sendto" | "recvfrom") && heard.is_none();
+            let allowed = heard == Some('K') || matches!(call, "sendto" | "recvfrom") && heard.is_none();
             assert!(allowed, "{fault}: {heard:?}; {}", server.log.all());
-            if injected > 0 {
-                record::note(
-                    "names of clients",
-                    &fault,
-                    injected,
-                    "the client is known without its name or is lost; the next message K",
-                );
-            }
+            let lookups = calls.iter().filter(|call| asks_for_a_name(call)).count();
+            assert!(lookups > 0, "{fault}: no look-up of a name met it: {calls:?}");
+            record::note(
+                "names of clients",
+                &fault,
+                lookups,
+                "the client is known without its name or is lost; the next message K",
+            );
         }
     }
+}
+
+/// Whether a call is about the socket to a name server, and not about that of the client.
+fn asks_for_a_name(call: &str) -> bool {
+    let is = |name: &str| call.starts_with(&format!("{name}("));
+    is("socket") && call.contains("SOCK_DGRAM")
+        || is("bind")
+        || is("sendto") && call.contains("htons(53)")
+        // Who sent it is of no interest on the client's socket.
+        || is("recvfrom") && !call.contains("NULL")
 }
 
 /// A tcp: table that lets everybody in.
 fn tables() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let opened = Arc::clone(&open);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            opened.lock().unwrap().push(stream.try_clone().unwrap());
             std::thread::spawn(move || {
                 let mut lines = BufReader::new(stream.try_clone().unwrap());
                 let (mut stream, mut line) = (stream, String::new());
@@ -188,24 +212,34 @@ fn tables() {
     });
     let list = format!("qmqpd_authorized_clients = tcp:127.0.0.1:{port}");
     let server = start(&[&list]);
-    for (call, errors) in [
-        ("socket", &["EMFILE", "ENFILE", "ENOBUFS"][..]),
-        ("connect", &["ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EINTR"]),
-        ("poll", &["EINTR", "ENOMEM"]),
+    // On loopback a connection is there at once. One that takes its time is waited for.
+    let waits = Fault { call: "connect", error: "EINPROGRESS", when: "1" };
+    for (call, errors, beside) in [
+        ("socket", &["EMFILE", "ENFILE", "ENOBUFS"][..], None),
+        ("connect", &["ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EINTR"], None),
+        ("poll", &["EINTR", "ENOMEM"], Some(waits)),
     ] {
         for error in errors {
+            // Connections are kept: the next question shall need a new one, by a thread that is there when the fault comes.
+            assert_eq!(send(&server), Some('K'));
+            server.queue.take();
+            for stream in open.lock().unwrap().drain(..) {
+                stream.shutdown(std::net::Shutdown::Both).unwrap();
+            }
             let fault = Fault { call, error, when: "1" };
-            let (heard, injected) = with_fault(&server, &fault, "127.0.0.1");
+            let faults: Vec<Fault> = std::iter::once(fault).chain(beside).collect();
+            let (heard, calls) = with_faults(&server, &faults, || send(&server));
             // A list that cannot be asked is no reason to turn a client away for good.
             assert!(matches!(heard, Some('K' | 'Z')), "{fault}: {heard:?}; {}", server.log.all());
-            if injected > 0 {
-                record::note(
-                    "tcp: table",
-                    &fault,
-                    injected,
-                    format!("{}; the next message K", heard.unwrap()),
-                );
-            }
+            // A name server or a queue manager may be looked for with the same calls.
+            let by_table = |line: &&String| match call {
+                "socket" => line.starts_with("socket(AF_INET, SOCK_STREAM"),
+                "connect" => line.contains(&format!("htons({port})")),
+                _ => line.starts_with("poll("),
+            };
+            let met = calls.iter().filter(by_table).count();
+            assert!(met > 0, "{fault}: the table met it nowhere: {calls:?}");
+            record::note("tcp: table", &fault, met, format!("{}; the next message K", heard.unwrap()));
         }
     }
 }

@@ -21,6 +21,7 @@ mod configuration;
 mod drop_in;
 mod network;
 mod record;
+mod replies;
 mod start_up;
 mod supervision;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let mut trials = Trials::default();
     commit::add(&mut trials);
     network::add(&mut trials);
+    replies::add(&mut trials);
     supervision::add(&mut trials);
     configuration::add(&mut trials);
     drop_in::add(&mut trials);

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::harness::client::{self, End, Step, request};
 use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
 use super::harness::trials::Trials;
 use super::harness::wait;
+use super::hostile::assert_waits_are_alike;
 
 pub fn add(trials: &mut Trials) {
     trials.add("limits::a_silent_client_is_dropped", &[], silent_client);
@@ -22,7 +23,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("limits::a_large_message_hears_why_it_is_refused", &[], large_refusal);
     trials.add("limits::a_slow_line_hears_why_it_is_refused", &[], slow_refusal);
     trials.add("limits::a_refused_client_that_stalls_is_let_go", &[], stalled_refusal);
-    let _ = Peer::Root;
+    trials.add("limits::a_fast_sender_leaves_its_thread_to_others", &[], fast_sender);
 }
 
 const CONTENT: &[u8] = b"Subject: limits\n\nhello\n";
@@ -52,13 +53,13 @@ fn silent_client() {
 
 /// Each byte is in time for `qmqpd_timeout`; the session as a whole is not.
 fn trickling_client() {
-    let server = with(&["qmqpd_session_deadline = 2s", "qmqpd_timeout = 10s"]);
-    let mut stream = client::connect(server.address);
+    let server = with(&["qmqpd_session_deadline = 2s", "qmqpd_timeout = 10s", "qmqpd_drain_timeout = 0"]);
     let began = Instant::now();
+    let mut stream = client::connect(server.address);
     stream.write_all(b"100000:90000:").unwrap();
     let cut = wait::within(wait::PATIENCE, || stream.write_all(b"x").err());
     assert!(cut.is_some(), "a client that trickles stays for ever");
-    assert!(began.elapsed() >= Duration::from_millis(1500), "cut after {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(2), "cut after {:?}", began.elapsed());
     server.queue.wait_until_empty();
     assert_serves(&server);
 }
@@ -84,26 +85,68 @@ fn connection_limit() {
 
 fn idle_connections() {
     let server = with(&[]);
+    let quiet = with(&[]);
     let idle: Vec<TcpStream> = (0..400).map(|_| client::connect(server.address)).collect();
-    for _ in 0..20 {
-        assert_serves(&server);
-    }
+    assert_waits_are_alike(server.address, quiet.address, 20);
     drop(idle);
     assert_serves(&server);
 }
 
-/// `qmqpd_error_delay` is for the client that made the error.
+/// `qmqpd_error_delay` is for the client that made the error: neither for one that makes none, nor for others that make their own.
 fn delayed_refusal() {
-    let server = with(&["qmqpd_error_delay = 3s"]);
+    const REFUSED: usize = 8;
+    const DELAY: Duration = Duration::from_secs(6);
+    let server = with(&["qmqpd_error_delay = 6s"]);
     let address = server.address;
-    let refused = std::thread::spawn(move || client::run(address, &[Step::Send(b"x".to_vec())]));
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(1) {
-        assert_serves(&server);
+    let refused: Vec<_> = (0..REFUSED)
+        .map(|_| std::thread::spawn(move || client::run(address, &[Step::Send(b"x".to_vec())])))
+        .collect();
+    // The log has it before the client.
+    wait::until("each of them is refused", || {
+        let log = server.log.all();
+        (log.matches("netstring format error while").count() == REFUSED).then_some(())
+    });
+    assert_serves(&server);
+    assert!(refused.iter().all(|one| !one.is_finished()), "a good client waited for the delay of another");
+    let sessions: Vec<_> = refused.into_iter().map(|one| one.join().unwrap()).collect();
+    for session in &sessions {
+        assert!(session.took >= DELAY, "the refusal came after {:?}", session.took);
+        assert_eq!((client::reply(&session.received).unwrap()[0], session.end), (b'D', End::Closed));
     }
-    let session = refused.join().unwrap();
-    assert!(session.took >= Duration::from_millis(2900), "the refusal came after {:?}", session.took);
-    assert_eq!(session.end, End::Closed);
+    // One after the other, the last would have waited for all of them.
+    let longest = sessions.iter().map(|session| session.took).max().unwrap();
+    assert!(longest < DELAY * 3, "of {REFUSED}, one waited for {longest:?}");
+}
+
+/// Who sends as fast as it is read, and asks for no disk, could keep a thread for itself. Here there is only one for all.
+fn fast_sender() {
+    let server = Instance::start_on_one_processor(&Setup {
+        main_cf: vec!["message_size_limit = 0".to_owned()],
+        ..Default::default()
+    });
+    // With so many hops the message is refused, and the rest of it is only read.
+    let hops = b"Received: x\n".repeat(100);
+    let (is_over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = client::connect(server.address);
+            stream.write_all(b"100000001000:99999999990:").unwrap();
+            stream.write_all(&hops).unwrap();
+            let lines = b"0123456789abcde\n".repeat(1 << 16);
+            let began = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < 2 * wait::PATIENCE {
+                stream.write_all(&lines).expect("a message that is read to its end");
+                sent.fetch_add(lines.len() as u64, Ordering::Relaxed);
+            }
+        });
+        wait::until("it is in full swing", || (sent.load(Ordering::Relaxed) > 16 << 20).then_some(()));
+        let before = sent.load(Ordering::Relaxed);
+        for _ in 0..3 {
+            assert_serves(&server);
+        }
+        wait::until("it has gone on beside them", || (sent.load(Ordering::Relaxed) > before).then_some(()));
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 /// The most memory that any service process ever used, in KiB.

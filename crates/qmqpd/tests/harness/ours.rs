@@ -54,6 +54,21 @@ impl Instance {
         Self::start_with(setup, Some(columns), Command::new(PROGRAM))
     }
 
+    /// Starts a server that has one processor, and so one thread for all its sessions.
+    pub fn start_on_one_processor(setup: &Setup) -> Self {
+        use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let this_thread = Pid::from_raw(0);
+        let all = sched_getaffinity(this_thread).unwrap();
+        let first = (0..CpuSet::count()).find(|&cpu| all.is_set(cpu).unwrap()).unwrap();
+        let mut one = CpuSet::new();
+        one.set(first).unwrap();
+        // A child has the processors of the thread that starts it.
+        sched_setaffinity(this_thread, &one).unwrap();
+        let server = Self::start(setup);
+        sched_setaffinity(this_thread, &all).unwrap();
+        server
+    }
+
     /// Starts a server that takes the machine for one that was started anew: to it, this file is the kernel's boot_id.
     /// Needs root.
     pub fn start_after_boot(setup: &Setup, boot_id: &Path) -> Self {

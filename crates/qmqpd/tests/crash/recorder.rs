@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::harness::peers::Peer;
 use super::harness::postfix::scratch;
 use super::harness::wait;
 
@@ -118,15 +119,7 @@ pub fn unmount(mounted: &Path) {
 
 /// Whether the kernel and the programs are there that this takes; otherwise why not.
 pub fn missing() -> Option<String> {
-    let there = |path: &str| Path::new(path).exists();
-    if !there("/dev/fuse") {
-        return Some("there is no /dev/fuse".to_owned());
-    }
-    if !there("/dev/loop-control") {
-        return Some("there are no loop devices".to_owned());
-    }
-    let mkfs = ["/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4"].into_iter().any(there);
-    (!mkfs).then(|| "mkfs.ext4 is not there; run make peers".to_owned())
+    [Peer::Fuse, Peer::Ext4].into_iter().find_map(Peer::missing)
 }
 
 const INIT: u32 = 26;

@@ -55,6 +55,10 @@ pub enum Peer {
     Root,
     /// Namespaces of our own, with our own hosts file and name server.
     Isolation,
+    /// FUSE, for a file that the test program serves.
+    Fuse,
+    /// Loop devices, and the program that makes an ext4 on one.
+    Ext4,
     /// IPv6 on the loopback interface.
     Ipv6,
     /// The program that judges unit files.
@@ -97,6 +101,12 @@ impl Peer {
             Self::Root => self.needs_root(),
             Self::Strace => self.needs_root().or_else(|| absent("/usr/bin/strace")),
             Self::Isolation => super::isolation::missing(),
+            Self::Fuse => kernel_lacks("/dev/fuse"),
+            Self::Ext4 => kernel_lacks("/dev/loop-control").or_else(|| {
+                let places = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"];
+                let is_there = places.iter().any(|path| Path::new(path).exists());
+                (!is_there).then(|| "mkfs.ext4 is not installed; run make peers as root".to_owned())
+            }),
             Self::Ipv6 => std::net::TcpListener::bind("[::1]:0")
                 .err()
                 .map(|error| format!("no IPv6 on loopback: {error}")),
@@ -129,6 +139,10 @@ fn nameless_files() -> std::io::Result<()> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     let file = rustix::fs::openat(CWD, directory.path(), flags, Mode::RWXU)?;
     Ok(rustix::fs::linkat(&file, "", CWD, directory.path().join("name"), AtFlags::EMPTY_PATH)?)
+}
+
+fn kernel_lacks(device: &str) -> Option<String> {
+    (!Path::new(device).exists()).then(|| format!("this machine has no {device}"))
 }
 
 fn absent(path: &str) -> Option<String> {

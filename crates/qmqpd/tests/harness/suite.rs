@@ -99,7 +99,11 @@ fn run(case: &Case, pair: &Mutex<Pair>, oracle_only: bool) {
     if let Some(difference) = case.difference.filter(gone) {
         (difference.ours)(&postfix);
         if !oracle_only {
-            (difference.ours)(&pair.ours(case));
+            let ours = pair.ours(case);
+            (difference.ours)(&ours);
+            // What a refusal leaves in the log, and how it closes, stays different.
+            let (theirs, mine) = (postfix.said(), ours.said());
+            assert_eq!((theirs, postfix.files.len()), (mine, ours.files.len()), "the difference is gone");
         }
         return;
     }

@@ -1,9 +1,61 @@
 //! From the first field of a master.cf line, or an item of qmqpd_listen, to socket addresses.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 
 use postfix::settings::Endpoint;
 use postfix::value::KeywordSet;
+
+/// Where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address and port.
+    Inet(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// One on which other servers hand over their clients.
+    Pass(PathBuf),
+}
+
+impl Listen {
+    /// What master(8) calls the type.
+    #[must_use]
+    pub const fn transport(&self) -> &'static str {
+        match self {
+            Self::Inet(_) => "inet",
+            Self::Unix(_) => "unix",
+            Self::Pass(_) => "pass",
+        }
+    }
+
+    /// Whether only this machine reaches it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Inet(address) => address.ip().is_loopback(),
+            Self::Unix(_) | Self::Pass(_) => true,
+        }
+    }
+
+    /// The file, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Inet(_) => None,
+            Self::Unix(path) | Self::Pass(path) => Some(path),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) | Self::Pass(path) => path.display().fmt(f),
+        }
+    }
+}
 
 /// What the machine and main.cf say about addresses.
 #[derive(Debug, Clone)]

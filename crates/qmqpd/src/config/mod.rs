@@ -22,6 +22,7 @@ use postfix::settings::{
     check_accounts, load as load_settings, survey as survey_settings,
 };
 
+pub use addresses::Listen;
 pub(crate) use addresses::port_number;
 pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
 pub use standing::{ConfigSource, STANDALONE_VARIABLE, UNCONFIGURED_CLIENTS, unconfigured_overrides};

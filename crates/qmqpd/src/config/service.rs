@@ -1,7 +1,7 @@
 //! The services: lines of master.cf whose command is `qmqpd`, or qmqpd_listen; and the configuration of the one that a
 //! service process runs.
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::unistd::Uid;
@@ -11,7 +11,7 @@ use postfix::master_cf::{Defaults, MasterCf, Service as Line, Transport};
 use postfix::notice::Notice;
 use postfix::settings::{ConfigError, Endpoint, LegacyDefaults, Loaded, Settings};
 
-use super::addresses::Interfaces;
+use super::addresses::{Interfaces, Listen};
 use super::files::read_at_rest;
 use super::standing::{ConfigSource, log_config};
 use super::survey::{is_own, master_cf_text, mistake};
@@ -32,7 +32,7 @@ pub struct Service {
     /// The command word, and `argv[0]` of its processes.
     pub program: String,
     /// Where it listens; at least one address, or none where Postfix's master(8) does that.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Listen>,
     /// What asks for it: file and line, or the parameter.
     pub origin: String,
     /// Processes at the same time; 0 is no limit.
@@ -89,7 +89,7 @@ pub(super) fn find(
         return found;
     }
     if let Some(file) = file {
-        let lines = file.inet_services(PROGRAM).count();
+        let lines = file.services().iter().filter(|line| line.program() == PROGRAM).count();
         if loaded.is_set("qmqpd_listen") {
             if lines > 0 {
                 let path = file.path();
@@ -100,7 +100,6 @@ pub(super) fn find(
         } else {
             found.errors.extend(file.errors().iter().cloned());
             found.notices.extend(file.notices().iter().cloned());
-            found.notices.extend(unserved(&file));
             if lines > 0 {
                 from_master_cf(&file, facts, main_cf, loaded, overrides, &mut found);
                 return found;
@@ -136,20 +135,30 @@ fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<Maste
     }
 }
 
-/// The lines for qmqpd that only Postfix's master can serve.
-fn unserved(file: &MasterCf) -> Vec<Notice> {
-    let others = file
-        .services()
-        .iter()
-        .filter(|line| line.program() == PROGRAM && !matches!(line.transport, Transport::Inet(_)));
-    others
-        .map(|line| {
-            let (path, number, kind) = (file.path(), line.line, line.transport.as_str());
-            Notice::warning(format!(
-                "{path}, line {number}: services of type {kind} are not served here, only inet"
-            ))
-        })
-        .collect()
+/// Where a line of master.cf listens, as Postfix has it: a socket in the file system lies in the queue directory.
+fn places(
+    line: &Line,
+    interfaces: &Interfaces<'_>,
+    queue: &Path,
+    missing: &mut Vec<String>,
+) -> Result<Vec<Listen>, (String, &'static str)> {
+    let path = || queue.join(if line.private { "private" } else { "public" }).join(&line.name);
+    match &line.transport {
+        Transport::Inet(endpoint) => interfaces
+            .listen_addresses(endpoint, missing)
+            .map(|addresses| addresses.into_iter().map(Listen::Inet).collect())
+            .map_err(|what| (what, "write a port, or address:port, into the first column")),
+        Transport::Unix | Transport::Pass if line.name.contains('/') => Err((
+            "the name of a socket in the queue directory has a slash in it".to_owned(),
+            "write a plain name",
+        )),
+        Transport::Unix => Ok(vec![Listen::Unix(path())]),
+        Transport::Pass => Ok(vec![Listen::Pass(path())]),
+        Transport::UnixDatagram | Transport::Fifo => Err((
+            format!("qmqpd does not serve a {}", line.transport.as_str()),
+            "write inet, unix or pass into the second column",
+        )),
+    }
 }
 
 /// The services of master.cf, each with the parameters that its own `-o` leave it.
@@ -165,12 +174,13 @@ fn from_master_cf(
     let settings = &loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
     let Found { services, errors, notices } = found;
-    for (line, endpoint) in file.inet_services(PROGRAM) {
+    for line in file.services().iter().filter(|line| line.program() == PROGRAM) {
         let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
         errors.extend(bad_columns(file, line, root));
         let mut missing = Vec::new();
-        let addresses = interfaces.listen_addresses(endpoint, &mut missing).unwrap_or_else(|what| {
-            errors.push(wrong(what, "write a port, or address:port, into the first column"));
+        let queue = Path::new(&settings.queue_directory);
+        let addresses = places(line, &interfaces, queue, &mut missing).unwrap_or_else(|(what, remedy)| {
+            errors.push(wrong(what, remedy));
             Vec::new()
         });
         let place = format!("{}, line {}", file.path(), line.line);
@@ -306,7 +316,7 @@ fn from_listen(
         });
         match listed {
             Ok(listed) => {
-                let new = listed.into_iter().filter(|address| !addresses.contains(address));
+                let new = listed.into_iter().map(Listen::Inet).filter(|address| !addresses.contains(address));
                 addresses.extend(new.collect::<Vec<_>>());
             }
             Err(what) => {

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::config::Listen;
 
 /// Descriptors that children get by number (see `start`) live at or above this number here, so that putting one
 /// in its place never overwrites another.
@@ -13,14 +17,14 @@ pub(super) const DESCRIPTOR_FLOOR: RawFd = 512;
 /// A socket that listens, or did before it was silenced.
 #[derive(Debug)]
 pub(super) struct Listener {
-    address: SocketAddr,
+    address: Listen,
     socket: OwnedFd,
 }
 
 /// Why an address cannot be listened on.
 #[derive(Debug)]
 pub(super) struct ListenError {
-    address: SocketAddr,
+    address: Listen,
     /// Where the configuration asks for it.
     origin: String,
     source: std::io::Error,
@@ -37,10 +41,16 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {} ({}): {}", self.address, self.origin, self.source)?;
         match self.source.kind() {
+            std::io::ErrorKind::AddrInUse if self.address.path().is_some() => {
+                write!(f, "; another program listens there, or there is a file of another kind: remove it")
+            }
             std::io::ErrorKind::AddrInUse => write!(
                 f,
                 "; another program listens there (`ss -ltnp` tells which): stop it, or choose another address or port"
             ),
+            std::io::ErrorKind::PermissionDenied if self.address.path().is_some() => {
+                write!(f, "; the user who starts the server must be able to write to the directory")
+            }
             std::io::ErrorKind::PermissionDenied => {
                 write!(
                     f,
@@ -76,40 +86,41 @@ impl Listener {
     /// would take half of the clients in silence.
     ///
     /// `backlog`: connections that wait for accept(2) at most. `origin`: file and line, for the error.
-    pub(super) fn bind(address: SocketAddr, backlog: u32, origin: &str) -> Result<Self, ListenError> {
-        let failed = |source| ListenError { address, origin: origin.to_owned(), source };
+    pub(super) fn bind(address: &Listen, backlog: u32, origin: &str) -> Result<Self, ListenError> {
+        let failed = |source| ListenError { address: address.clone(), origin: origin.to_owned(), source };
         let open = || -> std::io::Result<OwnedFd> {
-            let socket =
-                Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.bind(&SockAddr::from(address))?;
+            let socket = match address {
+                Listen::Inet(address) => bind_inet(*address)?,
+                Listen::Unix(path) | Listen::Pass(path) => bind_unix(path)?,
+            };
             socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
             lift(&socket)
         };
         let socket = open().map_err(failed)?;
-        Ok(Self { address, socket })
+        Ok(Self { address: address.clone(), socket })
     }
 
-    /// A socket that another program, such as systemd, bound and left to us. `None`: it is no listening TCP socket.
+    /// A socket that another program, such as systemd, bound and left to us. `None`: it is no listening stream socket.
     pub(super) fn adopt(descriptor: &OwnedFd) -> std::io::Result<Option<Self>> {
         let socket = SockRef::from(descriptor);
         let listens = socket.is_listener().unwrap_or(false) && socket.r#type()? == Type::STREAM;
-        let Some(address) = socket.local_addr()?.as_socket().filter(|_| listens) else { return Ok(None) };
+        let bound = socket.local_addr()?;
+        let inet = bound.as_socket().map(Listen::Inet);
+        let address = inet.or_else(|| bound.as_pathname().map(|path| Listen::Unix(path.to_owned())));
+        let Some(address) = address.filter(|_| listens) else { return Ok(None) };
         socket.set_nonblocking(true)?;
         Ok(Some(Self { address, socket: lift(descriptor)? }))
     }
 
     /// Where it listens.
-    pub(super) const fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) const fn address(&self) -> &Listen {
+        &self.address
     }
 
     /// Whether it serves a wish to listen on `wanted`.
-    pub(super) fn is_for(&self, wanted: SocketAddr) -> bool {
-        self.address == wanted
+    pub(super) fn is_for(&self, wanted: &Listen) -> bool {
+        // What kind of service a socket in the file system is for cannot be told from one that somebody left to us.
+        self.address == *wanted || (wanted.path().is_some() && self.address.path() == wanted.path())
     }
 
     /// Sets the backlog of a socket that is kept.
@@ -120,8 +131,50 @@ impl Listener {
     /// Stops listening, for every process that holds the socket; the address becomes free. [`Listener::set_backlog`]
     /// undoes it.
     fn silence(&self) {
+        if self.address.path().is_some() {
+            return;
+        }
         let _already_silent = SockRef::from(&self.socket).shutdown(std::net::Shutdown::Read);
     }
+}
+
+fn bind_inet(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+/// Binds a socket in the file system, which everybody may use who gets as far as its directory: as Postfix's, with mode 0666.
+/// A socket that another server left behind goes away; one on which somebody listens stays.
+///
+/// The directory belongs to mail_owner, so nothing is changed by path: the mode comes from the umask.
+fn bind_unix(path: &Path) -> std::io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    if is_stale(path, &address)? {
+        std::fs::remove_file(path)?;
+    }
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o111));
+    let bound = socket.bind(&address);
+    nix::sys::stat::umask(mask);
+    bound?;
+    Ok(socket)
+}
+
+/// Whether there is a socket on which nobody listens.
+fn is_stale(path: &Path, address: &SockAddr) -> std::io::Result<bool> {
+    let is_socket = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type().is_socket(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let refused = probe.connect(address).is_err_and(|it| it.kind() == std::io::ErrorKind::ConnectionRefused);
+    Ok(is_socket && refused)
 }
 
 impl AsFd for Listener {
@@ -133,7 +186,7 @@ impl AsFd for Listener {
 /// What to listen on, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wish {
-    pub(super) address: SocketAddr,
+    pub(super) address: Listen,
     pub(super) backlog: u32,
     pub(super) origin: String,
 }
@@ -141,16 +194,16 @@ pub(super) struct Wish {
 /// Fulfils `wishes` from the sockets in `have`; binds only what is missing. What is left in `have` afterwards is
 /// not wanted any more: dropping it closes it. On an error `have` is as before, and nothing new listens.
 pub(super) fn rebind(have: &mut Vec<Listener>, wishes: &[Wish]) -> Result<Vec<Listener>, ListenError> {
-    let unwanted = |listener: &Listener| !wishes.iter().any(|wish| listener.is_for(wish.address));
+    let unwanted = |listener: &Listener| !wishes.iter().any(|wish| listener.is_for(&wish.address));
     let mut silenced = false;
     let mut fresh = Vec::new();
-    for wish in wishes.iter().filter(|wish| !have.iter().any(|listener| listener.is_for(wish.address))) {
-        let mut bound = Listener::bind(wish.address, wish.backlog, &wish.origin);
+    for wish in wishes.iter().filter(|wish| !have.iter().any(|listener| listener.is_for(&wish.address))) {
+        let mut bound = Listener::bind(&wish.address, wish.backlog, &wish.origin);
         // A socket of our own that goes away may be in the way: 0.0.0.0:628 becomes 127.0.0.1:628.
         if !silenced && bound.as_ref().is_err_and(ListenError::is_taken) {
             have.iter().filter(|listener| unwanted(listener)).for_each(Listener::silence);
             silenced = true;
-            bound = Listener::bind(wish.address, wish.backlog, &wish.origin);
+            bound = Listener::bind(&wish.address, wish.backlog, &wish.origin);
         }
         match bound {
             Ok(listener) => fresh.push(listener),
@@ -167,7 +220,7 @@ pub(super) fn rebind(have: &mut Vec<Listener>, wishes: &[Wish]) -> Result<Vec<Li
     }
     let mut listeners = Vec::new();
     for wish in wishes {
-        let kept = have.iter().position(|listener| listener.is_for(wish.address));
+        let kept = have.iter().position(|listener| listener.is_for(&wish.address));
         if let Some(index) = kept {
             let listener = have.swap_remove(index);
             let _best_effort = listener.set_backlog(wish.backlog);
@@ -185,7 +238,7 @@ mod tests {
     use super::*;
 
     fn wish(address: SocketAddr) -> Wish {
-        Wish { address, backlog: 10, origin: "qmqpd_listen".to_owned() }
+        Wish { address: Listen::Inet(address), backlog: 10, origin: "qmqpd_listen".to_owned() }
     }
 
     /// An address with a port that nobody uses. The socket that found it is closed again.
@@ -195,7 +248,40 @@ mod tests {
     }
 
     fn bound(address: SocketAddr) -> Listener {
-        Listener::bind(address, 10, "test").unwrap()
+        Listener::bind(&Listen::Inet(address), 10, "test").unwrap()
+    }
+
+    fn inet(listener: &Listener) -> SocketAddr {
+        let Listen::Inet(address) = listener.address() else { panic!("not of TCP") };
+        *address
+    }
+
+    #[test]
+    fn a_socket_in_the_file_system_replaces_a_stale_one_and_no_other() {
+        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::net::UnixStream;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qmqp");
+        let place = Listen::Unix(path.clone());
+        drop(Listener::bind(&place, 10, "test").unwrap());
+        assert!(path.exists(), "left behind, as by a crash");
+        let listener = Listener::bind(&place, 10, "test").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        assert!(UnixStream::connect(&path).is_ok());
+        assert!(listener.is_for(&Listen::Pass(path.clone())));
+        let taken = Listener::bind(&place, 10, "master.cf, line 3").unwrap_err().to_string();
+        assert!(
+            taken.contains("(master.cf, line 3)") && taken.contains("another program listens"),
+            "{taken}"
+        );
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert!(Listener::bind(&place, 10, "test").is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        let long = Listen::Unix(directory.path().join("x".repeat(200)));
+        assert!(Listener::bind(&long, 10, "test").is_err());
     }
 
     #[test]
@@ -213,7 +299,7 @@ mod tests {
     #[test]
     fn what_stays_is_kept_and_what_goes_is_left_over() {
         let mut have = vec![bound(free_address([127, 0, 0, 1]))];
-        let kept = have[0].address();
+        let kept = inet(&have[0]);
         let number = std::os::fd::AsRawFd::as_raw_fd(&have[0].socket);
         let new = free_address([127, 0, 0, 1]);
         let listeners = rebind(&mut have, &[wish(kept), wish(new)]).unwrap();
@@ -227,9 +313,9 @@ mod tests {
         let mut have = vec![bound(free_address([0; 4]))];
         // Another process, the old service, still holds the old socket.
         let _held = lift(&have[0]).unwrap();
-        let narrow = SocketAddr::from(([127, 0, 0, 1], have[0].address().port()));
+        let narrow = SocketAddr::from(([127, 0, 0, 1], inet(&have[0]).port()));
         let listeners = rebind(&mut have, &[wish(narrow)]).unwrap();
-        assert_eq!(listeners[0].address(), narrow);
+        assert_eq!(inet(&listeners[0]), narrow);
         assert!(TcpStream::connect(narrow).is_ok());
     }
 
@@ -237,8 +323,8 @@ mod tests {
     fn after_a_failure_the_old_sockets_listen_as_before() {
         let foreign = bound(free_address([127, 0, 0, 1]));
         let mut have = vec![bound(free_address([127, 0, 0, 1]))];
-        let old = have[0].address();
-        assert!(rebind(&mut have, &[wish(foreign.address())]).is_err());
+        let old = inet(&have[0]);
+        assert!(rebind(&mut have, &[wish(inet(&foreign))]).is_err());
         assert_eq!(have.len(), 1);
         assert!(TcpStream::connect(old).is_ok());
     }

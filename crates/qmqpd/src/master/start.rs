@@ -1,7 +1,6 @@
 //! Starting a service process the way Postfix's master(8) does: argument order, environment, descriptors.
 
 use std::ffi::{CString, NulError};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
@@ -14,6 +13,7 @@ use postfix::child::{
 };
 
 use super::listen::{Listener, lift};
+use crate::config::Listen;
 
 /// Our own program, even after its file was replaced or removed: the service always speaks the same dialect as the
 /// master that started it.
@@ -33,7 +33,7 @@ pub(super) struct Command<'a> {
     /// Whether it changes the root directory.
     pub(super) chroot: bool,
     /// Where it listens.
-    pub(super) addresses: &'a [SocketAddr],
+    pub(super) addresses: &'a [Listen],
     /// The rest of the master.cf line.
     pub(super) arguments: &'a [String],
 }
@@ -51,14 +51,14 @@ impl Command<'_> {
         if self.program.rsplit('/').next() != Some(self.name) {
             push(&["-n", self.name]);
         }
-        push(&["-t", "inet"]);
+        push(&["-t", self.addresses.first().map_or("inet", Listen::transport)]);
         if self.unprivileged {
             push(&["-u"]);
         }
         if self.chroot {
             push(&["-c"]);
         }
-        let loopback_only = self.addresses.iter().all(|address| address.ip().is_loopback());
+        let loopback_only = self.addresses.iter().all(Listen::is_local);
         if self.process_limit > 1 && !loopback_only {
             push(&["-o", "stress="]);
         }
@@ -177,7 +177,7 @@ mod tests {
     /// The lines in these tests were seen on Postfix 3.7.
     #[test]
     fn arguments_come_in_the_order_of_postfix() {
-        let wildcard: Vec<SocketAddr> = vec!["0.0.0.0:628".parse().unwrap()];
+        let wildcard: Vec<Listen> = vec![Listen::Inet("0.0.0.0:628".parse().unwrap())];
         let base = Command {
             program: "qmqpd",
             name: "628",
@@ -191,8 +191,9 @@ mod tests {
         let verbose = ["-v".to_owned()];
         let jailed = Command { name: "630", chroot: true, arguments: &verbose, ..base.clone() };
         assert_eq!(line(&jailed), "qmqpd -n 630 -t inet -u -c -o stress= -v");
-        let three: Vec<SocketAddr> =
-            ["0.0.0.0:628", "[::]:628", "127.0.0.2:628"].iter().map(|text| text.parse().unwrap()).collect();
+        let three: Vec<Listen> = ["0.0.0.0:628", "[::]:628", "127.0.0.2:628"]
+            .map(|text| Listen::Inet(text.parse().unwrap()))
+            .to_vec();
         assert_eq!(
             line(&Command { addresses: &three, ..base.clone() }),
             "qmqpd -n 628 -t inet -u -o stress= -s 3"
@@ -204,9 +205,12 @@ mod tests {
             line(&single),
             "qmqpd -l -n 629 -t inet -u -o syslog_name=postfix/$service_name -o qmqpd_error_delay=0"
         );
-        let loopback: Vec<SocketAddr> = vec!["[::1]:7632".parse().unwrap()];
+        let loopback: Vec<Listen> = vec![Listen::Inet("[::1]:7632".parse().unwrap())];
         let local = Command { name: "[::1]:7632", addresses: &loopback, ..base.clone() };
         assert_eq!(line(&local), "qmqpd -n [::1]:7632 -t inet -u");
+        let socket = vec![Listen::Unix("/q/private/qmqp".into())];
+        let unix = Command { name: "qmqp", addresses: &socket, ..base.clone() };
+        assert_eq!(line(&unix), "qmqpd -n qmqp -t unix -u");
         assert_eq!(line(&Command { process_limit: 0, ..local.clone() }), "qmqpd -z -n [::1]:7632 -t inet -u");
         assert_eq!(line(&Command { name: "qmqpd", program: "bin/qmqpd", ..local }), "bin/qmqpd -t inet -u");
     }

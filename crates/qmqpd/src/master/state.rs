@@ -89,7 +89,7 @@ impl State {
         for service in &self.services {
             lines.push(format!("service {}", service.name));
             lines.push(format!("condition {}", service.condition));
-            lines.push(format!("addresses {}", service.addresses.join(" ")));
+            lines.extend(service.addresses.iter().map(|address| format!("address {address}")));
             lines.push(format!("pids {}", joined(&service.process_ids)));
         }
         lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
@@ -116,9 +116,7 @@ impl State {
                     let Some(service) = state.services.last_mut() else { continue };
                     match key {
                         "condition" => value.clone_into(&mut service.condition),
-                        "addresses" => {
-                            service.addresses = value.split_whitespace().map(str::to_owned).collect()
-                        }
+                        "address" => service.addresses.push(value.to_owned()),
                         "pids" => service.process_ids = ids(value),
                         _ => {}
                     }
@@ -172,7 +170,7 @@ mod tests {
             services: vec![
                 ServiceState {
                     name: "628".to_owned(),
-                    addresses: vec!["127.0.0.1:628".to_owned(), "[::1]:628".to_owned()],
+                    addresses: vec!["127.0.0.1:628".to_owned(), "/q b/private/qmqp".to_owned()],
                     process_ids: vec![4712, 4713],
                     condition: "running".to_owned(),
                 },

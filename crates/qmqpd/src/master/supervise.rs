@@ -142,7 +142,7 @@ fn wishes(services: &[Service]) -> Vec<Wish> {
         .iter()
         .flat_map(|service| {
             service.addresses.iter().map(move |address| Wish {
-                address: *address,
+                address: address.clone(),
                 backlog: backlog(service),
                 origin: service.origin.clone(),
             })
@@ -245,7 +245,7 @@ impl Master {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let addresses: Vec<_> = lane.listeners.iter().map(Listener::address).collect();
+        let addresses: Vec<_> = lane.service.addresses.clone();
         let argv = Command {
             program: &lane.service.program,
             name: &lane.service.name,
@@ -528,7 +528,7 @@ fn lanes(services: &[Service]) -> Result<Vec<Lane>, MasterError> {
 fn hand_out(lanes: &mut [Lane], mut bound: Vec<Listener>) {
     for lane in lanes {
         let addresses = &lane.service.addresses;
-        let wanted = |listener: &Listener| addresses.iter().any(|address| listener.is_for(*address));
+        let wanted = |listener: &Listener| addresses.iter().any(|address| listener.is_for(address));
         let (mine, rest) = bound.into_iter().partition(wanted);
         lane.listeners = mine;
         bound = rest;

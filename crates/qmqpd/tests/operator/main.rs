@@ -12,3 +12,4 @@ mod listening;
 mod output;
 mod said;
 mod site;
+mod sockets;

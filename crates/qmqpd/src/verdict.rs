@@ -7,6 +7,7 @@ use postfix::notice::Severity;
 use qmqp::reply::Status;
 use qmqp::server::{Fault, Phase, Problem};
 
+use crate::service::Shortage;
 use crate::submit::{Receipt, Refusal};
 
 /// Every way in which the receiving part of a session can end.
@@ -28,6 +29,8 @@ pub enum Ending {
     TooManyConnections,
     /// No memory came free within `qmqpd_timeout`, under `qmqpd_memory_limit`.
     OutOfMemoryBudget,
+    /// The queue's file system has less room than `qmqpd_free_space_min`.
+    OutOfSpace(Shortage),
     /// What arrived is not QMQP, is too long, or did not arrive.
     Peer(Fault),
     /// The session took longer than `qmqpd_session_deadline`.
@@ -85,6 +88,13 @@ pub fn decide(ending: &Ending, client: &str, soft_bounce: bool) -> Verdict {
         }
         Ending::OutOfMemoryBudget => {
             warned(Status::Temporary, "Error: server is busy, try again later".to_owned())
+        }
+        Ending::OutOfSpace(shortage) => {
+            let text = "Error: insufficient system storage, try again later";
+            Verdict {
+                reply: Some((Status::Temporary, text.to_owned())),
+                log: Some((Severity::Warning, format!("{text}: {shortage}"))),
+            }
         }
         Ending::Peer(fault) => match fault.problem {
             Problem::Format | Problem::TooLong => Verdict {

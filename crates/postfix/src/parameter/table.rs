@@ -231,6 +231,8 @@ parameters! {
     qmqpd_session_deadline: time(POSITIVE) = "3600s"; Effective;
     /// Memory that the messages of all sessions of one service process may hold together; who needs more hears Z.
     qmqpd_memory_limit: long((Bounds::at_least(1_048_576))) in "bytes" = "67108864"; Effective;
+    /// Free space that the queue's file system must have before a message is read; else its client hears Z. 0 is no limit.
+    qmqpd_free_space_min: long(ANY) in "bytes" = "$queue_minfree"; Effective;
     /// While the messages that qmqpd_memory_limit has room for are all under way, one that brings less than 1024 bytes
     /// within this time gives way, and its client hears Z.
     qmqpd_stress_timeout: time(POSITIVE) = "10s"; Effective;
@@ -291,8 +293,9 @@ parameters! {
     cleanup_service_name: text(POSITIVE) = "cleanup"; Effective;
     /// Pause before a message is taken while the queue manager falls behind.
     in_flow_delay: time((Bounds::at_most(10))) = "1s"; OtherPrograms("Postfix's cleanup(8); our own never waits for the queue manager");
-    /// Free space that the queue's file system must have.
-    queue_minfree: long(ANY) in "bytes" = "0"; NoEffectOnQmqp("Postfix looks at it for SMTP only");
+    /// Free space that the queue's file system must have: the default of qmqpd_free_space_min. (Postfix looks at it for SMTP
+    /// only.)
+    queue_minfree: long(ANY) in "bytes" = "0"; Effective;
     /// The clients whose message headers are completed.
     local_header_rewrite_clients: list = "permit_inet_interfaces"; NoEffectOnQmqp("the headers of all QMQP mail are completed");
 

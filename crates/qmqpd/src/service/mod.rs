@@ -14,6 +14,7 @@ mod model;
 mod passed;
 mod prepare;
 mod refuse;
+mod space;
 mod start;
 mod status;
 mod stdin;
@@ -37,6 +38,7 @@ use crate::submit::Submit;
 pub use admission::Admission;
 pub use commits::{Commit, Commits};
 pub(crate) use prepare::list_options;
+pub use space::{FreeSpace, Shortage};
 pub use start::run;
 pub use wear::Wear;
 
@@ -57,6 +59,8 @@ pub struct Service {
     pub admission: Admission,
     /// One permit per message that is being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
     pub memory: Semaphore,
+    /// Whether there is room for a message: `qmqpd_free_space_min`.
+    pub space: FreeSpace,
     /// Messages whose client has heard no reply although they may be durable already.
     pub commits: Commits,
     /// How many sessions without a message are logged.

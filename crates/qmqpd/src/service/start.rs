@@ -249,6 +249,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         submit,
         admission: Admission::new(connections),
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
+        space: super::FreeSpace::new(settings.qmqpd_free_space_min),
         commits: super::Commits::default(),
         session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
         wear: Wear::new(u64::try_from(settings.max_use).unwrap_or(u64::MAX), settings.max_idle),

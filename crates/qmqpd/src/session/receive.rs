@@ -153,8 +153,11 @@ impl<'s> Session<'s> {
         Ok(result.map_or_else(Ending::Refused, Ending::Queued))
     }
 
-    /// A share of `qmqpd_memory_limit`, when there is one.
+    /// A share of `qmqpd_memory_limit`, when there is one, and room on the disk.
     async fn memory(&self) -> Result<SemaphorePermit<'s>, Ending> {
+        if let Some(shortage) = self.service.space.shortage().await {
+            return Err(Ending::OutOfSpace(shortage));
+        }
         match timeout(self.patience.operation, self.service.memory.acquire()).await {
             Ok(Ok(memory)) => Ok(memory),
             _ => Err(Ending::OutOfMemoryBudget),

@@ -13,3 +13,4 @@ mod output;
 mod said;
 mod site;
 mod sockets;
+mod space;

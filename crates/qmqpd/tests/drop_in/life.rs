@@ -86,11 +86,13 @@ fn stress() {
     assert_no_trouble(&server);
 }
 
-/// What clients see who come and go while Postfix reloads twenty times; and how many messages are in the queue.
+const RELOADS: usize = 20;
+const CLIENTS: usize = 3;
+
+/// What clients see who come and go while Postfix reloads so many times; and how many messages are in the queue.
 fn load_with_reloads(server: &Instance) -> (Seen, Seen, usize) {
-    const RELOADS: usize = 20;
-    let quiet = Load::during(server, 3, |load| load.wait_for_more(60));
-    let seen = Load::during(server, 3, |load| {
+    let quiet = Load::during(server, CLIENTS, |load| load.wait_for_more(60));
+    let seen = Load::during(server, CLIENTS, |load| {
         for _ in 0..RELOADS {
             load.wait_for_more(10);
             server.control("reload");
@@ -102,23 +104,25 @@ fn load_with_reloads(server: &Instance) -> (Seen, Seen, usize) {
 
 /// The generation passes 8, which is written 10.
 fn reload(submit: Submit) {
-    let server = drop_in::start(submit, &Setup::default());
+    // A postlogd(8) that waits for the disk for ten seconds would end, and master(8) starts the next one a minute later.
+    let main_cf = vec!["postlogd_watchdog_timeout = 100s".to_owned()];
+    let server = drop_in::start(submit, &Setup { main_cf, ..Setup::default() });
     let (quiet, seen, queued) = load_with_reloads(&server);
     assert_eq!(queued, quiet.accepted + seen.accepted, "messages in the queue");
     assert_no_trouble(&server);
-    eprintln!("twenty reloads: {seen:?}; without: {quiet:?}");
-    let slow = quiet.slowest.saturating_mul(3).max(Duration::from_secs(1));
+    eprintln!("{RELOADS} reloads: {seen:?}; without: {quiet:?}");
+    let slow = quiet.slowest.saturating_mul(3).max(Duration::from_secs(5));
     if submit == Submit::Local {
+        // On a busy machine one may come late, but not at each reload.
         assert!(seen.slowest < slow, "{seen:?}, and without reloads {quiet:?}");
+        assert!(seen.stalls < RELOADS / 2, "{seen:?}, and without reloads {quiet:?}");
         return;
     }
     // A cleanup(8) that hears nothing from trivial-rewrite(8), which ends when Postfix reloads, sleeps for one second and
-    // asks again. Postfix's qmqpd waits for it as ours does: nothing here can shorten that, and nothing may prolong it.
-    let (quiet_stock, stock, _) = load_with_reloads(&Instance::start(&Setup::default()));
-    eprintln!("with Postfix's qmqpd: {stock:?}; without: {quiet_stock:?}");
-    // Each pause is a whole second, and with Postfix's qmqpd some messages met two.
-    assert!(seen.slowest < slow + Duration::from_secs(3), "{seen:?}; Postfix's qmqpd {stock:?}");
-    assert!(seen.stalls <= 20, "more stalls than reloads: {seen:?}; Postfix's qmqpd {stock:?}");
+    // asks again, and with Postfix's qmqpd some messages met two such pauses. Nothing here can shorten that, and nothing
+    // may prolong it.
+    assert!(seen.slowest < slow + Duration::from_secs(3), "{seen:?}, and without reloads {quiet:?}");
+    assert!(seen.stalls <= RELOADS * CLIENTS, "more than one stall for each client and reload: {seen:?}");
 }
 
 /// A client that is in the middle of its message when Postfix reloads, again and again, is served to the end.

@@ -222,16 +222,16 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// [`io::ErrorKind::AlreadyExists`] if the name is taken.
     fn create_directory(&self, path: &str, mode: u32) -> io::Result<()>;
 
-    /// Sets the permission bits of a directory.
+    /// Sets the permission bits of a directory, and of nothing else that has this name by now.
     ///
     /// # Errors
-    /// What chmod(2) says.
+    /// What open(2) and fchmod(2) say.
     fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()>;
 
-    /// Sets owner and, if given, group of a directory; only root can.
+    /// Sets owner and, if given, group of a directory, and of nothing else that has this name by now; only root can.
     ///
     /// # Errors
-    /// What chown(2) says.
+    /// What open(2) and fchown(2) say.
     fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()>;
 
     /// The names in a directory, in no order, without `.` and `..`. Names that are not UTF-8 are left out: no queue
@@ -246,6 +246,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] if there is no such directory.
     fn is_empty(&self, directory: &str) -> io::Result<bool>;
+
+    /// The ID of the mount that the queues are on, which no other mount has as long as the kernel runs; 0 where the system does
+    /// not tell. (Linux 6.8.)
+    fn mount_id(&self) -> u64;
 
     /// Whose files the ones made now will be: the effective user of the process.
     fn user(&self) -> u32;

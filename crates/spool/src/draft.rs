@@ -257,11 +257,8 @@ impl<D: Disk> OpenFile<D> {
     }
 
     fn sync(&self) -> Result<(), SpoolError> {
-        self.with(Step::Sync, |disk, file| disk.sync(file)).inspect_err(|error| {
-            if error.kind() != ErrorKind::NoSpace {
-                self.shared.poison(error);
-            }
-        })
+        self.with(Step::Sync, |disk, file| disk.sync(file))
+            .inspect_err(|error| self.shared.poison_unless_full(error))
     }
 
     pub(crate) fn close(&mut self) -> Result<(), SpoolError> {

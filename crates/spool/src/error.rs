@@ -82,6 +82,14 @@ pub enum SpoolError {
         /// The draft.
         path: String,
     },
+    /// Somebody removed the journal of a process that lives. Nothing was lost: the queue files were synced when it was noticed.
+    #[error(
+        "{path} was removed while it was in use; remove nothing below journal/ as long as the server runs"
+    )]
+    JournalRemoved {
+        /// The journal.
+        path: String,
+    },
     /// Another file has the name that a complete message is to get, which has to do with its inode number.
     #[error(
         "cannot commit {path}: another file has this name, as after a backup was restored; run postsuper(1), which \
@@ -142,7 +150,7 @@ impl SpoolError {
         match self {
             Self::Disk { source, .. } => kind_of(source),
             Self::Poisoned { .. } => ErrorKind::Poisoned,
-            Self::Incomplete { .. } | Self::Vanished { .. } => ErrorKind::Io,
+            Self::Incomplete { .. } | Self::Vanished { .. } | Self::JournalRemoved { .. } => ErrorKind::Io,
             Self::NameTaken { .. } | Self::NoFreeName { .. } | Self::Layout { .. } => ErrorKind::Layout,
         }
     }

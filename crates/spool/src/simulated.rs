@@ -70,6 +70,10 @@ struct World {
     /// What lies between the two, in order.
     pending_names: Vec<NameChange>,
     locks: BTreeMap<u64, u64>,
+    /// Files that a process holds locked which lives on when this one is killed.
+    held: BTreeSet<u64>,
+    mount_id: u64,
+    is_read_only: bool,
     open_handles: BTreeMap<u64, Handle>,
     next_number: u64,
     calls: u64,
@@ -139,6 +143,9 @@ impl Simulated {
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
             locks: BTreeMap::new(),
+            held: BTreeSet::new(),
+            mount_id: 0,
+            is_read_only: false,
             open_handles: BTreeMap::new(),
             next_number: 11,
             calls: 0,
@@ -201,6 +208,32 @@ impl Simulated {
         self.lock().clock = clock;
     }
 
+    /// Lets the system tell the ID of the mount, as Linux does since 6.8.
+    pub fn set_mount_id(&self, id: u64) {
+        self.lock().mount_id = id;
+    }
+
+    /// Lets nothing be changed or synced any more, as a file system does that has met an error.
+    pub fn make_read_only(&self) {
+        self.lock().is_read_only = true;
+    }
+
+    /// Puts a file there that another process holds locked. It lives on when this one is killed.
+    pub fn hold(&self, path: &str) {
+        self.put(path, 0o644, b"");
+        let mut world = self.lock();
+        if let Ok(number) = world.lookup(path) {
+            world.held.insert(number);
+        }
+    }
+
+    /// Makes everything that was written so far durable, and forgets which calls there were.
+    pub fn make_durable(&self) {
+        let mut world = self.lock();
+        world.sync_all();
+        world.calls = 0;
+    }
+
     /// Moves a directory to another file system.
     pub fn set_device(&self, path: &str, device: u64) {
         let mut world = self.lock();
@@ -225,7 +258,8 @@ impl Simulated {
         Self(Arc::new(Mutex::new(world)))
     }
 
-    /// The same disk as the machine finds it after a power cut.
+    /// The same disk as the machine finds it after a power cut, or when the file system failed and was mounted anew without one:
+    /// what was not synced is lost all the same, and so are all locks.
     #[must_use]
     pub fn after_power_cut(&self, names: Names, bytes: Bytes, seed: u64) -> Self {
         let mut world = self.lock().clone();
@@ -251,6 +285,11 @@ impl Simulated {
             inode.lose_power(bytes, !stopped.contains(number), &mut chance);
         }
         world.calm();
+        world.held.clear();
+        world.is_read_only = false;
+        if world.mount_id != 0 {
+            world.mount_id += 1;
+        }
         Self(Arc::new(Mutex::new(world)))
     }
 
@@ -302,6 +341,12 @@ impl Simulated {
         }
     }
 
+    /// Begins a call that changes something.
+    fn change(&self) -> io::Result<MutexGuard<'_, World>> {
+        let world = self.call()?;
+        if world.is_read_only { Err(Errno::ROFS.into()) } else { Ok(world) }
+    }
+
     fn open_handle(&self, world: &mut World, inode: u64) -> SimulatedFile {
         let handle = world.number();
         world.open_handles.insert(handle, Handle { inode, has_unreported_loss: false });
@@ -330,6 +375,7 @@ impl World {
         match fault {
             Some(fault) => Err(io::Error::from_raw_os_error(fault.errno)),
             None if was_lost => Err(Errno::IO.into()),
+            None if self.is_read_only => Err(Errno::ROFS.into()),
             None => Ok(()),
         }
     }
@@ -432,6 +478,12 @@ impl World {
         }
     }
 
+    fn sync_all(&mut self) {
+        self.inodes.values_mut().for_each(Inode::sync);
+        self.durable_names = self.names.clone();
+        self.pending_names.clear();
+    }
+
     fn status(&self, number: u64) -> io::Result<Status> {
         let inode = self.inodes.get(&number).ok_or(Errno::BADF)?;
         Ok(Status {
@@ -467,7 +519,7 @@ impl Disk for Simulated {
     type File = SimulatedFile;
 
     fn create_new(&self, path: &str, mode: u32) -> io::Result<SimulatedFile> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         world.check_parent(path)?;
         if world.names.contains_key(path) {
             return Err(Errno::EXIST.into());
@@ -477,7 +529,7 @@ impl Disk for Simulated {
     }
 
     fn create_nameless(&self, directory: &str, mode: u32) -> io::Result<SimulatedFile> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         if !world.has_nameless_files {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -488,7 +540,7 @@ impl Disk for Simulated {
     }
 
     fn link_new(&self, file: &SimulatedFile, path: &str) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         world.check_parent(path)?;
         if world.names.contains_key(path) {
             return Err(Errno::EXIST.into());
@@ -504,13 +556,18 @@ impl Disk for Simulated {
     }
 
     fn open_to_write(&self, path: &str) -> io::Result<SimulatedFile> {
-        self.open(path)
+        let mut world = self.change()?;
+        let inode = world.lookup(path)?;
+        Ok(self.open_handle(&mut world, inode))
     }
 
     fn try_lock(&self, file: &SimulatedFile) -> io::Result<bool> {
         let mut world = self.call()?;
         if !world.has_locks {
             return Err(io::ErrorKind::Unsupported.into());
+        }
+        if world.held.contains(&file.inode) {
+            return Ok(false);
         }
         Ok(*world.locks.entry(file.inode).or_insert(file.handle) == file.handle)
     }
@@ -520,12 +577,16 @@ impl Disk for Simulated {
         if !world.has_locks {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(world.locks.get(&file.inode).is_some_and(|handle| *handle != file.handle))
+        let is_held = world.held.contains(&file.inode);
+        Ok(is_held || world.locks.get(&file.inode).is_some_and(|handle| *handle != file.handle))
     }
 
     fn write_at(&self, file: &SimulatedFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut world = self.lock();
-        let fault = world.begin_call();
+        let mut fault = world.begin_call();
+        if world.is_read_only {
+            fault = Some(Fault { calls: 0..=0, errno: Errno::ROFS.raw_os_error(), is_partial: false });
+        }
         let now = world.clock;
         let inode = world.inode(file.inode)?;
         match fault {
@@ -540,7 +601,7 @@ impl Disk for Simulated {
     }
 
     fn truncate(&self, file: &SimulatedFile, bytes: u64) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         world.inode(file.inode)?.truncate(bytes)
     }
 
@@ -556,12 +617,12 @@ impl Disk for Simulated {
     }
 
     fn set_mode(&self, file: &SimulatedFile, mode: u32) -> io::Result<()> {
-        self.call()?.inode(file.inode)?.visible.mode = mode;
+        self.change()?.inode(file.inode)?.visible.mode = mode;
         Ok(())
     }
 
     fn set_modified(&self, file: &SimulatedFile, modified: Timestamp) -> io::Result<()> {
-        self.call()?.inode(file.inode)?.visible.modified = modified;
+        self.change()?.inode(file.inode)?.visible.modified = modified;
         Ok(())
     }
 
@@ -598,6 +659,9 @@ impl Disk for Simulated {
 
     fn sync_all(&self) -> io::Result<()> {
         let mut world = self.lock();
+        if world.is_read_only {
+            return Err(Errno::ROFS.into());
+        }
         if let Some(fault) = world.begin_call() {
             if world.power_cut_at.is_none() {
                 world.lose_dirty(|_| true);
@@ -605,9 +669,7 @@ impl Disk for Simulated {
             return Err(io::Error::from_raw_os_error(fault.errno));
         }
         if !world.lies.contains(&Lie::All) {
-            world.inodes.values_mut().for_each(Inode::sync);
-            world.durable_names = world.names.clone();
-            world.pending_names.clear();
+            world.sync_all();
         }
         Ok(())
     }
@@ -629,7 +691,7 @@ impl Disk for Simulated {
     }
 
     fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         let inode = world.lookup(from)?;
         world.check_parent(to)?;
         if world.names.contains_key(to) {
@@ -640,14 +702,14 @@ impl Disk for Simulated {
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         let inode = world.lookup(path)?;
         world.change(NameChange { inode, removed: Some(path.to_owned()), added: None });
         Ok(())
     }
 
     fn create_directory(&self, path: &str, mode: u32) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         world.check_parent(path)?;
         if world.names.contains_key(path) {
             return Err(Errno::EXIST.into());
@@ -657,14 +719,14 @@ impl Disk for Simulated {
     }
 
     fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         let inode = world.lookup(path)?;
         world.inode(inode)?.visible.mode = mode;
         Ok(())
     }
 
     fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()> {
-        let mut world = self.call()?;
+        let mut world = self.change()?;
         let number = world.lookup(path)?;
         let inode = world.inode(number)?;
         inode.uid = uid;
@@ -685,6 +747,10 @@ impl Disk for Simulated {
         world.lookup(directory)?;
         let prefix = format!("{directory}/");
         Ok(!world.names.keys().any(|path| path.starts_with(&prefix)))
+    }
+
+    fn mount_id(&self) -> u64 {
+        self.lock().mount_id
     }
 
     fn user(&self) -> u32 {

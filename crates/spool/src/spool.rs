@@ -11,9 +11,11 @@ use postfix::queue_id::QueueId;
 use crate::directories;
 use crate::disk::{Disk, Status, Timestamp};
 use crate::draft::{Draft, OpenFile, READY_MODE};
-use crate::error::{SpoolError, Step, disk};
+use crate::error::{ErrorKind, SpoolError, Step, disk};
+use crate::journal::continuity::Mount;
 use crate::journal::record::BootId;
-use crate::journal::{self, Journal, recovery};
+use crate::journal::settlement::{self, Settled};
+use crate::journal::{self, Journal};
 use crate::logs::LogDirectory;
 use crate::queue::{self, Entries, Entry, HASH_QUEUE_DEPTH_MAX, Queue};
 use crate::stale::{self, DRAFT_MARK};
@@ -52,7 +54,7 @@ pub struct Options {
     pub create_missing: bool,
     /// How messages are made durable.
     pub commit_way: CommitWay,
-    /// What tells whether journals that earlier processes left are from before a start of the machine.
+    /// In which running of the kernel this is: without it no journal of an earlier process can be proven to be of this mount.
     pub boot_id: BootId,
 }
 
@@ -84,6 +86,7 @@ pub(crate) struct Shared<D: Disk> {
     hold_hash_depth: usize,
     log_directories: [LogDirectory; 3],
     process_id: u32,
+    boot_id: BootId,
     pub(crate) journal: Option<Journal<D>>,
     /// A draft can do without a name.
     has_nameless_files: bool,
@@ -106,12 +109,13 @@ impl<D: Disk> fmt::Debug for Spool<D> {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Opens a queue directory for putting messages in, after [looking at it](directories::verify), and brings back what
-    /// the [journals](crate::journal) of processes that are gone answer for, whatever way this one commits.
+    /// Opens a queue directory for putting messages in, after [looking at it](directories::verify). What the
+    /// [journals](crate::journal) of processes that are gone answer for is brought back by [`Spool::settle`], before or beside
+    /// that.
     ///
     /// # Errors
     /// The directory cannot be used; see [`directories::verify`] and, with `create_missing`,
-    /// [`directories::create_missing`]. Or a message that was accepted before a crash cannot be brought back.
+    /// [`directories::create_missing`].
     pub fn open(disk: D, options: &Options, notify: Notify) -> Result<Self, SpoolError> {
         if options.create_missing {
             directories::create_missing(&disk, None)?;
@@ -123,7 +127,7 @@ impl<D: Disk> Spool<D> {
         let hash_queue_depth = options.hash_queue_depth.clamp(1, HASH_QUEUE_DEPTH_MAX);
         let journal = match &options.commit_way {
             CommitWay::File => None,
-            CommitWay::Journal(journal) => Self::open_journal(&disk, journal, options.boot_id, &notify)?,
+            CommitWay::Journal(journal) => Self::open_journal(&disk, journal, options.boot_id, &notify),
         };
         let has_nameless_files = !options.names_drafts && has_nameless_files(&disk);
         let shared = Arc::new(Shared {
@@ -135,38 +139,62 @@ impl<D: Disk> Spool<D> {
             log_directories: ["bounce", "defer", "trace"]
                 .map(|name| LogDirectory::new(name, if is_hashed(name) { hash_queue_depth } else { 0 })),
             process_id: std::process::id(),
+            boot_id: options.boot_id,
             journal,
             has_nameless_files,
             poison: OnceLock::new(),
             clock_warned: AtomicBool::new(false),
             lock_warned: AtomicBool::new(false),
         });
-        recovery::run(&shared, options.boot_id)?;
         Ok(Self(shared))
     }
 
-    /// The journal of this process; `None` where the file system or the kernel is not up to it.
+    /// The journal of this process; `None` where the file system, the kernel or the directory of journals is not up to it: then
+    /// each queue file is synced.
     fn open_journal(
         disk_: &D,
         options: &journal::Options,
         boot_id: BootId,
         notify: &Notify,
-    ) -> Result<Option<Journal<D>>, SpoolError> {
-        directories::create_journal(disk_, None)?;
-        let journal = Journal::new(options.clone(), boot_id);
-        let lacking = match disk_.prepare_sync_all() {
-            Ok(()) if journal.can_lock(disk_)? => return Ok(Some(journal)),
-            Ok(()) => "the file system has no locks",
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                "syncfs(2) does not tell of errors before Linux 5.8"
+    ) -> Option<Journal<D>> {
+        let lacking = match Self::try_journal(disk_, options, boot_id) {
+            Ok(journal) => return Some(journal),
+            Err(SpoolError::Disk { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {
+                "the file system has no locks, or syncfs(2) does not tell of errors (before Linux 5.8)"
+                    .to_owned()
             }
-            Err(error) => return Err(disk(Step::Open, &disk_.describe())(error)),
+            Err(error) => error.to_string(),
         };
         notify(Notice::warning(format!(
             "{}: no journal, each queue file is synced instead: {lacking}",
             disk_.describe()
         )));
-        Ok(None)
+        None
+    }
+
+    fn try_journal(disk_: &D, options: &journal::Options, boot_id: BootId) -> Result<Journal<D>, SpoolError> {
+        directories::create_journal(disk_, None)?;
+        disk_.prepare_sync_all().map_err(disk(Step::Open, &disk_.describe()))?;
+        let journal = Journal::new(options.clone(), Mount::here(disk_, boot_id));
+        journal.try_lock(disk_)?;
+        Ok(journal)
+    }
+
+    /// Settles what the [journals](crate::journal) of processes that are gone answer for, whatever way this one commits:
+    /// what is not in a queue is written again. One that cannot be settled stays for another try; a notice says why.
+    ///
+    /// # Errors
+    /// The directory of journals cannot be read.
+    pub fn settle(&self, clock: &dyn Fn() -> Timestamp) -> Result<Settled, SpoolError> {
+        settlement::run(&self.0, Mount::here(&self.0.disk, self.0.boot_id), clock)
+    }
+
+    /// Whether there is a journal without a process, for [`Spool::settle`].
+    ///
+    /// # Errors
+    /// The directory of journals cannot be read, or a journal cannot be looked at.
+    pub fn has_orphans(&self) -> Result<bool, SpoolError> {
+        settlement::has_orphans(&self.0.disk)
     }
 
     /// Makes the checkpoints of the journal when they are due; returns after [`Spool::stop_checkpoints`], after a failed
@@ -219,7 +247,7 @@ impl<D: Disk> Spool<D> {
         } else {
             let mut file = Shared::create_temporary(&self.0, clock)?;
             let status = file.status()?;
-            let (queue_id, created) = self.0.name(&mut file, &status, clock)?;
+            let (queue_id, created) = self.0.name(&mut file, &status, Queue::Incoming, clock)?;
             (file, status, queue_id, created)
         };
         for directory in &self.0.log_directories {
@@ -342,16 +370,17 @@ impl<D: Disk> Shared<D> {
     }
 
     /// Gives a new file the name that it will be known by.
-    fn name(
+    pub(crate) fn name(
         &self,
         file: &mut OpenFile<D>,
         status: &Status,
+        queue: Queue,
         clock: &dyn Fn() -> Timestamp,
     ) -> Result<(QueueId, Timestamp), SpoolError> {
         for attempt in 0..NAME_ATTEMPTS_MAX {
             let now = clock().plus_microseconds(attempt);
             let queue_id = QueueId::new(self.long_queue_ids, now.seconds, now.microseconds, status.inode);
-            match self.rename_into(file, self.path_in(Queue::Incoming, &queue_id)) {
+            match self.rename_into(file, self.path_in(queue, &queue_id)) {
                 Ok(()) => return Ok((queue_id, now)),
                 // Only a file whose name lies about its inode number can be there, from a restored backup. Postfix
                 // would replace it.
@@ -359,7 +388,14 @@ impl<D: Disk> Shared<D> {
                 Err(error) => return Err(error),
             }
         }
-        Err(SpoolError::NoFreeName { directory: Queue::Incoming.name(), attempts: NAME_ATTEMPTS_MAX })
+        Err(SpoolError::NoFreeName { directory: queue.name(), attempts: NAME_ATTEMPTS_MAX })
+    }
+
+    /// A sync failed: nothing more is accepted, unless it was for want of room.
+    pub(crate) fn poison_unless_full(&self, error: &SpoolError) {
+        if error.kind() != ErrorKind::NoSpace {
+            self.poison(error);
+        }
     }
 
     /// Where a new file of this ID goes.

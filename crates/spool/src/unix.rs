@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, StatVfsMountFlags, StatxFlags,
+    Timespec, Timestamps, UTIME_OMIT, Uid,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -161,11 +162,13 @@ impl Disk for UnixDisk {
     }
 
     fn sync(&self, file: &OwnedFd) -> io::Result<()> {
-        Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
+        retry_on_intr(|| rustix::fs::fsync(file))?;
+        refuse_read_only(file)
     }
 
     fn sync_data(&self, file: &OwnedFd) -> io::Result<()> {
-        Ok(retry_on_intr(|| rustix::fs::fdatasync(file))?)
+        retry_on_intr(|| rustix::fs::fdatasync(file))?;
+        refuse_read_only(file)
     }
 
     fn prepare_sync_all(&self) -> io::Result<()> {
@@ -177,7 +180,8 @@ impl Disk for UnixDisk {
 
     fn sync_all(&self) -> io::Result<()> {
         let whole = self.whole()?;
-        Ok(retry_on_intr(|| rustix::fs::syncfs(whole))?)
+        retry_on_intr(|| rustix::fs::syncfs(whole))?;
+        refuse_read_only(whole)
     }
 
     fn close(&self, file: OwnedFd) -> io::Result<()> {
@@ -221,17 +225,20 @@ impl Disk for UnixDisk {
     fn create_directory(&self, path: &str, mode: u32) -> io::Result<()> {
         retry_on_intr(|| rustix::fs::mkdirat(&self.directory, path, Mode::from_raw_mode(mode)))?;
         // The umask may have taken bits away.
-        self.set_directory_mode(path, mode)
+        if self.status(path)?.mode == mode { Ok(()) } else { self.set_directory_mode(path, mode) }
     }
 
+    // A name can stand for another thing by now, where the directory above belongs to another user: only what is open and a
+    // directory is changed.
     fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()> {
-        let mode = Mode::from_raw_mode(mode);
-        Ok(retry_on_intr(|| rustix::fs::chmodat(&self.directory, path, mode, AtFlags::empty()))?)
+        let directory = self.open_directory(path)?;
+        Ok(retry_on_intr(|| rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)))?)
     }
 
     fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()> {
+        let directory = self.open_directory(path)?;
         let (uid, gid) = (Some(Uid::from_raw(uid)), gid.map(Gid::from_raw));
-        Ok(retry_on_intr(|| rustix::fs::chownat(&self.directory, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?)
+        Ok(retry_on_intr(|| rustix::fs::fchown(&directory, uid, gid))?)
     }
 
     fn names(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -256,6 +263,14 @@ impl Disk for UnixDisk {
         Ok(true)
     }
 
+    fn mount_id(&self) -> u64 {
+        let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+        match retry_on_intr(|| rustix::fs::statx(&self.directory, "", AtFlags::EMPTY_PATH, wanted)) {
+            Ok(found) if found.stx_mask & STATX_MNT_ID_UNIQUE != 0 => found.stx_mnt_id,
+            _ => 0,
+        }
+    }
+
     fn user(&self) -> u32 {
         rustix::process::geteuid().as_raw()
     }
@@ -264,6 +279,16 @@ impl Disk for UnixDisk {
         self.path.display().to_string()
     }
 }
+
+/// A file system that was made read-only after an error has nothing left to do, and some versions of Linux then say of a
+/// sync that it succeeded, with bytes of before the error still to be written.
+fn refuse_read_only(file: impl AsFd) -> io::Result<()> {
+    let is_read_only = rustix::fs::fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if is_read_only { Err(Errno::ROFS.into()) } else { Ok(()) }
+}
+
+/// Linux 6.8 and later: an ID that is not used again, unlike that of STATX_MNT_ID.
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// Before Linux 5.8 syncfs(2) returned 0 although bytes could not be written.
 fn syncfs_tells_of_errors() -> bool {

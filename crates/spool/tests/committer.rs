@@ -141,7 +141,9 @@ fn the_journal_goes_with_an_orderly_end_and_stays_without() {
     let open = |instance, boot_id: &str| {
         let disk = UnixDisk::open(directory.path()).unwrap();
         let options = Options { boot_id: BootId::parse(boot_id), ..with_journal(instance) };
-        Spool::open(disk, &options, Arc::new(|_| ())).unwrap()
+        let spool = Spool::open(disk, &options, Arc::new(|_| ())).unwrap();
+        spool.settle(&*clock()).unwrap();
+        spool
     };
     let first = "00000000-0000-0000-0000-000000000001";
     let committers = Committers::start(open(1, first), clock(), 2, 100).unwrap();

@@ -57,6 +57,19 @@ impl Sandbox {
         }
     }
 
+    /// For a process that settles journals: all queues, no port.
+    #[must_use]
+    pub fn settlement(settings: &Settings) -> Self {
+        let queues = spool::Queue::ALL.map(spool::Queue::name);
+        Self {
+            seccomp: settings.qmqpd_sandbox.contains("seccomp"),
+            landlock: settings.qmqpd_sandbox.contains("landlock"),
+            spool_directories: queues.iter().chain([&spool::journal::DIRECTORY]).map(PathBuf::from).collect(),
+            queue_manager: Some(crate::submit::queue_manager(settings).into()),
+            ..Self::closed()
+        }
+    }
+
     /// For a process that only tells its clients to come again: no file, no port.
     #[must_use]
     pub fn closed() -> Self {

@@ -6,6 +6,7 @@ mod listen;
 pub(crate) mod pid_file;
 mod queue_directory;
 mod roster;
+mod settlement;
 mod start;
 pub(crate) mod state;
 mod status_channel;
@@ -20,6 +21,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use postfix::notice::Severity;
+use spool::UnixDisk;
+use spool::journal::continuity::{Witness, WitnessId};
 
 use crate::check;
 use crate::config::{self, Config, ConfigSource};
@@ -70,6 +73,7 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     let run_directory = queue.join(&config.settings.process_id_directory);
     let lock = PidFile::acquire(&run_directory).map_err(|error| refuse(error.to_string()))?;
 
+    let witness = make_witness(&queue, &log);
     let signals = take_signals().map_err(|errno| refuse(format!("cannot take signals: {errno}")))?;
     let keep_stdout = config.services.iter().any(|service| service.settings.maillog_file == "/dev/stdout");
     let starter = start::Starter::new(keep_stdout).map_err(|error| refuse(error.to_string()))?;
@@ -115,8 +119,23 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
         log.write(Program::Master, Severity::Warning, &text);
     }
     master.run();
+    drop(witness);
     drop(lock);
     Ok(())
+}
+
+/// Proves to later processes that the file system of the queue stays mounted as long as this process lives. Without it, what
+/// a killed service process had in its journal counts as lost when it is missing, and can be delivered twice.
+fn make_witness(queue: &Path, log: &Log) -> Option<Witness<UnixDisk>> {
+    let mut id = WitnessId::NONE;
+    let witness = rustix::rand::getrandom(&mut id.0, rustix::rand::GetRandomFlags::empty())
+        .map_err(std::io::Error::from)
+        .and_then(|_| Witness::create(UnixDisk::open(queue)?, id));
+    let failed = |error: &std::io::Error| {
+        let text = format!("{}: no witness that the file system stays mounted: {error}", queue.display());
+        log.write(Program::Master, Severity::Info, &text);
+    };
+    witness.inspect_err(failed).ok()
 }
 
 /// Returns why the master ends, for whoever reads the terminal, and logs it for whoever only reads the log.

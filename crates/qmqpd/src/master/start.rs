@@ -26,6 +26,8 @@ pub(super) struct Command<'a> {
     pub(super) program: &'a str,
     /// The first field of the master.cf line, as written.
     pub(super) name: &'a str,
+    /// What the process is for, if it is not to serve clients at `addresses`.
+    pub(super) transport: Option<&'a str>,
     /// The process limit; 0 is none.
     pub(super) process_limit: u32,
     /// Whether the service gives up root for mail_owner.
@@ -51,7 +53,8 @@ impl Command<'_> {
         if self.program.rsplit('/').next() != Some(self.name) {
             push(&["-n", self.name]);
         }
-        push(&["-t", self.addresses.first().map_or("inet", Listen::transport)]);
+        let served = self.addresses.first().map_or("inet", Listen::transport);
+        push(&["-t", self.transport.unwrap_or(served)]);
         if self.unprivileged {
             push(&["-u"]);
         }
@@ -181,6 +184,7 @@ mod tests {
         let base = Command {
             program: "qmqpd",
             name: "628",
+            transport: None,
             process_limit: 100,
             unprivileged: true,
             chroot: false,

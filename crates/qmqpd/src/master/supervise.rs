@@ -16,6 +16,7 @@ use postfix::notice::{Notice, Severity};
 
 use super::listen::{ListenError, Listener, Wish, rebind};
 use super::roster::{Need, Outcome, Roster};
+use super::settlement::Settlement;
 use super::start::{Command, Starter, environment};
 use super::state::{LastReload, ServiceState, State};
 use super::status_channel::StatusChannel;
@@ -58,7 +59,7 @@ impl Lane {
 
 /// What a finished stop looks like from outside.
 #[derive(Debug)]
-struct Stop {
+pub(super) struct Stop {
     kill_at: Option<Instant>,
 }
 
@@ -78,11 +79,12 @@ pub(super) type Reload = Box<dyn Fn() -> Reloaded>;
 /// See the module's text.
 pub(super) struct Master {
     log: Log,
-    config: Config,
+    pub(super) config: Config,
     /// Where the state file is.
     run_directory: PathBuf,
     reload: Reload,
-    starter: Starter,
+    pub(super) starter: Starter,
+    pub(super) settlement: Settlement,
     signals: SignalFd,
     manager: ServiceManager,
     /// Path of our program, for the log.
@@ -95,7 +97,7 @@ pub(super) struct Master {
     last_reload: LastReload,
     started: Instant,
     told_ready: bool,
-    stop: Option<Stop>,
+    pub(super) stop: Option<Stop>,
     saved: Option<State>,
 }
 
@@ -154,8 +156,10 @@ impl Master {
     /// Binds what the configuration asks for; `inherited` are sockets that somebody bound for us.
     pub(super) fn new(parts: Parts, mut inherited: Vec<Listener>) -> Result<Self, MasterError> {
         let Parts { log, config, run_directory, reload, starter, signals, manager, program } = parts;
+        let settlement = Settlement::new(config.queue_directory(), Instant::now());
         let mut master = Self {
             log,
+            settlement,
             run_directory,
             reload,
             starter,
@@ -206,7 +210,8 @@ impl Master {
             self.start_what_is_needed();
             self.tell_ready();
             self.save_state();
-            if self.stop.is_some() && self.leaving.is_empty() {
+            self.look_for_journals();
+            if self.stop.is_some() && self.leaving.is_empty() && !self.settles_at_the_end() {
                 break;
             }
             self.wait();
@@ -220,7 +225,7 @@ impl Master {
         self.log.flush();
     }
 
-    fn say(&self, severity: Severity, text: &str) {
+    pub(super) fn say(&self, severity: Severity, text: &str) {
         self.log.write(Program::Master, severity, text);
     }
 
@@ -249,6 +254,7 @@ impl Master {
         let argv = Command {
             program: &lane.service.program,
             name: &lane.service.name,
+            transport: None,
             process_limit: lane.service.process_limit,
             unprivileged: lane.service.unprivileged,
             chroot: lane.service.chroot,
@@ -301,6 +307,9 @@ impl Master {
         }
         if !self.told_ready {
             due.extend(self.started.checked_add(READY_PATIENCE));
+        }
+        if self.stop.is_none() {
+            due.extend(self.settlement.next_look());
         }
         due.extend(self.stop.as_ref().and_then(|stop| stop.kill_at));
         let timeout = due.into_iter().min().map_or(PollTimeout::NONE, |due| {
@@ -357,6 +366,9 @@ impl Master {
     }
 
     fn bury(&mut self, process_id: i32, outcome: Outcome) {
+        if self.settlement_ended(process_id, outcome) {
+            return;
+        }
         if self.leaving.remove(&process_id).is_some() {
             // Signals that we sent ourselves are no news.
             if self.stop.is_none() {

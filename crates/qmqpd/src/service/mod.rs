@@ -14,6 +14,7 @@ mod model;
 mod passed;
 mod prepare;
 mod refuse;
+pub(crate) mod settlement;
 mod space;
 mod start;
 mod status;

@@ -97,11 +97,14 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
         .map_err(|error| failure(format!("open {}: {error}", config.jail.queue_directory.display())))?;
     if settings.qmqpd_submit == SubmitTo::Local && settings.qmqpd_commit == Commit::Journal {
         let owner = config.jail.owner.as_ref().map(|owner| owner.user_id);
-        create_journal(&disk, owner).map_err(|error| failure(error.to_string()))?;
+        // Without it each queue file is synced, and the spool says so.
+        if let Err(error) = create_journal(&disk, owner) {
+            log.notice(Program::Cleanup, &Notice::warning(error.to_string()));
+        }
     }
     let boot_id = boot_id();
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let spool = open_spool(disk, settings, boot_id, &log).map_err(|error| failure(error.to_string()))?;
+    let spool = open_spool(disk, config, boot_id, &log).map_err(|error| failure(error.to_string()))?;
     let mut servers = access.inet_servers();
     servers.extend(lookups.iter().flat_map(Lookups::inet_servers));
     servers.extend(milters.iter().flat_map(Milters::inet_servers));
@@ -124,12 +127,16 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
 }
 
 /// Opens the queue for our own cleanup. For Postfix's it is opened only if an earlier process of ours has left a journal.
+///
+/// Under Postfix's master(8) this is also where journals without a process are settled, as long as all queues are in sight;
+/// our own master has a process for that. What cannot be settled now stays for the next process, and holds up no client.
 fn open_spool(
     disk: UnixDisk,
-    settings: &Settings,
+    config: &ServiceConfig,
     boot_id: BootId,
     log: &Log,
 ) -> Result<Option<Spool<UnixDisk>>, SpoolError> {
+    let settings = &config.settings;
     let is_for_us = settings.qmqpd_submit == SubmitTo::Local;
     if !is_for_us && disk.is_empty(journal::DIRECTORY).unwrap_or(true) {
         return Ok(None);
@@ -151,24 +158,37 @@ fn open_spool(
         Commit::Journal | Commit::File => CommitWay::File,
     };
     let lines = log.clone();
-    let spool = Spool::open(
-        disk,
-        &spool::Options {
-            hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
-            hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
-            long_queue_ids: settings.enable_long_queue_ids,
-            names_drafts: settings.qmqpd_named_drafts,
-            create_missing: false,
-            commit_way,
-            boot_id,
-        },
-        Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)),
-    )?;
+    let options = spool::Options { commit_way, ..spool_options(settings, boot_id) };
+    let notify = Arc::new(move |notice| lines.notice(Program::Cleanup, &notice));
+    let spool = match Spool::open(disk, &options, notify) {
+        // Postfix's cleanup(8) does the work, and finds out for itself whether it can.
+        Err(_) if !is_for_us => return Ok(None),
+        opened => opened?,
+    };
+    if config::is_under_postfix(&config.source)
+        && let Err(error) = spool.settle(&super::now)
+    {
+        let text = format!("journals of earlier processes are left for later: {error}");
+        log.notice(Program::Cleanup, &Notice::warning(text));
+    }
     Ok(Some(spool).filter(|_| is_for_us))
 }
 
-/// Where there is no /proc every start counts as one of the machine.
-fn boot_id() -> BootId {
+/// How a queue with these settings is laid out; each queue file is synced.
+pub(super) fn spool_options(settings: &Settings, boot_id: BootId) -> spool::Options {
+    spool::Options {
+        hash_queue_names: split_list(&settings.hash_queue_names).into_iter().map(str::to_owned).collect(),
+        hash_queue_depth: usize::try_from(settings.hash_queue_depth).unwrap_or(1),
+        long_queue_ids: settings.enable_long_queue_ids,
+        names_drafts: settings.qmqpd_named_drafts,
+        create_missing: false,
+        commit_way: CommitWay::File,
+        boot_id,
+    }
+}
+
+/// Without /proc nothing proves that a journal was written on the mount that is here.
+pub(super) fn boot_id() -> BootId {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     text.map_or(BootId::UNKNOWN, |text| BootId::parse(&text))
 }

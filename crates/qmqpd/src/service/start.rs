@@ -23,8 +23,8 @@ use tokio::sync::Semaphore;
 use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
-    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, now, refuse, stdin,
-    watchdog,
+    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, now, refuse, settlement,
+    stdin, watchdog,
 };
 use crate::config;
 use crate::exit::Exit;
@@ -41,7 +41,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     // Before anything else opens descriptors: these numbers are the master's promise.
     let sockets = Inherited::take(parsed.as_ref().ok());
     let is_for_stdin = parsed.as_ref().is_ok_and(|arguments| arguments.stdin_session);
-    if !is_for_stdin && (!sockets.are_of_a_master() || std::io::stdin().is_terminal()) {
+    let is_settlement = parsed.as_ref().is_ok_and(|arguments| arguments.transport == settlement::TRANSPORT);
+    if !is_for_stdin && !is_settlement && (!sockets.are_of_a_master() || std::io::stdin().is_terminal()) {
         return by_hand(&words).report();
     }
     let arguments = match parsed {
@@ -49,11 +50,16 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => return fatal(&provisional_log("qmqpd"), &error.to_string()),
     };
     match config::for_service(&arguments) {
+        Ok(config) if is_settlement => settlement::run(&config, &arguments),
         Ok(config) => match prepare(&config, &arguments) {
             Ok(prepared) if arguments.stdin_session => serve(prepared, Work::Stdin),
             Ok(prepared) => serve(prepared, Work::Clients(sockets)),
             Err(Failure { log, text }) => refuse::run(&log, &[text], sockets),
         },
+        Err(errors) if is_settlement => {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            fatal(&provisional_log(&arguments.process_name), &texts.join("; "))
+        }
         Err(errors) => {
             let log = provisional_log(&arguments.process_name);
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();

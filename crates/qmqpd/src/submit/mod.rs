@@ -25,7 +25,7 @@ pub use milter::Milters;
 pub(crate) use tables::problems as table_problems;
 pub use tables::{CleanupTables, Lookups};
 pub use wake::Wake;
-pub(crate) use wake::{is_named_pipe, queue_manager};
+pub(crate) use wake::{is_named_pipe, queue_manager, wake_once};
 pub use whole::{Taken, is_whole};
 
 use ::postfix::queue_id::QueueId;

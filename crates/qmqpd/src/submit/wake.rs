@@ -54,6 +54,15 @@ impl Wake {
     }
 }
 
+/// Wakes the queue manager once, from a process without a runtime. Waits as long as that may take.
+pub(crate) fn wake_once(service: &str, trigger_timeout: Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    if let Ok(runtime) = runtime {
+        // As above.
+        let _ = runtime.block_on(async { timeout(trigger_timeout, trigger(Path::new(service))).await });
+    }
+}
+
 /// Where the queue manager is woken, relative to the queue directory.
 pub(crate) fn queue_manager(settings: &Settings) -> String {
     format!("public/{}", settings.queue_service_name)

@@ -27,7 +27,7 @@ pub struct Account {
 
 /// The content of message number `n`. Some are laid out in memory, some stream to the disk.
 fn content(n: usize) -> Vec<u8> {
-    let lines = if n.is_multiple_of(7) { 6_000 } else { 20 + n % 60 };
+    let lines = if n.is_multiple_of(23) { 6_000 } else { 20 + n % 60 };
     let mut text =
         format!("Subject: {n}\nFrom: a@sender.example\nDate: x\nMessage-Id: <{n}@x>\nTo: b\n\n").into_bytes();
     for line in 0..lines {

@@ -19,6 +19,7 @@ mod account;
 mod kill;
 mod power_cut;
 mod recorder;
+mod remount;
 
 use std::process::ExitCode;
 
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
     let mut trials = Trials::default();
     kill::add(&mut trials);
     power_cut::add(&mut trials);
+    remount::add(&mut trials);
     trials.run()
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::harness::peers::Peer;
 use super::harness::postfix::scratch;
 use super::harness::wait;
 
@@ -115,11 +114,6 @@ pub fn unmount(mounted: &Path) {
             .ok()
             .filter(|status| status.success())
     });
-}
-
-/// Whether the kernel and the programs are there that this takes; otherwise why not.
-pub fn missing() -> Option<String> {
-    [Peer::Fuse, Peer::Ext4].into_iter().find_map(Peer::missing)
 }
 
 const INIT: u32 = 26;

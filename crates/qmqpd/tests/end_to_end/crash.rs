@@ -7,15 +7,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Uid;
 use spool::journal::record::BootId;
-use spool::{Options, Spool, UnixDisk};
+use spool::{Options, Spool, Timestamp, UnixDisk};
 
 use super::harness::client::{self, request};
 use super::harness::ours::{Instance, Setup};
+use super::harness::peers::Peer;
 use super::harness::trials::Trials;
 use super::harness::{queue, wait};
 
@@ -31,6 +32,13 @@ pub fn add(trials: &mut Trials) {
     }
     trials.add("crash::after_a_start_of_the_machine_the_journal_brings_mail_back", &[], machine_starts_again);
     trials.add("crash::an_orderly_end_leaves_no_journal", &[], orderly_end);
+    trials.add(
+        "crash::a_journal_without_a_process_is_settled_while_the_server_runs",
+        &[],
+        draining_is_killed,
+    );
+    trials.add("crash::a_stop_settles_what_killed_processes_left", &[], stop_settles);
+    trials.add("crash::without_its_journal_directory_mail_goes_on", &[Peer::Root], journal_directory_goes);
 }
 
 fn with(lines: &[&str]) -> Instance {
@@ -99,9 +107,11 @@ fn kills_under_load(way: &str) {
     assert_eq!(subjects.len(), found.len());
     assert!(found.len() - answered.len() <= CLIENTS * (KILLS as usize + 1));
     assert!(!server.log.all().contains("written again"), "{}", server.log.all());
-    // The journals of the killed are gone; one process lives.
-    let journals = queue::files_below(&server.queue.path.join("journal"));
-    assert!(journals.len() <= 1, "{journals:?}");
+    // The journals of the killed go; one process lives.
+    wait::until("the journals of the killed are settled", || {
+        (queue::journals(&server.queue.path).len() <= 1).then_some(())
+    });
+    assert!(!server.log.all().contains("written again"), "{}", server.log.all());
 }
 
 fn queue_subject(file: &super::harness::queue_file::QueueFile) -> Vec<u8> {
@@ -118,18 +128,10 @@ fn machine_starts_again() {
         (0..12).map(|number| try_send(server.address, &format!("message {number}")).unwrap()).collect();
     let services = server.services();
     server.signal(Signal::SIGKILL);
-    for service in &services {
-        let _ = kill(*service, Signal::SIGKILL);
+    for service in services {
+        let _ = kill(service, Signal::SIGKILL);
     }
     server.wait();
-    for service in services {
-        // Dead is enough: nobody may be there to bury it.
-        let status = || fs::read_to_string(format!("/proc/{service}/status")).unwrap_or_default();
-        wait::until("the service is dead", || {
-            let status = status();
-            (status.is_empty() || status.contains("State:\tZ")).then_some(())
-        });
-    }
     let whole: Vec<Vec<u8>> =
         ids.iter().map(|id| fs::read(server.queue.path.join("incoming").join(id)).unwrap()).collect();
     for (number, id) in ids.iter().enumerate() {
@@ -151,6 +153,10 @@ fn machine_starts_again() {
     let boot_id = BootId::parse("00000000-0000-0000-0000-000000000001");
     let options = Options { boot_id, ..Options::default() };
     let spool = Spool::open(UnixDisk::open(&server.queue.path).unwrap(), &options, notify).unwrap();
+    // A process that was killed can hold its journal for a while: the last of its threads gives it up.
+    wait::until("the journal of the killed process is settled", || {
+        (spool.settle(&now).unwrap().settled > 0).then_some(())
+    });
     for (id, whole) in ids.iter().zip(&whole) {
         let found = fs::read(server.queue.path.join("incoming").join(id)).unwrap_or_default();
         assert!(found == *whole, "{id} is not whole; {:?}", lines.lock().unwrap());
@@ -159,22 +165,95 @@ fn machine_starts_again() {
     let written =
         lines.lock().unwrap().iter().filter(|line| line.contains(": written again from journal/")).count();
     assert_eq!(written, 9, "{:?}", lines.lock().unwrap());
-    assert_eq!(queue::files_below(&server.queue.path.join("journal")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(queue::journals(&server.queue.path), Vec::<std::path::PathBuf>::new());
     drop(spool);
+}
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp { seconds: now.as_secs(), microseconds: now.subsec_micros() }
 }
 
 fn orderly_end() {
     let mut server = with(&["qmqpd_commit = journal"]);
     assert!(try_send(server.address, "one").is_some());
-    let journal = server.queue.path.join("journal");
-    assert_eq!(queue::files_below(&journal).len(), 1);
+    let queue = server.queue.path.clone();
+    assert_eq!(queue::journals(&queue).len(), 1);
     // A reload: the old process ends, the new one has a journal of its own.
     server.signal(Signal::SIGHUP);
     assert!(try_send(server.address, "two").is_some());
-    wait::until("one journal at most is left", || (queue::files_below(&journal).len() <= 1).then_some(()));
+    wait::until("one journal at most is left", || (queue::journals(&queue).len() <= 1).then_some(()));
     server.signal(Signal::SIGTERM);
     wait::within(Duration::from_secs(20), || server.services().is_empty().then_some(()));
     server.wait();
-    wait::until("no journal is left", || queue::files_below(&journal).is_empty().then_some(()));
+    // Neither a journal nor the witness of the master.
+    wait::until("no journal is left", || queue::files_below(&queue.join("journal")).is_empty().then_some(()));
     assert_eq!(server.queue.take().len(), 2);
+}
+
+/// A process that finishes its last session after a reload is killed. Nothing of what was delivered comes back at the next
+/// start of the machine: its journal is settled at once.
+fn draining_is_killed() {
+    let mut server = with(&["qmqpd_commit = journal", "qmqpd_journal_checkpoint_delay = 1h"]);
+    assert!(try_send(server.address, "one").is_some());
+    assert_eq!(queue::journals(&server.queue.path).len(), 1);
+    let old = server.services();
+    // A session keeps it.
+    let sticky = TcpStream::connect(server.address).unwrap();
+    server.log.lines_until("the session begins", |line| line.text.starts_with("connect from "));
+    server.signal(Signal::SIGHUP);
+    wait::until("a new process serves", || {
+        server.services().iter().any(|service| !old.contains(service)).then_some(())
+    });
+    for service in &old {
+        let _ = kill(*service, Signal::SIGKILL);
+    }
+    drop(sticky);
+    wait::until("the journal is settled", || queue::journals(&server.queue.path).is_empty().then_some(()));
+    assert_eq!(server.queue.take().len(), 1);
+    assert!(!server.log.all().contains("written again"), "{}", server.log.all());
+}
+
+/// The processes of a server that is being stopped are killed.
+fn stop_settles() {
+    let mut server = with(&["qmqpd_commit = journal", "qmqpd_journal_checkpoint_delay = 1h"]);
+    assert!(try_send(server.address, "one").is_some());
+    let services = server.services();
+    for service in &services {
+        let _ = kill(*service, Signal::SIGSTOP);
+    }
+    server.signal(Signal::SIGTERM);
+    server.log.lines_until("the stop begins", |line| line.text.contains("terminating on signal"));
+    for service in &services {
+        let _ = kill(*service, Signal::SIGKILL);
+    }
+    server.wait();
+    assert_eq!(queue::files_below(&server.queue.path.join("journal")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(server.queue.take().len(), 1);
+}
+
+/// An operator removes `journal/` beneath a running server, and makes it again as root. No client has to come again.
+fn journal_directory_goes() {
+    let server = with(&["qmqpd_commit = journal"]);
+    let journal = server.queue.path.join("journal");
+    assert!(try_send(server.address, "before").is_some());
+    fs::remove_dir_all(&journal).unwrap();
+    assert!(try_send(server.address, "without").is_some());
+    fs::create_dir(&journal).unwrap();
+    assert!(try_send(server.address, "of another owner").is_some());
+    let log = server.log.all();
+    assert_eq!(log.matches("remove nothing below journal/").count(), 1, "{log}");
+    // The next process has a journal, if the directory is as it must be; and none, if it is not.
+    server.signal(Signal::SIGHUP);
+    wait::until("the next process says so", || {
+        server.log.all().contains("no journal, each queue file is synced instead").then_some(())
+    });
+    assert!(try_send(server.address, "by the next process").is_some());
+    fs::remove_dir(&journal).unwrap();
+    server.signal(Signal::SIGHUP);
+    wait::until("there is a journal again", || {
+        try_send(server.address, "again")?;
+        (queue::journals(&server.queue.path).len() == 1).then_some(())
+    });
+    assert!(server.queue.take().iter().all(Result::is_ok));
 }

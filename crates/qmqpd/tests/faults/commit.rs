@@ -1,5 +1,7 @@
 //! The road to the disk: what a committer thread does for one message.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -9,7 +11,7 @@ use super::harness::ours::{Instance, Setup};
 use super::harness::peers::Peer;
 use super::harness::strace::{Fault, Injection, descriptors, threads};
 use super::harness::trials::Trials;
-use super::harness::wait;
+use super::harness::{queue, wait};
 use super::record;
 
 /// What a disk or the kernel answers when it cannot.
@@ -22,6 +24,8 @@ const FILES: &[&str] = &["EMFILE", "ENFILE"];
 enum Heard {
     /// `K`, and the message is there.
     Queued,
+    /// `K`, and the message is there; but there is no journal until the process is another.
+    QueuedWithoutJournal,
     /// `Z`; there is nothing.
     Temporary,
     /// `Z`, and it stays so until the process is another: nobody knows what the disk holds.
@@ -48,9 +52,14 @@ pub fn add(trials: &mut Trials) {
         ("named", "renameat2", &[DISK], &["1", "1+"], Heard::Temporary),
         ("named", "fchmod", &[DISK, &["EPERM"]], &["1"], Heard::Temporary),
         // The journal is made by the first message, and synced once for many.
-        ("journal", "fdatasync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::TemporaryUntilReload),
-        ("journal", "fdatasync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Temporary),
-        ("journal", "pwrite64", &[&["EIO", "ENOSPC", "EDQUOT"]], &["1", "2", "1+"], Heard::Temporary),
+        // When that fails, the queue file proves by its own sync that it is on disk.
+        ("journal", "fdatasync", &[&["EIO", "EROFS"]], &["1", "1+"], Heard::QueuedWithoutJournal),
+        ("journal", "fdatasync", &[&["ENOSPC", "EDQUOT"]], &["1"], Heard::Queued),
+        ("journal", "fdatasync,fsync", &[&["EIO", "EROFS"]], &["1+"], Heard::TemporaryUntilReload),
+        // The first one writes the queue file, the second one the journal.
+        ("journal", "pwrite64", &[&["EIO", "ENOSPC", "EDQUOT"]], &["1", "1+"], Heard::Temporary),
+        ("journal", "pwrite64", &[&["EIO", "EROFS"]], &["2"], Heard::QueuedWithoutJournal),
+        ("journal", "pwrite64", &[&["ENOSPC", "EDQUOT"]], &["2"], Heard::Queued),
         ("journal", "openat", &[&["EIO", "ENOSPC", "EMFILE"]], &["1"], Heard::Temporary),
     ];
     for (way, call, errors, whens, heard) in cases {
@@ -85,6 +94,7 @@ pub fn add(trials: &mut Trials) {
         }
     });
     trials.add("commit::file_size_limit", &[Peer::Strace], file_size_limit);
+    trials.add("commit::journal::syncfs", &[Peer::Strace], checkpoint);
     for way in ["file", "journal"] {
         trials.add(&format!("commit::{way}::close"), &[Peer::Strace], move || close(way));
     }
@@ -154,7 +164,10 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
         .map(|line| line.text.as_str())
         .filter(|text| ["warning: ", "error: ", "fatal: "].iter().any(|word| text.contains(word)))
         .collect();
-    if heard == Heard::Queued {
+    let is_queued = matches!(heard, Heard::Queued | Heard::QueuedWithoutJournal);
+    if is_queued {
+        let is_given_up = complaints.iter().any(|text| text.contains("no journal from here on"));
+        assert_eq!(is_given_up, heard == Heard::QueuedWithoutJournal, "{fault}: {lines:?}");
         assert_eq!(letter, 'K', "{fault}: {text}");
         let stored = server.queue.take();
         assert!(stored.len() == 1 && stored[0].is_ok(), "{fault}: K, and in the queue {stored:?}");
@@ -169,11 +182,13 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
     let after = letter_after(server);
     let outcome = match heard {
         Heard::Queued => "K, and the message is whole",
+        Heard::QueuedWithoutJournal => "K, and the message is whole; no journal until the next reload",
         Heard::Temporary => "Z, nothing left behind; the next message K",
         Heard::TemporaryUntilReload => "Z, and Z for all until the next reload",
     };
-    if heard == Heard::TemporaryUntilReload {
-        assert_eq!(after, Some('Z'), "{fault}: a sync has failed, and yet the next message is accepted");
+    if matches!(heard, Heard::TemporaryUntilReload | Heard::QueuedWithoutJournal) {
+        let expected = if is_queued { 'K' } else { 'Z' };
+        assert_eq!(after, Some(expected), "{fault}: the next message");
         server.signal(Signal::SIGHUP);
         wait::until("a reload brings the service back", || (letter_after(server) == Some('K')).then_some(()));
         wait::until("the old process is gone", || (!server.services().contains(&process)).then_some(()));
@@ -182,6 +197,42 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
     }
     server.queue.take();
     record::note(place, fault, injected, outcome);
+}
+
+/// The sync of everything fails, be it for another program's file: mail goes on, and what the journal answers for is settled
+/// while the server runs.
+fn checkpoint() {
+    let mut server = start("journal");
+    for error in ["EIO", "ENOSPC"] {
+        assert_eq!(letter_after(&mut server), Some('K'));
+        let process = service(&server);
+        let checkpoints = threads(process, |name| name.starts_with("checkpoint"));
+        assert_eq!(checkpoints.len(), 1, "one thread that makes checkpoints");
+        let fault = Fault { call: "syncfs", error, when: "1+" };
+        let injection = Injection::attach(&checkpoints, &fault);
+        // The next checkpoint is about this message at the latest.
+        assert_eq!(letter_after(&mut server), Some('K'));
+        wait::until("the journal is given up", || {
+            server.log.all().contains("no journal from here on").then_some(())
+        });
+        let injected = injection.injected();
+        drop(injection);
+        assert!(injected > 0, "{fault}: no such call was made");
+        assert_eq!(letter_after(&mut server), Some('K'));
+        wait::within(Duration::from_secs(60), || {
+            queue::journals(&server.queue.path).is_empty().then_some(())
+        })
+        .unwrap_or_else(|| panic!("the journal is not settled: {}", server.log.all()));
+        let stored = server.queue.take();
+        assert!(stored.len() == 3 && stored.iter().all(Result::is_ok), "{fault}: {stored:?}");
+        server = start("journal");
+        record::note(
+            "checkpoint",
+            &fault,
+            injected,
+            "K for all, each synced by itself; the journal is settled",
+        );
+    }
 }
 
 /// A file system may say at a close(2) what it could not do before. (Here the descriptor stays open besides, which a real close

@@ -80,6 +80,11 @@ impl Instance {
         Self::start_with(setup, None, program_that_sees(resolv_conf, "/etc/resolv.conf"))
     }
 
+    /// Starts a server by way of another program, which runs it in the end.
+    pub fn start_program(setup: &Setup, program: Command) -> Self {
+        Self::start_with(setup, None, program)
+    }
+
     fn start_with(setup: &Setup, columns: Option<&str>, mut program: Command) -> Self {
         let dir = scratch("ours");
         let port = ports::free();

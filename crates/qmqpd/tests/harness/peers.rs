@@ -51,6 +51,8 @@ pub enum Peer {
     Rspamd,
     /// The e-mail samples of CPython's test suite and of other packages.
     Samples,
+    /// The programs of XFS, and a kernel that knows it.
+    Xfs,
     /// Root, for mounts and for changing users.
     Root,
     /// Namespaces of our own, with our own hosts file and name server.
@@ -98,6 +100,13 @@ impl Peer {
             Self::Samples => SAMPLES.iter().find_map(|(_, path)| {
                 samples(path).is_none().then(|| format!("{path} is not there; run make peers"))
             }),
+            Self::Xfs => {
+                let kernel = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+                let knows = kernel.lines().any(|line| line.trim() == "xfs");
+                neither("mkfs.xfs")
+                    .or_else(|| neither("xfs_io"))
+                    .or_else(|| (!knows).then(|| "this kernel does not know XFS".to_owned()))
+            }
             Self::Root => self.needs_root(),
             Self::Strace => self.needs_root().or_else(|| absent("/usr/bin/strace")),
             Self::Isolation => super::isolation::missing(),
@@ -147,6 +156,12 @@ fn kernel_lacks(device: &str) -> Option<String> {
 
 fn absent(path: &str) -> Option<String> {
     file(path).is_none().then(|| format!("{path} is not there; run make peers"))
+}
+
+/// A program of the system's administration, which is in one of two places.
+fn neither(program: &str) -> Option<String> {
+    let places = ["/sbin", "/usr/sbin"].map(|place| Path::new(place).join(program));
+    (!places.iter().any(|place| place.exists())).then(|| format!("{program} is not there; run make peers"))
 }
 
 /// The library of faketime(1), to be preloaded.

@@ -108,3 +108,9 @@ pub fn files_below(path: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+/// The journals in a queue directory: what a start would have to settle, or a process uses.
+pub fn journals(queue: &Path) -> Vec<PathBuf> {
+    let is_witness = |path: &PathBuf| path.extension().is_some_and(|end| end == "witness");
+    files_below(&queue.join("journal")).into_iter().filter(|path| !is_witness(path)).collect()
+}

@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use postfix::notice::Notice;
 
-use super::record::{BATCH_ALIGNMENT_BYTES, Batch, BootId, Content, Header, Instance};
+use super::record::{BATCH_ALIGNMENT_BYTES, Batch, Content, Header, VERSION};
 use super::ring::MARK_PLACES;
-use super::{DIRECTORY, Journal, again, lock};
+use super::{Journal, lock};
 use crate::disk::Disk;
 use crate::error::{Step, disk};
 use crate::spool::Shared;
 use crate::sync::thread;
 
 impl<D: Disk> Journal<D> {
-    /// Makes checkpoints when they are due, until [`Journal::stop`] or a failed sync.
+    /// Makes checkpoints when they are due, until [`Journal::stop`] or until the journal is given up.
     pub(crate) fn run_checkpoints(&self, shared: &Shared<D>) {
-        while shared.refuse_if_poisoned().is_ok() {
+        loop {
             let mut state = self.lock();
             // While somebody else makes one there is nothing to do but wait for its end.
             while (state.ring.end_sequence().is_none() || state.is_checkpointing) && !state.is_closed {
@@ -57,9 +57,7 @@ impl<D: Disk> Journal<D> {
         while state.writer != Some(own) && (state.writer.is_some() || state.is_checkpointing) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let is_needed = state.writer.is_some()
-            || state.ring.end_sequence().is_some()
-            || shared.refuse_if_poisoned().is_err();
+        let is_needed = state.writer.is_some() || state.ring.end_sequence().is_some() || state.is_given_up;
         state.file_bytes = 0;
         drop(state);
         let file = lock(&self.file).take();
@@ -79,28 +77,23 @@ impl<D: Disk> Journal<D> {
 
     /// The first half of a checkpoint; whoever writes to the journal does the second.
     pub(super) fn sync_queue_files(&self, shared: &Shared<D>) {
-        // Another sync would succeed, and prove nothing.
-        if shared.refuse_if_poisoned().is_err() {
-            return;
-        }
         let below = {
             let mut state = self.lock();
-            let Some(below) = state.ring.end_sequence().filter(|_| !state.is_checkpointing) else { return };
+            // Another sync would succeed, and prove nothing.
+            let is_idle = !state.is_checkpointing && !state.is_given_up;
+            let Some(below) = state.ring.end_sequence().filter(|_| is_idle) else { return };
             state.is_checkpointing = true;
             state.bytes_since_checkpoint = 0;
             below
         };
         // Everything below this number was a complete queue file before it came into the journal.
-        let synced = shared.disk.sync_all();
-        let mut state = self.lock();
-        match synced {
-            Ok(()) => state.mark_due = Some(below),
-            Err(error) => {
-                state.is_checkpointing = false;
-                drop(state);
-                shared.poison(&disk(Step::Sync, &shared.disk.describe())(error));
-                keep_unsynced(shared, &self.path, self.options.instance, self.boot_id);
+        match shared.disk.sync_all() {
+            Ok(()) => {
+                let mut state = self.lock();
+                // Somebody else may have met an error meanwhile.
+                state.mark_due = Some(below).filter(|_| !state.is_given_up);
             }
+            Err(error) => self.give_up(shared, &disk(Step::Sync, &shared.disk.describe())(error)),
         }
         self.changed.notify_all();
     }
@@ -112,91 +105,50 @@ impl<D: Disk> Journal<D> {
             let sequence = state.next_sequence;
             let batch = Batch { first: sequence, count: 1, follows: state.follows, retired_below: below };
             let place = MARK_PLACES.get(state.marks_written % MARK_PLACES.len()).copied().unwrap_or(0);
-            (mark(self.options.instance, self.boot_id, batch), place)
+            let header = Header {
+                instance: self.options.instance,
+                mount: self.mount,
+                sequence,
+                batch,
+                content: Content::MARK,
+                payload_bytes: 0,
+                payload_checksum: crc32fast::hash(b""),
+            };
+            (header, place)
         };
         let file = lock(&self.file).as_ref().map(Arc::clone);
-        let written = match file {
-            Some(file) => {
-                write_mark(&shared.disk, &file, &header, place).and_then(|()| self.sync(shared, &file))
-            }
-            // Somebody removed it, and with it all that could be retired.
-            None => Ok(()),
-        };
+        let written = file.map_or(Ok(()), |file| {
+            write_mark(&shared.disk, &file, &header, VERSION, place)
+                .and_then(|()| shared.disk.sync_data(&file))
+        });
         let mut state = self.lock();
         state.is_checkpointing = false;
         state.mark_due = None;
         match written {
             Ok(()) => {
-                state.mark_error = None;
                 state.marks_written = state.marks_written.wrapping_add(1);
                 state.retired_below = below;
                 state.ring.retire(below);
             }
             Err(error) => {
-                let text = disk(Step::Write, &self.path)(again(&error)).to_string();
-                state.mark_error = Some(error);
                 drop(state);
-                shared.notify(Notice::warning(text));
+                self.give_up(shared, &disk(Step::Write, &self.path)(error));
             }
         }
         self.changed.notify_all();
     }
 }
 
-/// Behind the instance in the name of a journal whose checkpoint failed; the boot ID of that time follows.
-const UNSYNCED: &str = ".unsynced-";
-
-/// The kernel takes what it could not write for written: as long as the machine runs nobody can tell the queue files
-/// that are on disk from the others. The name keeps the next process from believing them.
-pub(super) fn keep_unsynced<D: Disk>(shared: &Shared<D>, path: &str, instance: Instance, boot_id: BootId) {
-    let aside = path_of(&format!("{instance}{UNSYNCED}{boot_id}"));
-    match shared.disk.rename_new(path, &aside) {
-        Ok(()) => shared.notify(Notice::warning(format!(
-            "{aside} keeps the messages of the last moments; they come back from it when the machine has been started \
-             again: check the disk first"
-        ))),
-        Err(error) => shared.notify(Notice::warning(format!(
-            "{}; start the machine again before the server, after a look at the disk, or messages can be lost",
-            disk(Step::Rename, path)(error)
-        ))),
-    }
-}
-
-/// A record that says what is retired.
-pub(super) fn mark(instance: Instance, boot_id: BootId, batch: Batch) -> Header {
-    Header {
-        instance,
-        boot_id,
-        sequence: batch.first,
-        batch,
-        content: Content::Mark,
-        payload_bytes: 0,
-        payload_checksum: crc32fast::hash(b""),
-    }
-}
-
-/// Writes a mark, and does not sync it.
+/// Writes a mark in this format, and does not sync it.
 pub(super) fn write_mark<D: Disk>(
     disk_: &D,
     file: &D::File,
     mark: &Header,
+    version: u8,
     place: u64,
 ) -> std::io::Result<()> {
     let mut bytes = Vec::with_capacity(BATCH_ALIGNMENT_BYTES);
-    mark.encode(&mut bytes);
+    mark.encode_in(version, &mut bytes);
     bytes.resize(BATCH_ALIGNMENT_BYTES, 0);
     disk_.write_at(file, place, &bytes)
-}
-
-/// The instance in the name of a journal, and in which running of the machine its checkpoint failed.
-pub(super) fn parse_name(name: &str) -> Option<(Instance, Option<BootId>)> {
-    match name.split_once(UNSYNCED) {
-        Some((name, boot_id)) => Some((Instance::parse(name)?, Some(BootId::parse(boot_id)))),
-        None => Some((Instance::parse(name)?, None)),
-    }
-}
-
-/// The path of a file in the directory of journals.
-pub(super) fn path_of(name: &str) -> String {
-    format!("{DIRECTORY}/{name}")
 }

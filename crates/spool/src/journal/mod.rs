@@ -11,11 +11,17 @@
 //!
 //! # What is where
 //!
-//! `journal/INSTANCE` in the queue directory, one file for each process, locked as long as the process lives; made with
-//! its first message, removed when it ends in order. [`record`] has the format, [`scan`] reads what a crash left of it,
-//! `recovery` brings back what it answers for. What cannot be read is kept aside as `journal/INSTANCE.damaged`. After a
-//! failed checkpoint the file is called `journal/INSTANCE.unsynced-BOOTID`: the kernel shows the messages whole as long
-//! as the machine runs and takes them for written, so that only the next start of the machine can tell.
+//! `journal/INSTANCE.v2` in the queue directory, one file for each process, locked as long as the process lives; made with
+//! its first message, removed when it ends in order. [`record`] has the format, [`names`] the names, [`scan`] reads what a
+//! crash left of it, [`settlement`] brings back what it answers for, and [`continuity`] says when a missing file was
+//! delivered and not lost. What cannot be read is kept aside as `journal/INSTANCE.v2.damaged`.
+//!
+//! # After an error
+//!
+//! A process whose journal cannot be written or synced, or whose checkpoint failed, *gives it up*: it lets go of the file, for
+//! settlement to prove message by message what is on disk, and from then on syncs each queue file by itself. What
+//! waited for the journal is proven in the same way, or refused. So an error in another program's file, or a journal that
+//! somebody removed, stops no mail; and where the disk is broken, each message is told so by its own sync.
 //!
 //! # Order of things
 //!
@@ -30,10 +36,14 @@
 //! A message is in the journal at most until the second checkpoint after it.
 
 mod checkpoint;
+pub mod continuity;
+mod likeness;
+pub mod names;
+mod proof;
 pub mod record;
-pub(crate) mod recovery;
 mod ring;
 pub mod scan;
+pub mod settlement;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -52,8 +62,9 @@ use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
 use crate::queue::Queue;
 use crate::spool::Shared;
 use crate::sync::{Condvar, Mutex, MutexGuard, ThreadId, thread};
+use continuity::Mount;
 use record::{
-    BATCH_ALIGNMENT_BYTES, Batch, BootId, Content, HEADER_BYTES, Header, Instance, PAYLOAD_BYTES_MAX,
+    BATCH_ALIGNMENT_BYTES, Batch, Content, HEADER_BYTES, Header, Instance, PAYLOAD_BYTES_MAX,
     RECORD_ALIGNMENT_BYTES, padded,
 };
 use ring::{BATCHES_START, Ring};
@@ -81,7 +92,7 @@ pub struct Options {
 /// The journal of this process.
 pub(crate) struct Journal<D: Disk> {
     options: Options,
-    boot_id: BootId,
+    mount: Mount,
     path: String,
     batch_bytes_max: u64,
     /// Made with the first batch.
@@ -105,10 +116,10 @@ struct State {
     /// The file system was synced: below this sequence number all can be retired.
     mark_due: Option<u64>,
     marks_written: usize,
-    /// The last mark could not be written.
-    mark_error: Option<io::Error>,
     bytes_since_checkpoint: u64,
+    /// Nothing more goes through the journal: the process ends, or the journal was given up.
     is_closed: bool,
+    is_given_up: bool,
 }
 
 /// A message whose queue file is complete, and which nobody has acknowledged.
@@ -126,9 +137,9 @@ impl Entry {
     }
 }
 
-/// Entries that are written together, and where.
+/// A batch that is to be written, and where.
+#[derive(Clone, Copy)]
 struct Group {
-    entries: Vec<Entry>,
     batch: Batch,
     offset: u64,
     bytes: u64,
@@ -136,13 +147,13 @@ struct Group {
 }
 
 impl<D: Disk> Journal<D> {
-    pub(crate) fn new(options: Options, boot_id: BootId) -> Self {
+    pub(crate) fn new(options: Options, mount: Mount) -> Self {
         let limit = options.checkpoint_bytes.saturating_mul(2).max(BATCHES_START.saturating_mul(8));
         Self {
-            path: format!("{DIRECTORY}/{}", options.instance),
+            path: names::journal(options.instance),
             batch_bytes_max: (limit / 4).min(BATCH_BYTES_MAX),
             options,
-            boot_id,
+            mount,
             file: Mutex::new(None),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -155,20 +166,23 @@ impl<D: Disk> Journal<D> {
                 is_checkpointing: false,
                 mark_due: None,
                 marks_written: 0,
-                mark_error: None,
                 bytes_since_checkpoint: 0,
                 is_closed: false,
+                is_given_up: false,
             }),
             changed: Condvar::new(),
         }
     }
 
-    /// Whether the file system has the locks that tell a live journal from a left one.
-    pub(crate) fn can_lock(&self, disk_: &D) -> Result<bool, SpoolError> {
+    /// Tries whether the file system has the locks that tell a live journal from a left one.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] if it has none, or what else is in the way of a journal.
+    pub(crate) fn try_lock(&self, disk_: &D) -> Result<(), SpoolError> {
         let file = match disk_.create_new(&self.path, 0o600) {
             Ok(file) => file,
             // That is for each message to say, until there is room again.
-            Err(error) if kind_of(&error) == ErrorKind::NoSpace => return Ok(true),
+            Err(error) if kind_of(&error) == ErrorKind::NoSpace => return Ok(()),
             Err(error) => return Err(disk(Step::Create, &self.path)(error)),
         };
         let locked = disk_.try_lock(&file);
@@ -178,11 +192,7 @@ impl<D: Disk> Journal<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(disk(Step::Remove, &self.path)(error)),
         }
-        match locked {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
-            Err(error) => Err(disk(Step::Lock, &self.path)(error)),
-        }
+        locked.map(drop).map_err(disk(Step::Lock, &self.path))
     }
 
     /// Whether a message of this size goes through the journal. A larger one has a sync of its own: writing it twice would
@@ -215,32 +225,44 @@ impl<D: Disk> Journal<D> {
             }
             state.writer = Some(thread::current().id());
         }
+        let mut in_hand = Vec::new();
+        let written = catch_unwind(AssertUnwindSafe(|| self.write_all(shared, &mut in_hand)));
+        if written.is_err() {
+            // A bug. It must not keep anybody waiting, now or later.
+            shared.notify(Notice {
+                severity: Severity::Panic,
+                text: format!("{}: the writer panicked", self.path),
+            });
+            self.give_up(shared, &disk(Step::Write, &self.path)(io::ErrorKind::Other.into()));
+            let mut state = self.lock();
+            in_hand.extend(std::mem::take(&mut state.waiting));
+            self.rest(state);
+            for entry in in_hand {
+                complete(shared, entry, Err(disk(Step::Write, &self.path)(io::ErrorKind::Other.into())));
+            }
+        }
+    }
+
+    /// Writes until nothing waits. `in_hand` holds the messages of the batch that is under way.
+    fn write_all(&self, shared: &Shared<D>, in_hand: &mut Vec<Entry>) {
         let mut buffer = Vec::new();
         loop {
             let mut state = self.lock();
             if let Some(below) = state.mark_due {
                 drop(state);
                 self.write_mark(shared, below);
-            } else if let Some(reason) = shared.poisoned_by() {
-                let refused = std::mem::take(&mut state.waiting);
-                if refused.is_empty() {
+            } else if state.is_given_up || shared.refuse_if_poisoned().is_err() {
+                *in_hand = std::mem::take(&mut state.waiting).into();
+                if in_hand.is_empty() {
                     return self.rest(state);
                 }
                 drop(state);
-                for entry in refused {
-                    complete(shared, entry, Err(SpoolError::Poisoned { reason: Arc::clone(&reason) }));
-                }
+                prove_each(shared, in_hand);
             } else if state.waiting.is_empty() {
                 return self.rest(state);
-            } else if let Some(group) = self.next_group(&mut state) {
+            } else if let Some(group) = self.next_group(&mut state, in_hand) {
                 drop(state);
-                self.write_group(shared, group, &mut buffer);
-            } else if let Some(error) = state.mark_error.take() {
-                let refused = std::mem::take(&mut state.waiting);
-                drop(state);
-                for entry in refused {
-                    complete(shared, entry, Err(disk(Step::Write, &self.path)(again(&error))));
-                }
+                self.write_group(shared, group, in_hand, &mut buffer);
             } else if state.is_checkpointing {
                 drop(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
             } else {
@@ -259,8 +281,29 @@ impl<D: Disk> Journal<D> {
         }
     }
 
+    /// Nothing more goes through this journal. What it still answers for is for settlement, which finds it without a process
+    /// as soon as the last one here has let go of the file.
+    fn give_up(&self, shared: &Shared<D>, error: &SpoolError) {
+        {
+            let mut state = self.lock();
+            if std::mem::replace(&mut state.is_given_up, true) {
+                return;
+            }
+            state.is_closed = true;
+            state.is_checkpointing = false;
+            state.mark_due = None;
+        }
+        *lock(&self.file) = None;
+        self.changed.notify_all();
+        shared.notify(Notice::error(format!(
+            "{error}; no journal from here on: each message is synced by itself, until `qmqpd reload`; look at the disk and the \
+             kernel's log; what {} keeps is being settled: do not remove it",
+            self.path
+        )));
+    }
+
     /// Takes from the front what fits into one batch; `None` if the file has no room for it.
-    fn next_group(&self, state: &mut State) -> Option<Group> {
+    fn next_group(&self, state: &mut State, in_hand: &mut Vec<Entry>) -> Option<Group> {
         let (mut count, mut bytes) = (0_u32, 0_u64);
         for entry in &state.waiting {
             let more = bytes.saturating_add(entry.record_bytes());
@@ -278,12 +321,12 @@ impl<D: Disk> Journal<D> {
             retired_below: state.retired_below,
         };
         state.next_sequence = batch.end();
-        let entries = state.waiting.drain(..count as usize).collect();
-        Some(Group { entries, batch, offset, bytes, file_bytes: state.file_bytes })
+        in_hand.extend(state.waiting.drain(..count as usize));
+        Some(Group { batch, offset, bytes, file_bytes: state.file_bytes })
     }
 
-    fn write_group(&self, shared: &Shared<D>, group: Group, buffer: &mut Vec<u8>) {
-        self.encode(&group, buffer);
+    fn write_group(&self, shared: &Shared<D>, group: Group, in_hand: &mut Vec<Entry>, buffer: &mut Vec<u8>) {
+        self.encode(group.batch, in_hand, buffer);
         let written = self.append(shared, group.offset, group.bytes, group.file_bytes, buffer);
         match written {
             Ok(file_bytes) => {
@@ -298,28 +341,34 @@ impl<D: Disk> Journal<D> {
                 if was_empty || is_checkpoint_due {
                     self.changed.notify_all();
                 }
-                for entry in group.entries {
+                for entry in in_hand.drain(..) {
                     let receipt = Receipt::new(entry.queue_id);
                     complete(shared, entry, Ok(receipt));
                 }
             }
-            Err(failure) => {
-                for entry in group.entries {
-                    complete(shared, entry, Err(failure.again()));
+            Err(error) => {
+                // Want of room is over when there is room again; the next batch says that this one failed.
+                if error.kind() != ErrorKind::NoSpace {
+                    self.give_up(shared, &error);
                 }
+                prove_each(shared, in_hand);
             }
         }
     }
 
-    fn encode(&self, group: &Group, buffer: &mut Vec<u8>) {
+    fn encode(&self, batch: Batch, entries: &[Entry], buffer: &mut Vec<u8>) {
         buffer.clear();
-        for (entry, sequence) in group.entries.iter().zip(group.batch.first..) {
+        for (entry, sequence) in entries.iter().zip(batch.first..) {
             let header = Header {
                 instance: self.options.instance,
-                boot_id: self.boot_id,
+                mount: self.mount,
                 sequence,
-                batch: group.batch,
-                content: Content::Message { queue: Queue::Incoming, queue_id: entry.queue_id },
+                batch,
+                content: Content::Message {
+                    queue: Queue::Incoming,
+                    queue_id: entry.queue_id,
+                    is_late: false,
+                },
                 payload_bytes: u32::try_from(entry.payload.len()).unwrap_or(u32::MAX),
                 payload_checksum: entry.payload_checksum,
             };
@@ -338,14 +387,13 @@ impl<D: Disk> Journal<D> {
         bytes: u64,
         file_bytes: u64,
         buffer: &mut Vec<u8>,
-    ) -> Result<u64, Failure> {
-        let failed = |step| move |source| Failure { step, path: self.path.clone(), source };
-        let file = self.file(shared).map_err(|(step, source)| failed(step)(source))?;
-        let links = shared.disk.file_status(&file).map_err(failed(Step::Examine))?.links;
-        if links == 0 {
-            // Somebody removed it. What it held is on disk with the next checkpoint; the next batch makes a new one.
-            *lock(&self.file) = None;
-            return Err(failed(Step::Write)(io::ErrorKind::NotFound.into()));
+    ) -> Result<u64, SpoolError> {
+        let failed = |step| disk(step, &self.path);
+        let file = self.file(shared)?;
+        if shared.disk.file_status(&file).map_err(failed(Step::Examine))?.links == 0 {
+            // What it was to answer for is made durable before anything else.
+            shared.disk.sync_all().map_err(disk(Step::Sync, &shared.disk.describe()))?;
+            return Err(SpoolError::JournalRemoved { path: self.path.clone() });
         }
         let file_bytes = file_bytes.max(BATCHES_START);
         let end = offset.saturating_add(bytes);
@@ -369,30 +417,19 @@ impl<D: Disk> Journal<D> {
             shared.disk.write_at(&file, offset, buffer).map_err(failed(Step::Write))?;
             file_bytes
         };
-        self.sync(shared, &file).map_err(failed(Step::Sync))?;
+        shared.disk.sync_data(&file).map_err(failed(Step::Sync))?;
         Ok(new_bytes)
     }
 
-    /// Syncs the journal; after a failure nothing is accepted any more, unless it was for want of room.
-    fn sync(&self, shared: &Shared<D>, file: &D::File) -> io::Result<()> {
-        shared.disk.sync_data(file).inspect_err(|error| {
-            if kind_of(error) != ErrorKind::NoSpace {
-                shared.poison(&disk(Step::Sync, &self.path)(again(error)));
-            }
-        })
-    }
-
     /// The journal file, made and locked if there is none.
-    fn file(&self, shared: &Shared<D>) -> Result<Arc<D::File>, (Step, io::Error)> {
+    fn file(&self, shared: &Shared<D>) -> Result<Arc<D::File>, SpoolError> {
         let mut slot = lock(&self.file);
         if let Some(file) = &*slot {
             return Ok(Arc::clone(file));
         }
-        let at = |step| move |error| (step, error);
-        let file = shared.disk.create_new(&self.path, 0o600).map_err(at(Step::Create))?;
-        let made = self.make(shared, &file);
-        if let Err(error) = made {
-            // The next batch tries again; what is left otherwise is empty, and recovery removes it.
+        let file = shared.disk.create_new(&self.path, 0o600).map_err(disk(Step::Create, &self.path))?;
+        if let Err(error) = self.make(shared, &file) {
+            // What is left otherwise is empty, and settlement removes it.
             let _ = shared.disk.unlink(&self.path);
             return Err(error);
         }
@@ -402,20 +439,16 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Locks a new journal file, gives it room for the marks, and makes its name durable.
-    fn make(&self, shared: &Shared<D>, file: &D::File) -> Result<(), (Step, io::Error)> {
-        let at = |step| move |error| (step, error);
-        let is_ours = shared.disk.try_lock(file).map_err(at(Step::Lock))?;
+    fn make(&self, shared: &Shared<D>, file: &D::File) -> Result<(), SpoolError> {
+        let failed = |step| disk(step, &self.path);
+        let is_ours = shared.disk.try_lock(file).map_err(failed(Step::Lock))?;
         let room = vec![0; usize::try_from(BATCHES_START).unwrap_or_default()];
-        shared.disk.write_at(file, 0, &room).map_err(at(Step::Write))?;
-        shared.disk.sync(file).map_err(at(Step::Sync)).inspect_err(|(step, error)| {
-            if kind_of(error) != ErrorKind::NoSpace {
-                shared.poison(&disk(*step, &self.path)(again(error)));
-            }
-        })?;
+        shared.disk.write_at(file, 0, &room).map_err(failed(Step::Write))?;
+        shared.disk.sync(file).map_err(failed(Step::Sync))?;
         // Who clears up could have looked at it in the moment before it was locked.
-        let links = shared.disk.file_status(file).map_err(at(Step::Examine))?.links;
+        let links = shared.disk.file_status(file).map_err(failed(Step::Examine))?.links;
         if !is_ours || links == 0 {
-            return Err((Step::Lock, io::ErrorKind::WouldBlock.into()));
+            return Err(failed(Step::Lock)(io::ErrorKind::WouldBlock.into()));
         }
         Ok(())
     }
@@ -425,22 +458,13 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// A call on the journal file that failed, for everybody in the batch.
-struct Failure {
-    step: Step,
-    path: String,
-    source: io::Error,
-}
-
-impl Failure {
-    fn again(&self) -> SpoolError {
-        disk(self.step, &self.path)(again(&self.source))
+/// Lets each of these messages prove by its own sync that it is on disk, or refuses it.
+fn prove_each<D: Disk>(shared: &Shared<D>, in_hand: &mut Vec<Entry>) {
+    // Taken out one by one, so that a panic leaves the others in hand.
+    while let Some(entry) = in_hand.pop() {
+        let proven = proof::prove(shared, &entry.path, &entry.payload).map(|()| Receipt::new(entry.queue_id));
+        complete(shared, entry, proven);
     }
-}
-
-/// The same error once more.
-fn again(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// Tells the client; a message that is not accepted goes first.

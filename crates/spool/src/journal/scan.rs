@@ -6,7 +6,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::record::{BootId, Content, HEADER_BYTES, Header, Instance, NotARecord, RECORD_ALIGNMENT_BYTES};
+use postfix::queue_id::QueueId;
+
+use super::continuity::Mount;
+use super::record::{Content, HEADER_BYTES, Header, Instance, NotARecord, RECORD_ALIGNMENT_BYTES};
+use crate::disk::Timestamp;
 
 /// How much is read at a time.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -20,7 +24,7 @@ pub struct Found {
     pub damaged: u64,
     /// Records of other journals.
     pub foreign: u64,
-    /// A record of a format that this program does not know.
+    /// A record of this journal in a format that this program does not know.
     pub other_version: Option<u8>,
 }
 
@@ -63,8 +67,8 @@ pub fn scan(instance: Instance, read: impl FnMut(u64, &mut [u8]) -> io::Result<u
             return Ok(found);
         }
         let mut step = RECORD_ALIGNMENT_BYTES;
-        match Header::decode(bytes) {
-            Ok(header) if header.instance == instance => {
+        match Header::decode(instance, bytes) {
+            Ok(header) => {
                 let payload_offset = offset.saturating_add(HEADER_BYTES as u64);
                 let payload = file.at(payload_offset, header.payload_bytes as usize)?;
                 if payload.len() == header.payload_bytes as usize
@@ -76,7 +80,7 @@ pub fn scan(instance: Instance, read: impl FnMut(u64, &mut [u8]) -> io::Result<u
                     found.damaged = found.damaged.saturating_add(1);
                 }
             }
-            Ok(_) => found.foreign = found.foreign.saturating_add(1),
+            Err(NotARecord::Foreign) => found.foreign = found.foreign.saturating_add(1),
             Err(NotARecord::Other) => {}
             Err(NotARecord::Version(version)) => found.other_version = Some(version),
             Err(NotARecord::Damaged) => found.damaged = found.damaged.saturating_add(1),
@@ -91,8 +95,10 @@ pub struct Account {
     /// The messages that the journal still answers for, in the order in which they came: where each record begins, and
     /// its header.
     pub messages: Vec<(u64, Header)>,
-    /// When it was written; `None` without a record.
-    pub boot_id: Option<BootId>,
+    /// What was delivered, removed or renamed, and must not come back from any journal.
+    pub done: Vec<(QueueId, Timestamp)>,
+    /// Where it was written; `None` without a record.
+    pub mount: Option<Mount>,
     /// Records that were acknowledged, or could have been, and cannot be read any more.
     pub lost: u64,
     /// Whole batches of which nothing can be read any more.
@@ -111,38 +117,49 @@ pub struct Account {
 pub fn account(found: &Found) -> Account {
     let headers = || found.records.values();
     let retired_below = headers().map(|header| header.batch.retired_below).max().unwrap_or(0);
+    let is_mark = |header: &&Header| matches!(header.content, Content::Mark { .. });
     let mut batches: BTreeMap<u64, Vec<(u64, &Header)>> = BTreeMap::new();
     for (offset, header) in &found.records {
-        if header.content != Content::Mark && header.sequence >= retired_below {
+        if !is_mark(&header) && header.sequence >= retired_below {
             batches.entry(header.batch.first).or_default().push((*offset, header));
         }
     }
     let newest = headers().max_by_key(|header| header.sequence);
     let mut account = Account {
-        boot_id: newest.map(|header| header.boot_id),
+        mount: newest.map(|header| header.mount),
         next_sequence: headers().map(|header| header.batch.end()).max().unwrap_or(0),
         retired_below,
         ..Account::default()
     };
-    // From the last batch back: each says where the one before it ended.
-    let mut expected_end = None;
+    // From the last batch back: each says where the one before it ended. A mark behind the last one says it too.
+    let newest_end = headers().filter(|header| !is_mark(header)).map(|header| header.batch.end()).max();
+    let mut expected_end = headers()
+        .filter(|header| header.content == Content::MARK && Some(header.batch.first) >= newest_end)
+        .map(|header| header.batch.follows)
+        .max();
     for records in batches.values_mut().rev() {
         let Some((_, sample)) = records.first() else { continue };
         let batch = sample.batch;
         match expected_end {
-            None => account.unfinished = missing_in(records),
+            None => account.unfinished = missing_in(records, retired_below),
             // Everything in it was refused: it failed, and the next one said so.
             Some(end) if batch.first >= end => continue,
             Some(end) => {
                 if batch.end() < end {
                     account.lost_batches = account.lost_batches.saturating_add(1);
                 }
-                account.lost = account.lost.saturating_add(missing_in(records));
+                account.lost = account.lost.saturating_add(missing_in(records, retired_below));
             }
         }
         expected_end = Some(batch.follows);
         records.sort_by_key(|(_, header)| header.sequence);
-        account.messages.extend(records.iter().rev().map(|(offset, header)| (*offset, **header)));
+        for (offset, header) in records.iter().rev() {
+            match header.content {
+                Content::Message { .. } => account.messages.push((*offset, **header)),
+                Content::Done { queue_id, arrival } => account.done.push((queue_id, arrival)),
+                Content::Mark { .. } => {}
+            }
+        }
     }
     if expected_end.is_some_and(|end| end > retired_below) {
         account.lost_batches = account.lost_batches.saturating_add(1);
@@ -151,16 +168,19 @@ pub fn account(found: &Found) -> Account {
     account
 }
 
-/// How many records of the batch that these belong to are not among them.
-fn missing_in(records: &[(u64, &Header)]) -> u64 {
-    let count = records.first().map_or(0, |(_, header)| u64::from(header.batch.count));
-    count.saturating_sub(records.len() as u64)
+/// How many records of the batch that these belong to are not among them. A part of it can be retired already.
+fn missing_in(records: &[(u64, &Header)], retired_below: u64) -> u64 {
+    let needed = records
+        .first()
+        .map_or(0, |(_, header)| header.batch.end().saturating_sub(retired_below.max(header.batch.first)));
+    needed.saturating_sub(records.len() as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::record::{Batch, padded};
+    use crate::journal::continuity::WitnessId;
+    use crate::journal::record::{Batch, BootId, VERSION, padded};
     use crate::queue::Queue;
     use postfix::queue_id::QueueId;
     use proptest::prelude::*;
@@ -170,12 +190,17 @@ mod tests {
     fn header(instance: Instance, sequence: u64, batch: Batch, payload: &[u8]) -> Header {
         Header {
             instance,
-            boot_id: BootId::parse("6a2f8a5e-3f0f-4f1e-9d7a-0a1b2c3d4e5f"),
+            mount: Mount {
+                boot_id: BootId::parse("6a2f8a5e-3f0f-4f1e-9d7a-0a1b2c3d4e5f"),
+                id: 0,
+                witness: WitnessId::NONE,
+            },
             sequence,
             batch,
             content: Content::Message {
                 queue: Queue::Incoming,
                 queue_id: QueueId::new(true, 1_795_000_000, 7, sequence),
+                is_late: false,
             },
             payload_bytes: payload.len() as u32,
             payload_checksum: crc32fast::hash(payload),
@@ -328,7 +353,7 @@ mod tests {
         assert_eq!(sequences(&read(&journal.file)), [1, 2, 3, 6]);
         // A mark.
         let batch = Batch { first: 7, count: 1, follows: 7, retired_below: 3 };
-        let mark = Header { content: Content::Mark, ..header(OURS, 7, batch, b"") };
+        let mark = Header { content: Content::MARK, ..header(OURS, 7, batch, b"") };
         let mut bytes = Vec::new();
         mark.encode(&mut bytes);
         journal.file[..bytes.len()].copy_from_slice(&bytes);
@@ -337,13 +362,69 @@ mod tests {
         assert_eq!((account.lost, account.lost_batches, account.next_sequence), (0, 0, 8));
     }
 
+    fn append_mark(file: &mut [u8], batch: Batch, is_of_settlement: bool) {
+        let content = Content::Mark { is_of_settlement };
+        let mark = Header { content, ..header(OURS, batch.first, batch, b"") };
+        let mut bytes = Vec::new();
+        mark.encode(&mut bytes);
+        file[..bytes.len()].copy_from_slice(&bytes);
+    }
+
+    /// The last batch failed, and only a mark says so: nothing of it was acknowledged.
     #[test]
-    fn another_format_is_noticed() {
+    fn a_later_mark_disproves_a_batch_that_failed() {
+        let mut journal = journal(&[(vec![10, 10], 0), (vec![10], 0)]);
+        let failed = Batch { first: 4, count: 2, follows: 4, retired_below: 1 };
+        append(&mut journal.file, &header(OURS, 4, failed, b"refused"), b"refused");
+        assert_eq!(sequences(&read(&journal.file)), [1, 2, 3, 4], "nobody knows yet");
+        append_mark(&mut journal.file, Batch { first: 6, count: 1, follows: 4, retired_below: 1 }, false);
+        let account = read(&journal.file);
+        assert_eq!(sequences(&account), [1, 2, 3]);
+        assert_eq!((account.lost, account.lost_batches, account.unfinished), (0, 0, 0));
+        // It also says that batches are missing.
+        append_mark(&mut journal.file, Batch { first: 9, count: 1, follows: 8, retired_below: 1 }, false);
+        assert_eq!(read(&journal.file).lost_batches, 1);
+    }
+
+    /// Settlement stopped in the middle of a journal whose last batch is torn: that is no loss.
+    #[test]
+    fn a_mark_of_settlement_retires_and_says_nothing_else() {
+        let mut journal = journal(&[(vec![10, 10], 0), (vec![10, 10], 0)]);
+        let torn = journal.records[3].0.clone();
+        journal.file[torn].fill(0);
+        append_mark(&mut journal.file, Batch { first: 5, count: 1, follows: 5, retired_below: 2 }, true);
+        let account = read(&journal.file);
+        assert_eq!(sequences(&account), [2, 3]);
+        assert_eq!((account.lost, account.lost_batches, account.unfinished), (0, 0, 1));
+        assert_eq!((account.retired_below, account.next_sequence), (2, 6));
+    }
+
+    #[test]
+    fn what_is_done_is_told_apart_from_messages() {
+        let mut journal = journal(&[(vec![10], 0)]);
+        let queue_id = QueueId::new(true, 1_795_000_000, 7, 99);
+        let arrival = Timestamp { seconds: 1_795_000_001, microseconds: 3 };
+        let batch = Batch { first: 2, count: 1, follows: 2, retired_below: 1 };
+        let done = Header { content: Content::Done { queue_id, arrival }, ..header(OURS, 2, batch, b"") };
+        append(&mut journal.file, &done, b"");
+        let account = read(&journal.file);
+        assert_eq!(
+            (sequences(&account), account.done.as_slice()),
+            (vec![1], [(queue_id, arrival)].as_slice())
+        );
+        assert_eq!((account.lost, account.lost_batches), (0, 0));
+    }
+
+    #[test]
+    fn another_format_is_noticed_in_records_of_this_journal_only() {
         let mut journal = journal(&[(vec![10], 0)]);
         let start = journal.records[0].0.start;
-        journal.file[start + 7] = 2;
+        journal.file[start + 7] = VERSION + 1;
         let checksum = crc32fast::hash(&journal.file[start..start + 252]).to_le_bytes();
         journal.file[start + 252..start + 256].copy_from_slice(&checksum);
-        assert_eq!(found(&journal.file).other_version, Some(2));
+        assert_eq!(found(&journal.file).other_version, Some(VERSION + 1));
+        journal.file[start + 8] ^= 1;
+        let found = found(&journal.file);
+        assert_eq!((found.other_version, found.damaged, found.foreign), (None, 0, 1));
     }
 }

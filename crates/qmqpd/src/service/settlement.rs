@@ -1,0 +1,63 @@
+//! A process with one task: it settles the journals of service processes that are gone, and ends. Our master starts it when it
+//! finds such a journal; no client reaches it, so that a process that talks to strangers need not see the queues behind
+//! `incoming`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use postfix::child::Arguments;
+use spool::{Spool, SpoolError, UnixDisk};
+
+use super::now;
+use super::prepare::{Failure, boot_id, spool_options};
+use super::start::{fatal, provisional_log};
+use crate::config::ServiceConfig;
+use crate::jail::{self, Calls, Sandbox};
+use crate::log::{Log, Program};
+use crate::submit::{queue_manager, wake_once};
+
+/// The word of `-t` for such a process.
+pub(crate) const TRANSPORT: &str = "settle";
+
+/// Settles what there is to settle. The exit status tells whether something was left for another try.
+pub(super) fn run(config: &ServiceConfig, arguments: &Arguments) -> ExitCode {
+    match settle(config, arguments) {
+        Ok((log, is_all)) => {
+            log.flush();
+            if is_all { ExitCode::SUCCESS } else { ExitCode::from(TEMPORARY_FAILURE) }
+        }
+        Err(Failure { log, text }) => fatal(&log, &text),
+    }
+}
+
+fn settle(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), Failure> {
+    let log = Log::open(&config.log).map_err(|error| Failure {
+        log: provisional_log(&arguments.process_name),
+        text: error.to_string(),
+    })?;
+    let failure = |text: String| Failure { log: log.clone(), text };
+    let queue_directory = &config.jail.queue_directory;
+    let disk = std::env::set_current_dir(queue_directory)
+        .and_then(|()| UnixDisk::open(Path::new(".")))
+        .map_err(|error| failure(format!("open {}: {error}", queue_directory.display())))?;
+    let options = spool_options(&config.settings, boot_id());
+    jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
+    let sandbox = Sandbox::settlement(&config.settings);
+    sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
+    sandbox.restrict_calls(Calls::Serve).map_err(|error| failure(error.to_string()))?;
+    let settled = open(disk, &options, &log)
+        .and_then(|spool| spool.settle(&now))
+        .map_err(|error| failure(format!("settle journals: {error}")))?;
+    if settled.written_again > 0 {
+        wake_once(&queue_manager(&config.settings), config.settings.trigger_timeout);
+    }
+    Ok((log, settled.kept == 0))
+}
+
+fn open(disk: UnixDisk, options: &spool::Options, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
+    let lines = log.clone();
+    Spool::open(disk, options, std::sync::Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)))
+}
+
+/// EX_TEMPFAIL of sysexits(3).
+const TEMPORARY_FAILURE: u8 = 75;

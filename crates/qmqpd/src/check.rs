@@ -72,6 +72,7 @@ pub(crate) fn examine(survey: &Survey) -> Findings {
     if let Some(config) = &survey.config {
         findings.warnings.extend(config.remarks.iter().cloned());
         config.notices.iter().for_each(|notice| findings.add(notice.severity, notice.text.clone()));
+        findings.notes.extend(master::journal_note(config));
         let errors = lists(config, &|parameter| survey.is_broken(parameter), &mut findings);
         findings.errors.extend(errors);
         // Not those that stand in for the ones that were meant.

@@ -18,6 +18,7 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
     }
     let queue = config.queue_directory().display();
     say(&format!("mail is kept in {queue}, written by user ID {} ({})", writer.user_id, writer.description));
+    super::journal_note(config).iter().for_each(|note| say(note));
     if !writer.is_other {
         say("not started as root: no change of user, no chroot; mail_owner is not used");
     }

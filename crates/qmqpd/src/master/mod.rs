@@ -21,6 +21,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use postfix::notice::Severity;
+use postfix::settings::words::{Commit, Submit};
 use spool::UnixDisk;
 use spool::journal::continuity::{Witness, WitnessId};
 
@@ -49,6 +50,22 @@ pub(crate) fn queue_owner(queue: &Path) -> Option<u32> {
 pub(crate) fn check_queue(config: &Config) -> Result<(), String> {
     let writer = writer(config)?;
     queue_directory::check(config.queue_directory(), &writer).map_err(|error| error.to_string())
+}
+
+/// What there is to say about a journal that syncs the data of others; `None` where it does not, or where there is no journal.
+pub(crate) fn journal_note(config: &Config) -> Option<String> {
+    let has_journal = |service: &config::Service| {
+        service.settings.qmqpd_submit == Submit::Local && service.settings.qmqpd_commit == Commit::Journal
+    };
+    config.services.iter().find(|service| has_journal(service))?;
+    let queue = config.queue_directory();
+    let above = queue_directory::shares_file_system_with(queue)?;
+    Some(format!(
+        "{} shares its file system with {}: under load the journal syncs all of it once in \
+         qmqpd_journal_checkpoint_delay; a file system of its own for the queue, or qmqpd_commit = file, avoids that",
+        queue.display(),
+        above.display()
+    ))
 }
 
 /// Runs until it is told to stop.

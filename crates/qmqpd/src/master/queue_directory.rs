@@ -60,6 +60,15 @@ pub(crate) fn owner(queue: &Path) -> Option<u32> {
     std::fs::metadata(queue.join("incoming")).ok().map(|found| found.uid())
 }
 
+/// The directory above, if the queue is not on a file system of its own: whoever syncs that file system syncs the data of
+/// others, too. A queue that is not there yet will be on that of the directory above.
+pub(crate) fn shares_file_system_with(queue: &Path) -> Option<PathBuf> {
+    let above = queue.canonicalize().unwrap_or_else(|_| queue.to_owned()).parent()?.to_owned();
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
+    let theirs = device(&above)?;
+    (device(queue).unwrap_or(theirs) == theirs).then_some(above)
+}
+
 /// Whether mail can be written here by `writer`. A queue that does not exist is fine: [`prepare`] makes it.
 pub(crate) fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryError> {
     let path = queue.join("incoming");
@@ -144,6 +153,18 @@ mod tests {
         let stranger = Writer { user_id: 4_242_424, ..us() };
         let refusal = check(&queue, &stranger).unwrap_err().to_string();
         assert!(refusal.contains("mail is written as user ID 4242424 (who starts the server)"), "{refusal}");
+    }
+
+    #[test]
+    fn a_queue_below_a_directory_shares_its_file_system() {
+        let parent = tempfile::tempdir().unwrap();
+        let above = parent.path().canonicalize().unwrap();
+        let queue = above.join("spool");
+        assert_eq!(shares_file_system_with(&queue), Some(above.clone()), "it is not there yet");
+        std::fs::create_dir(&queue).unwrap();
+        assert_eq!(shares_file_system_with(&queue), Some(above));
+        assert_eq!(shares_file_system_with(Path::new("/")), None);
+        assert_eq!(shares_file_system_with(Path::new("/proc")), None, "a file system of its own");
     }
 
     #[test]

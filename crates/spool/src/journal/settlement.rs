@@ -440,7 +440,7 @@ impl<D: Disk> Settlement<'_, D> {
             payload_checksum: crc32fast::hash(b""),
         };
         let [even, odd] = MARK_PLACES;
-        let offset = if place % 2 == 0 { even } else { odd };
+        let offset = if place.is_multiple_of(2) { even } else { odd };
         let disk_ = &self.shared.disk;
         write_mark(disk_, file, &mark, *version, offset).map_err(disk(Step::Write, path))?;
         disk_.sync_data(file).map_err(disk(Step::Sync, path))

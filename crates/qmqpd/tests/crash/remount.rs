@@ -70,10 +70,10 @@ impl FileSystem {
     fn fail(self, mounted: &Path) {
         match self {
             Self::Ext4 => {
-                let output =
-                    Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(mounted).output().unwrap();
-                let device = String::from_utf8(output.stdout).unwrap();
-                let device = device.trim().rsplit('/').next().unwrap().to_owned();
+                let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+                let is_here = |line: &&str| line.split(' ').nth(1).map(Path::new) == Some(mounted);
+                let line = mounts.lines().find(is_here).unwrap();
+                let device = line.split(' ').next().unwrap().rsplit('/').next().unwrap();
                 std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
             }
             Self::Xfs => run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(mounted)),

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         let Ok(table) = open(type_name, FILE.path().to_str().unwrap(), &options, &mut Vec::new()) else {
             continue;
         };
-        let answer = |key: &[u8]| table.lookup(key, &mut Call { notices: &mut Vec::new(), deadline: None });
+        let answer = |key: &[u8]| table.lookup(key, &mut Call { notices: &mut Vec::new(), deadline: None, budget: None });
         let first = answer(key);
         assert_eq!(answer(key), first, "the same key gets another answer");
         if let Ok(Some(value)) = first {

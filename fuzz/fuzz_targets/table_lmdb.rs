@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(table) = open("lmdb", name.to_str().unwrap(), &options, &mut Vec::new()) else { return };
     for key in [&b"127.0.0.1"[..], b"localhost", b"k", b"", b"mail.example.com"] {
         let mut notices = Vec::new();
-        let answer = table.lookup(key, &mut Call { notices: &mut notices, deadline: None });
+        let answer = table.lookup(key, &mut Call { notices: &mut notices, deadline: None, budget: None });
         match answer {
             Ok(value) => assert!(value.is_none_or(|value| value.len() as u64 <= options.file_bytes_max)),
             Err(_) => assert!(!notices.is_empty(), "an error without a word in the log"),

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
             let options = Options { smtputf8_enable, fold_keys: smtputf8_enable, ..Options::default() };
             let Ok(table) = open(type_name, name, &options, &mut Vec::new()) else { continue };
             let answer =
-                |key: &[u8]| table.lookup(key, &mut Call { notices: &mut Vec::new(), deadline: None });
+                |key: &[u8]| table.lookup(key, &mut Call { notices: &mut Vec::new(), deadline: None, budget: None });
             let first = answer(key);
             assert_eq!(answer(key), first, "the same key gets another answer");
             if let Ok(Some(value)) = first {

@@ -7,6 +7,7 @@
 //! The crate opens files and sockets, but every parser and every decision in it is a function over bytes.
 
 mod address;
+mod budget;
 mod check;
 mod error;
 mod fold;
@@ -24,12 +25,15 @@ mod options;
 mod order;
 mod syntax;
 pub mod table;
+mod turns;
 mod watch;
 
+pub use budget::Budget;
 pub use check::{Problem, check};
 pub use error::{LookupError, OpenError};
 pub use maps::{Keys, Maps, check_maps};
 pub use match_list::{Client, ClientName, Match, MatchList};
 pub use names::Names;
 pub use options::Options;
+pub use turns::{Owner, TURNS_MAX, TurnOptions, Turns};
 pub use watch::words;

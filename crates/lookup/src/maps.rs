@@ -2,6 +2,7 @@
 
 use postfix::notice::{Notice, Severity};
 
+use crate::budget::Budget;
 use crate::check::Problem;
 use crate::error::{LookupError, OpenError};
 use crate::fold::until_nul;
@@ -71,11 +72,25 @@ impl Maps {
         is_part: bool,
         notices: &mut Vec<Notice>,
     ) -> Result<Option<Vec<u8>>, LookupError> {
+        self.find_within(None, key, is_part, notices)
+    }
+
+    /// As [`find`](Self::find), for a message whose expressions have a budget together.
+    ///
+    /// # Errors
+    /// As for [`find`](Self::find).
+    pub fn find_within(
+        &self,
+        budget: Option<&Budget>,
+        key: &[u8],
+        is_part: bool,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Vec<u8>>, LookupError> {
         let key = until_nul(key);
         if key.is_empty() {
             return Ok(None);
         }
-        let mut call = Call { notices, deadline: self.options.deadline() };
+        let mut call = Call { notices, deadline: self.options.deadline(), budget };
         for Listed { table, .. } in &self.tables {
             if is_part && !table.is_fixed() {
                 continue;
@@ -111,6 +126,12 @@ impl Maps {
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.tables.iter().any(|listed| listed.table.is_remote())
+    }
+
+    /// Whether some table has expressions, so that a lookup can cost more than a moment of processor time.
+    #[must_use]
+    pub fn has_expressions(&self) -> bool {
+        self.tables.iter().any(|listed| listed.table.has_expressions())
     }
 
     /// Host and port of each server that the tables reach through the network.

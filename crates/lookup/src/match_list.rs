@@ -157,7 +157,7 @@ impl MatchList {
             is_pending: client.name == ClientName::Pending,
             asks_remote,
             verbosity,
-            call: Call { notices, deadline: self.options.deadline() },
+            call: Call { notices, deadline: self.options.deadline(), budget: None },
         };
         let decided = question.decide()?;
         if verbosity >= 1 && decided.is_none() {
@@ -206,7 +206,7 @@ pub(crate) fn parent_style(
     let options = Options { idle_connections_max: 0, ..options.clone() };
     let parents = List::open("parent_domain_matches_subdomains", text, &options, notices)?;
     let named = parents
-        .matches_text(parameter.as_bytes(), &mut Call { notices, deadline: options.deadline() })
+        .matches_text(parameter.as_bytes(), &mut Call { notices, deadline: options.deadline(), budget: None })
         .map_err(OpenError::ParentDomains)?;
     Ok(if named { ParentStyle::Domain } else { ParentStyle::Dot })
 }

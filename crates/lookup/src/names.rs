@@ -2,6 +2,7 @@
 
 use postfix::notice::Notice;
 
+use crate::budget::Budget;
 use crate::error::{LookupError, OpenError};
 use crate::list::List;
 use crate::options::Options;
@@ -40,7 +41,26 @@ impl Names {
     /// # Errors
     /// A table that is reached before any hit cannot answer. What Postfix logs about it is in `notices`.
     pub fn contains(&self, text: &[u8], notices: &mut Vec<Notice>) -> Result<bool, LookupError> {
-        self.list.matches_text(text, &mut Call { notices, deadline: self.options.deadline() })
+        self.contains_within(None, text, notices)
+    }
+
+    /// As [`contains`](Self::contains), for a message whose expressions have a budget together.
+    ///
+    /// # Errors
+    /// As for [`contains`](Self::contains).
+    pub fn contains_within(
+        &self,
+        budget: Option<&Budget>,
+        text: &[u8],
+        notices: &mut Vec<Notice>,
+    ) -> Result<bool, LookupError> {
+        self.list.matches_text(text, &mut Call { notices, deadline: self.options.deadline(), budget })
+    }
+
+    /// Whether some table has expressions, so that a lookup can cost more than a moment of processor time.
+    #[must_use]
+    pub fn has_expressions(&self) -> bool {
+        self.list.tables().any(|listed| listed.table.has_expressions())
     }
 
     /// Whether some table talks over a socket, so that an answer can take long.

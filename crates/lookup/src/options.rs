@@ -1,9 +1,12 @@
 //! What the caller decides about lists and tables: settings from main.cf, and our own bounds.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::turns::{TurnOptions, Turns};
+
 /// Settings and bounds for match lists and the tables in them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// smtputf8_enable: fold case by Unicode instead of ASCII; skip table lines and keys that are not UTF-8.
     pub smtputf8_enable: bool,
@@ -43,6 +46,8 @@ pub struct Options {
     pub socketmap_max_reply_size: usize,
     /// socketmap_max_query_size: longest query to a socketmap server, in bytes; a longer one is "not found". 0 for no limit.
     pub socketmap_max_query_size: usize,
+    /// Who may spend processor time on expressions that take long. One for all tables of a process.
+    pub turns: Arc<Turns>,
 }
 
 impl Default for Options {
@@ -67,6 +72,7 @@ impl Default for Options {
             is_beside_postfix: false,
             socketmap_max_reply_size: 100_000,
             socketmap_max_query_size: 10_000,
+            turns: Turns::new(TurnOptions::default()),
         }
     }
 }

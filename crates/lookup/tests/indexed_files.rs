@@ -26,7 +26,7 @@ impl Opened {
     }
 
     fn ask(&mut self, key: &str) -> Result<Option<String>, table::TableError> {
-        let mut call = table::Call { notices: &mut self.notices, deadline: None };
+        let mut call = table::Call { notices: &mut self.notices, deadline: None, budget: None };
         let value = self.table.lookup(key.as_bytes(), &mut call)?;
         Ok(value.map(|value| String::from_utf8(value).unwrap()))
     }
@@ -145,7 +145,7 @@ fn a_lock_that_a_writer_keeps_ends_the_lookup_at_the_deadline() {
     };
     lock(libc::F_WRLCK);
     let deadline = Some(Instant::now() + Duration::from_millis(30));
-    let mut call = table::Call { notices: &mut opened.notices, deadline };
+    let mut call = table::Call { notices: &mut opened.notices, deadline, budget: None };
     assert!(opened.table.lookup(b"10.0.0.1", &mut call).is_err_and(|error| error.temporary));
     assert!(opened.notices[0].text.ends_with("lock dictionary: another process holds it for too long"));
     lock(libc::F_UNLCK);

@@ -38,13 +38,13 @@ const IMPURE: &[&str] = &[
 const UNSAFE: &[(&str, usize, &str)] = &[
     (
         "lookup/src/native/posix.rs",
-        7,
-        "regcomp(3) and regexec(3) of the C library, as Postfix's regexp: tables read them",
+        9,
+        "regcomp(3), regexec(3) and re_search() of the C library, as Postfix's regexp: tables read them",
     ),
     (
         "lookup/src/native/pcre.rs",
-        12,
-        "libpcre2, with flags of Postfix's pcre: tables that the safe wrapper lacks",
+        20,
+        "libpcre2, with flags of Postfix's pcre: tables, limits and callouts that the safe wrapper lacks",
     ),
     ("qmqpd/src/inherited.rs", 3, "descriptors that a master(8) left open at agreed numbers"),
     ("qmqpd/src/service/worker.rs", 1, "fork(2), while there is one thread"),

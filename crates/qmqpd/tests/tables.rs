@@ -241,7 +241,9 @@ fn ours(kind: &str, name: &str, keys: &[String]) -> Heard {
     };
     let mut answers = Vec::new();
     for key in keys {
-        match table.lookup(key.as_bytes(), &mut table::Call { notices: &mut notices, deadline: None }) {
+        match table
+            .lookup(key.as_bytes(), &mut table::Call { notices: &mut notices, deadline: None, budget: None })
+        {
             Ok(Some(value)) => answers.push(format!("{key}\t{}", String::from_utf8(value).unwrap())),
             Ok(None) => {}
             Err(_) => return Heard::Unusable,

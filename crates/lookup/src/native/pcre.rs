@@ -1,13 +1,30 @@
 //! Perl-compatible regular expressions by PCRE2, the engine of Postfix's `pcre:` tables.
 
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use super::Group;
+use super::{Group, Ticker};
+use crate::budget::{Halt, Pace};
 
-/// How much backtracking one search may cost. PCRE2's own default is ten times as much, seconds of work.
-const MATCH_LIMIT: u32 = 1_000_000;
+/// How much backtracking one search may cost from one place of the key: PCRE2's own default, and Postfix's.
+const MATCH_LIMIT: u32 = 10_000_000;
+/// The same for a search without looks at the clock.
+const UNWATCHED_MATCH_LIMIT: u32 = 600;
+/// The longest key of such a search, so that it ends in a few milliseconds, wherever it begins to match.
+const UNWATCHED_KEY_BYTES_MAX: usize = 512;
 /// How much memory one search may take, in KiB.
 const HEAP_LIMIT_KIB: u32 = 16 << 10;
+/// After how many items of the pattern the clock is looked at. One item takes a time that grows with the key.
+const CALLOUTS_PER_TICK: u32 = 32;
+
+// The library's functions that pcre2-sys does not declare. The block that a callout gets is not looked into.
+unsafe extern "C" {
+    fn pcre2_set_callout_8(
+        context: *mut pcre2_sys::pcre2_match_context_8,
+        callout: Option<unsafe extern "C" fn(*mut libc::c_void, *mut libc::c_void) -> libc::c_int>,
+        data: *mut libc::c_void,
+    ) -> libc::c_int;
+}
 
 /// How a pattern is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +52,15 @@ impl PcreFlags {
     }
 }
 
-/// A compiled expression with its limits.
+/// A compiled expression, twice: as it is, and with a look at the clock before each of its items, which costs a quarter
+/// more.
 pub(crate) struct Pcre {
-    code: NonNull<pcre2_sys::pcre2_code_8>,
-    limits: NonNull<pcre2_sys::pcre2_match_context_8>,
+    plain: Code,
+    watched: Code,
+    /// For the first of the two.
+    limits: Limits<'static>,
     groups: usize,
 }
-
-// SAFETY: both objects are owned here and belong to no thread.
-unsafe impl Send for Pcre {}
-// SAFETY: PCRE2 lets threads share compiled code and a match context as long as nobody changes them; nobody does.
-unsafe impl Sync for Pcre {}
 
 impl Pcre {
     /// Compiles a pattern.
@@ -53,40 +68,10 @@ impl Pcre {
     /// # Errors
     /// Postfix's words: `error in regex at offset N: …`.
     pub(crate) fn compile(pattern: &[u8], flags: PcreFlags) -> Result<Self, String> {
-        let (mut code, mut offset) = (0, 0);
-        // SAFETY: pattern and length belong together; both numbers outlive the call; no context is given.
-        let compiled = unsafe {
-            pcre2_sys::pcre2_compile_8(
-                pattern.as_ptr(),
-                pattern.len(),
-                flags.0,
-                &raw mut code,
-                &raw mut offset,
-                ptr::null_mut(),
-            )
-        };
-        let Some(compiled) = NonNull::new(compiled) else {
-            return Err(format!("error in regex at offset {offset}: {}", words(code)));
-        };
-        // SAFETY: no general context is given; the result is checked.
-        let limits = NonNull::new(unsafe { pcre2_sys::pcre2_match_context_create_8(ptr::null_mut()) });
-        let Some(limits) = limits else {
-            // SAFETY: made above, and given to nobody.
-            unsafe { pcre2_sys::pcre2_code_free_8(compiled.as_ptr()) };
-            return Err("out of memory".to_owned());
-        };
-        let mut groups: u32 = 0;
-        // SAFETY: all pointers are live; PCRE2_INFO_CAPTURECOUNT writes a u32.
-        unsafe {
-            pcre2_sys::pcre2_set_match_limit_8(limits.as_ptr(), MATCH_LIMIT);
-            pcre2_sys::pcre2_set_heap_limit_8(limits.as_ptr(), HEAP_LIMIT_KIB);
-            pcre2_sys::pcre2_pattern_info_8(
-                compiled.as_ptr(),
-                pcre2_sys::PCRE2_INFO_CAPTURECOUNT,
-                (&raw mut groups).cast(),
-            );
-        }
-        Ok(Self { code: compiled, limits, groups: usize::try_from(groups).unwrap_or(0) })
+        let plain = Code::compile(pattern, flags.0)?;
+        let watched = Code::compile(pattern, flags.0 | pcre2_sys::PCRE2_AUTO_CALLOUT)?;
+        let limits = Limits::new(UNWATCHED_MATCH_LIMIT).map_err(|halt| halt.to_string())?;
+        Ok(Self { groups: plain.groups(), plain, watched, limits })
     }
 
     /// How many groups the expression has, without the whole match.
@@ -97,49 +82,156 @@ impl Pcre {
     /// Searches a key and gives all groups, beginning with the whole match.
     ///
     /// # Errors
-    /// The engine gave up, in its own words; as a rule the key costs more backtracking than the limit allows.
-    pub(crate) fn search(&self, key: &[u8]) -> Result<Option<Vec<Group>>, String> {
+    /// The engine gave up, in its own words; or the pace does not allow more.
+    pub(crate) fn search(&self, key: &[u8], pace: &mut Pace<'_>) -> Result<Option<Vec<Group>>, Halt> {
+        if pace.turn().is_none() && key.len() <= UNWATCHED_KEY_BYTES_MAX {
+            match self.plain.search(key, &self.limits) {
+                Err(pcre2_sys::PCRE2_ERROR_MATCHLIMIT) => {}
+                found => return found.map_err(|code| Halt::Engine(words(code))),
+            }
+        }
+        let limits = Limits::new(MATCH_LIMIT)?;
+        let ticker = Ticker::new(pace, CALLOUTS_PER_TICK);
+        limits.watch(&ticker);
+        let found = self.watched.search(key, &limits);
+        match ticker.halt() {
+            Some(halt) => Err(halt),
+            None => found.map_err(|code| Halt::Engine(words(code))),
+        }
+    }
+}
+
+/// What the library made of a pattern.
+struct Code(NonNull<pcre2_sys::pcre2_code_8>);
+
+// SAFETY: the object is owned here and belongs to no thread.
+unsafe impl Send for Code {}
+// SAFETY: PCRE2 lets threads share compiled code as long as nobody changes it; nobody does.
+unsafe impl Sync for Code {}
+
+impl Code {
+    fn compile(pattern: &[u8], options: u32) -> Result<Self, String> {
+        let (mut code, mut offset) = (0, 0);
+        // SAFETY: pattern and length belong together; both numbers outlive the call; no context is given.
+        let compiled = unsafe {
+            pcre2_sys::pcre2_compile_8(
+                pattern.as_ptr(),
+                pattern.len(),
+                options,
+                &raw mut code,
+                &raw mut offset,
+                ptr::null_mut(),
+            )
+        };
+        NonNull::new(compiled)
+            .map(Self)
+            .ok_or_else(|| format!("error in regex at offset {offset}: {}", words(code)))
+    }
+
+    fn groups(&self) -> usize {
+        let mut groups: u32 = 0;
+        // SAFETY: the code is live; PCRE2_INFO_CAPTURECOUNT writes a u32.
+        unsafe {
+            pcre2_sys::pcre2_pattern_info_8(
+                self.0.as_ptr(),
+                pcre2_sys::PCRE2_INFO_CAPTURECOUNT,
+                (&raw mut groups).cast(),
+            );
+        }
+        usize::try_from(groups).unwrap_or(0)
+    }
+
+    /// The groups, or the library's code for why there is no answer.
+    fn search(&self, key: &[u8], limits: &Limits<'_>) -> Result<Option<Vec<Group>>, libc::c_int> {
         // SAFETY: the code is live.
         let data =
-            unsafe { pcre2_sys::pcre2_match_data_create_from_pattern_8(self.code.as_ptr(), ptr::null_mut()) };
-        let Some(data) = NonNull::new(data) else { return Err("out of memory".to_owned()) };
-        let data = MatchData(data);
-        // SAFETY: key and length belong together; code, data and limits are live, and the data is this call's own.
+            unsafe { pcre2_sys::pcre2_match_data_create_from_pattern_8(self.0.as_ptr(), ptr::null_mut()) };
+        let data = MatchData(NonNull::new(data).ok_or(pcre2_sys::PCRE2_ERROR_NOMEMORY)?);
+        // SAFETY: key and length belong together; code, data and limits are live, and the data is this call's own; what a
+        // callout gets lives as long as the limits.
         let code = unsafe {
             pcre2_sys::pcre2_match_8(
-                self.code.as_ptr(),
+                self.0.as_ptr(),
                 key.as_ptr(),
                 key.len(),
                 0,
                 0,
                 data.0.as_ptr(),
-                self.limits.as_ptr(),
+                limits.context.as_ptr(),
             )
         };
         match code {
             pcre2_sys::PCRE2_ERROR_NOMATCH => Ok(None),
-            1.. => Ok(Some(data.groups(self.groups))),
-            _ => Err(words(code)),
+            1.. => Ok(Some(data.groups())),
+            _ => Err(code),
         }
     }
 }
 
-impl Drop for Pcre {
+impl Drop for Code {
     fn drop(&mut self) {
-        // SAFETY: both are owned here and freed nowhere else.
+        // SAFETY: owned here and freed nowhere else.
+        unsafe { pcre2_sys::pcre2_code_free_8(self.0.as_ptr()) };
+    }
+}
+
+/// The limits of one search, and who looks at the clock meanwhile.
+struct Limits<'a> {
+    context: NonNull<pcre2_sys::pcre2_match_context_8>,
+    watched_by: PhantomData<&'a ()>,
+}
+
+// SAFETY: the object is owned here and belongs to no thread.
+unsafe impl Send for Limits<'static> {}
+// SAFETY: PCRE2 lets threads share a match context as long as nobody changes it; one without a ticker is not changed
+// when it has been made.
+unsafe impl Sync for Limits<'static> {}
+
+impl<'a> Limits<'a> {
+    fn new(match_limit: u32) -> Result<Self, Halt> {
+        // SAFETY: no general context is given; the result is checked.
+        let context = NonNull::new(unsafe { pcre2_sys::pcre2_match_context_create_8(ptr::null_mut()) });
+        let context = context.ok_or_else(|| Halt::Engine("out of memory".to_owned()))?;
+        // SAFETY: the context is live.
         unsafe {
-            pcre2_sys::pcre2_match_context_free_8(self.limits.as_ptr());
-            pcre2_sys::pcre2_code_free_8(self.code.as_ptr());
+            pcre2_sys::pcre2_set_match_limit_8(context.as_ptr(), match_limit);
+            pcre2_sys::pcre2_set_heap_limit_8(context.as_ptr(), HEAP_LIMIT_KIB);
+        }
+        Ok(Self { context, watched_by: PhantomData })
+    }
+
+    fn watch(&self, ticker: &'a Ticker<'_, '_>) {
+        // SAFETY: the context is live; the ticker outlives it, as the lifetimes say, and `callout` is given nothing else.
+        unsafe {
+            pcre2_set_callout_8(
+                self.context.as_ptr(),
+                Some(callout),
+                ptr::from_ref(ticker).cast_mut().cast(),
+            );
         }
     }
+}
+
+impl Drop for Limits<'_> {
+    fn drop(&mut self) {
+        // SAFETY: owned here and freed nowhere else.
+        unsafe { pcre2_sys::pcre2_match_context_free_8(self.context.as_ptr()) };
+    }
+}
+
+/// Called by the library before each item of a watched pattern.
+unsafe extern "C" fn callout(_block: *mut libc::c_void, data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `Limits::watch` gives nothing but a ticker, which is live and is used by this thread alone.
+    let ticker = unsafe { &*data.cast::<Ticker<'_, '_>>() };
+    if ticker.goes_on() { 0 } else { pcre2_sys::PCRE2_ERROR_CALLOUT }
 }
 
 /// The room for the result of one search.
 struct MatchData(NonNull<pcre2_sys::pcre2_match_data_8>);
 
 impl MatchData {
-    /// The groups 0 to `last`, after a search that matched.
-    fn groups(&self, last: usize) -> Vec<Group> {
+    /// All groups, after a search that matched.
+    fn groups(&self) -> Vec<Group> {
         // SAFETY: the data is live and was made for an expression with this many groups; after a match PCRE2 has set
         // two offsets for each of them, PCRE2_UNSET where a group took no part.
         let offsets = unsafe {
@@ -151,7 +243,7 @@ impl MatchData {
             [start, end] if start != pcre2_sys::PCRE2_UNSET && start <= end => Some((start, end)),
             _ => None,
         };
-        offsets.chunks_exact(2).take(last.saturating_add(1)).map(pair).collect()
+        offsets.chunks_exact(2).map(pair).collect()
     }
 }
 
@@ -177,21 +269,33 @@ fn words(code: libc::c_int) -> String {
 mod tests {
     use super::*;
 
+    const OVER: fn() -> Pace<'static> = || Pace::Quick { until: None };
+
+    fn quick() -> Pace<'static> {
+        Pace::Quick { until: std::time::Instant::now().checked_add(std::time::Duration::from_secs(600)) }
+    }
+
+    impl Pcre {
+        fn find(&self, key: &[u8]) -> Result<Option<Vec<Group>>, Halt> {
+            self.search(key, &mut quick())
+        }
+    }
+
     #[test]
     fn groups_come_out() {
         let regex = Pcre::compile(b"^(a+)(b)?(c)$", PcreFlags::DEFAULT).unwrap();
         assert_eq!(regex.groups(), 3);
-        assert_eq!(regex.search(b"AAc"), Ok(Some(vec![Some((0, 3)), Some((0, 2)), None, Some((2, 3))])));
-        assert_eq!(regex.search(b"x"), Ok(None));
+        assert_eq!(regex.find(b"AAc"), Ok(Some(vec![Some((0, 3)), Some((0, 2)), None, Some((2, 3))])));
+        assert_eq!(regex.find(b"x"), Ok(None));
         let regex = Pcre::compile(b"a(b)?", PcreFlags::DEFAULT).unwrap();
-        assert_eq!(regex.search(b"a"), Ok(Some(vec![Some((0, 1)), None])));
+        assert_eq!(regex.find(b"a"), Ok(Some(vec![Some((0, 1)), None])));
     }
 
     #[test]
     fn every_flag_letter_does_what_it_says() {
         let found = |pattern: &str, letters: &str, key: &str| {
             let flags = letters.bytes().try_fold(PcreFlags::DEFAULT, PcreFlags::toggle).unwrap();
-            Pcre::compile(pattern.as_bytes(), flags).unwrap().search(key.as_bytes()).unwrap()
+            Pcre::compile(pattern.as_bytes(), flags).unwrap().find(key.as_bytes()).unwrap()
         };
         let is = |pattern, letters, key| found(pattern, letters, key).is_some();
         assert!(is("a", "", "A") && !is("a", "i", "A") && is("a", "ii", "A"));
@@ -214,7 +318,41 @@ mod tests {
     #[test]
     fn a_key_that_explodes_is_stopped() {
         let regex = Pcre::compile(b"^(a+)+$", PcreFlags::DEFAULT).unwrap();
-        let error = regex.search(format!("{}!", "a".repeat(200)).as_bytes()).unwrap_err();
-        assert!(error.contains("limit"), "{error}");
+        let key = format!("{}!", "a".repeat(200));
+        assert_eq!(regex.search(key.as_bytes(), &mut OVER()), Err(Halt::TooLong));
+    }
+
+    /// What backtracks little from each place of a key can still do so from a hundred thousand places.
+    #[test]
+    fn a_long_key_is_stopped_wherever_its_time_goes() {
+        let end = |pattern: &[u8], piece: &str| {
+            let key = piece.repeat(100_000 / piece.len());
+            let regex = Pcre::compile(pattern, PcreFlags::DEFAULT).unwrap();
+            regex.search(key.as_bytes(), &mut OVER())
+        };
+        // `.(bat` is there, so that the library must look.
+        let names = format!("{}.bat", "name=".repeat(20_000));
+        let blanks = format!("{}x", " ".repeat(100_000));
+        for (pattern, key) in [(&br"name=[^>]*\.(com|exe)t"[..], names), (br"\s+$", blanks)] {
+            let regex = Pcre::compile(pattern, PcreFlags::DEFAULT).unwrap();
+            assert_eq!(regex.search(key.as_bytes(), &mut OVER()), Err(Halt::TooLong));
+        }
+        // One item takes all the time.
+        assert_eq!(end(b"x++[yz]", "x"), Err(Halt::TooLong));
+    }
+
+    #[test]
+    fn a_long_key_has_the_same_groups_as_a_short_one() {
+        for pattern in [&br"(x+)(y)?z"[..], br"(?<=x)(y+)(z)", br"\bfoo(.*?)bar\b", br"^x(*COMMIT)y|z$"] {
+            let regex = Pcre::compile(pattern, PcreFlags::DEFAULT).unwrap();
+            for key in ["xxyz", "xyyzz", "a foo b bar", "xz", "yz", "xy", ""] {
+                let limits = Limits::new(MATCH_LIMIT).unwrap();
+                let mut pace = quick();
+                let ticker = Ticker::new(&mut pace, 1);
+                limits.watch(&ticker);
+                let watched = regex.watched.search(key.as_bytes(), &limits).unwrap();
+                assert_eq!(regex.find(key.as_bytes()), Ok(watched), "{key}");
+            }
+        }
     }
 }

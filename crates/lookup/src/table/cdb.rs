@@ -213,7 +213,7 @@ mod tests {
         let mut notices = Vec::new();
         let table =
             crate::table::open("cdb", name.to_str().unwrap(), &Options::default(), &mut notices).unwrap();
-        table.lookup(key, &mut Call { notices: &mut notices, deadline: None })
+        table.lookup(key, &mut Call { notices: &mut notices, deadline: None, budget: None })
     }
 
     #[test]

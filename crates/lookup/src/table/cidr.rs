@@ -137,7 +137,7 @@ mod tests {
 
     fn ask(cidr: &Cidr, key: &str) -> Option<String> {
         let mut notices = Vec::new();
-        let mut call = Call { notices: &mut notices, deadline: None };
+        let mut call = Call { notices: &mut notices, deadline: None, budget: None };
         cidr.lookup(key.as_bytes(), &mut call).unwrap().map(|value| shown(&value))
     }
 

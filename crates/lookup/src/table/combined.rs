@@ -90,6 +90,10 @@ impl Table for Combined {
         self.tables.iter().any(|table| table.is_remote())
     }
 
+    fn has_expressions(&self) -> bool {
+        self.tables.iter().any(|table| table.has_expressions())
+    }
+
     fn inet_servers(&self) -> Vec<(String, u16)> {
         self.tables.iter().flat_map(|table| table.inet_servers()).collect()
     }
@@ -161,6 +165,10 @@ impl Table for Debug {
         self.table.is_remote()
     }
 
+    fn has_expressions(&self) -> bool {
+        self.table.has_expressions()
+    }
+
     fn inet_servers(&self) -> Vec<(String, u16)> {
         self.table.inet_servers()
     }
@@ -204,7 +212,7 @@ mod tests {
     fn ask(type_name: &str, name: &str, key: &str) -> Result<Option<String>, TableError> {
         let mut notices = Vec::new();
         let table = open(type_name, name, &Options::default(), &mut notices).unwrap();
-        let mut call = Call { notices: &mut notices, deadline: None };
+        let mut call = Call { notices: &mut notices, deadline: None, budget: None };
         Ok(table.lookup(key.as_bytes(), &mut call)?.map(|value| shown(&value)))
     }
 
@@ -224,7 +232,7 @@ mod tests {
         let mut notices = Vec::new();
         let table = open("debug", "inline:{a=b}", &Options::default(), &mut notices).unwrap();
         for key in [&b"a"[..], b"c"] {
-            table.lookup(key, &mut Call { notices: &mut notices, deadline: None }).unwrap();
+            table.lookup(key, &mut Call { notices: &mut notices, deadline: None, budget: None }).unwrap();
         }
         assert_eq!(
             notices,

@@ -1,17 +1,23 @@
 //! `regexp:` and `pcre:` tables: expressions in order, the first one that matches gives the result.
 //!
 //! Where Postfix goes on with the next rule when an engine gives up on a key (too much backtracking, no memory), the
-//! lookup fails here: else a client could get past a rule that refuses it with a name made for that.
+//! lookup fails here: else a client could get past a rule that refuses it with a name made for that. It fails, too, when
+//! the expressions of a message take longer than they may ([`Budget`]).
+
+use std::sync::Arc;
 
 use postfix::notice::Notice;
 use postfix::text::{LogicalLine, is_space, trim_end, trim_start};
 
+use super::measure::measure;
 use super::replacement::Replacement;
 use super::rules::{Rules, Step, keyword, negations, rule_lines};
 use super::{Call, Opened, Table, TableError};
+use crate::budget::{Budget, Halt, Pace};
 use crate::native::{Group, Pcre, PcreFlags, Posix, PosixFlags};
 use crate::options::Options;
 use crate::syntax::shown;
+use crate::turns::Turns;
 use crate::watch::Watched;
 
 /// Which of the two engines.
@@ -59,29 +65,51 @@ struct Expressions {
     words: String,
     rules: Rules<Rule, Pattern>,
     file: Option<Watched>,
+    /// For questions without a budget of their own.
+    turns: Arc<Turns>,
+}
+
+/// What ended a lookup, and at which line if it came so far.
+struct Failed {
+    line: usize,
+    halt: Halt,
+}
+
+impl Pattern {
+    /// Searches a key. `Some` if the pattern counts: with the groups, none for a negated one.
+    fn search(&self, key: &[u8], groups: usize, pace: &mut Pace<'_>) -> Result<Option<Vec<Group>>, Failed> {
+        let found = match &self.program {
+            Program::Posix(program) => program.search(key, groups, pace),
+            Program::Perl(program) => program.search(key, pace),
+        };
+        match found {
+            Ok(Some(groups)) => Ok((!self.negated).then_some(groups)),
+            Ok(None) => Ok(self.negated.then(Vec::new)),
+            Err(halt) => Err(Failed { line: self.line, halt }),
+        }
+    }
 }
 
 impl Expressions {
-    /// Searches a key. `Some` if the pattern counts: with the groups, none for a negated one.
-    fn search(
-        &self,
-        pattern: &Pattern,
-        key: &[u8],
-        groups: usize,
-        notices: &mut Vec<Notice>,
-    ) -> Result<Option<Vec<Group>>, TableError> {
-        let found = match &pattern.program {
-            Program::Posix(program) => program.search(key, groups),
-            Program::Perl(program) => program.search(key),
-        };
-        match found {
-            Ok(Some(groups)) => Ok((!pattern.negated).then_some(groups)),
-            Ok(None) => Ok(pattern.negated.then(Vec::new)),
-            Err(reason) => {
-                notices.push(Notice::warning(format!("{}, line {}: {reason}", self.words, pattern.line)));
-                Err(TableError { table: self.name.clone(), temporary: true })
-            }
-        }
+    /// Tries the rules in their order.
+    fn first(&self, key: &[u8], pace: &mut Pace<'_>) -> Result<Option<Vec<u8>>, Failed> {
+        // Both closures need it, one at a time.
+        let pace = std::cell::RefCell::new(pace);
+        self.rules.first(
+            |rule| {
+                let pace = &mut pace.borrow_mut();
+                let Some(groups) = rule.first.search(key, rule.groups, pace)? else {
+                    return Ok(None);
+                };
+                if let Some(second) = &rule.second
+                    && second.search(key, 0, pace)?.is_none()
+                {
+                    return Ok(None);
+                }
+                Ok(Some(rule.replacement.expand(key, &groups)))
+            },
+            |condition| Ok(condition.search(key, 0, &mut pace.borrow_mut())?.is_some()),
+        )
     }
 }
 
@@ -91,27 +119,39 @@ impl Table for Expressions {
     }
 
     fn lookup(&self, key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
-        // Both closures log, one at a time.
-        let notices = std::cell::RefCell::new(&mut *call.notices);
-        self.rules.first(
-            |rule| {
-                let notices = &mut notices.borrow_mut();
-                let Some(groups) = self.search(&rule.first, key, rule.groups, notices)? else {
-                    return Ok(None);
-                };
-                if let Some(second) = &rule.second
-                    && self.search(second, key, 0, notices)?.is_none()
-                {
-                    return Ok(None);
-                }
-                Ok(Some(rule.replacement.expand(key, &groups)))
-            },
-            |condition| Ok(self.search(condition, key, 0, &mut notices.borrow_mut())?.is_some()),
-        )
+        let of_this_question;
+        let budget = match call.budget {
+            Some(budget) => budget,
+            None => {
+                of_this_question = Budget::new(&self.turns, 0, None);
+                &of_this_question
+            }
+        };
+        let mut line = None;
+        let found = budget.run(call.deadline, |pace| {
+            self.first(key, pace).map_err(|failed| {
+                line = Some(failed.line);
+                failed.halt
+            })
+        });
+        found.map_err(|halt| {
+            let words = &self.words;
+            let mut place = line.map_or_else(|| words.clone(), |line| format!("{words}, line {line}"));
+            if matches!(halt, Halt::Spent(_)) {
+                // Later lookups of the message fail, too: the log is to name the expression that is to be mended.
+                place = budget.spent_at(place).to_owned();
+            }
+            call.notices.push(Notice::warning(format!("{place}: {halt}")));
+            TableError { table: self.name.clone(), temporary: true }
+        })
     }
 
     fn is_fixed(&self) -> bool {
         false
+    }
+
+    fn has_expressions(&self) -> bool {
+        true
     }
 
     fn changed(&self) -> Option<String> {
@@ -122,27 +162,36 @@ impl Table for Expressions {
 /// `regexp:file`, `pcre:file`, or with `{{rule}, {rule}}` instead of a file.
 pub(super) fn open(engine: Engine, name: &[u8], options: &Options, notices: &mut Vec<Notice>) -> Opened {
     let (lines, file) = rule_lines(engine.type_name(), name, options, notices)?;
-    Ok(Box::new(build(engine, &shown(name), &lines, file, notices)))
+    Ok(Box::new(build(engine, &shown(name), &lines, file, &options.turns, notices)?))
 }
 
+/// The table of some lines, or why there is none: one of its rules must not be used, and without it the others would
+/// mean something else.
 fn build(
     engine: Engine,
     name: &str,
     lines: &[LogicalLine],
     file: Option<Watched>,
+    turns: &Arc<Turns>,
     notices: &mut Vec<Notice>,
-) -> Expressions {
+) -> Result<Expressions, String> {
     let words = format!("{} map {name}", engine.type_name());
     let place = |line: usize| format!("{words}, line {line}");
     let mut rules = Rules::new();
     for line in lines {
-        let mut reader = Reader { engine, place: place(line.first_line), line: line.first_line, notices };
-        if let Some(step) = reader.rule(trim_end(&line.text), rules.depth()) {
+        let place = place(line.first_line);
+        let mut reader = Reader { engine, place, line: line.first_line, refused: None, notices };
+        let step = reader.rule(trim_end(&line.text), rules.depth());
+        if let Some(reason) = reader.refused {
+            return Err(reason);
+        }
+        if let Some(step) = step {
             rules.push(step, line.first_line);
         }
     }
     rules.finish(place, notices);
-    Expressions { name: format!("{}:{name}", engine.type_name()), words, rules, file }
+    let (name, turns) = (format!("{}:{name}", engine.type_name()), Arc::clone(turns));
+    Ok(Expressions { name, words, rules, file, turns })
 }
 
 /// An expression that is not compiled yet.
@@ -162,6 +211,8 @@ struct Reader<'a> {
     engine: Engine,
     place: String,
     line: usize,
+    /// Why the whole table is not to be used.
+    refused: Option<String>,
     notices: &'a mut Vec<Notice>,
 }
 
@@ -298,8 +349,12 @@ impl Reader<'_> {
 
     fn compile(&mut self, source: &Source<'_>) -> Option<Pattern> {
         let compiled = match source.flags {
-            Flags::Posix(flags) => Posix::compile(source.pattern, flags)
-                .map(|program| (Program::Posix(program), posix_groups(source.pattern, flags.extended))),
+            Flags::Posix(flags) => {
+                let groups = measure(source.pattern, flags.extended)
+                    .map_err(|reason| self.refused = Some(format!("{}: {reason}", self.place)))
+                    .ok()?;
+                Posix::compile(source.pattern, flags).map(|program| (Program::Posix(program), groups))
+            }
             Flags::Perl(flags) => Pcre::compile(source.pattern, flags).map(|program| {
                 let groups = program.groups();
                 (Program::Perl(program), groups)
@@ -323,46 +378,6 @@ const fn toggle(flag: &mut bool) -> bool {
     true
 }
 
-/// How many groups a POSIX expression has that the C library accepts: opening parentheses outside brackets. The
-/// library counts them too, but keeps the number to itself.
-fn posix_groups(pattern: &[u8], extended: bool) -> usize {
-    let mut groups: usize = 0;
-    let mut rest = pattern;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'\\' => {
-                if !extended && rest.first() == Some(&b'(') {
-                    groups = groups.saturating_add(1);
-                }
-                rest = rest.get(1..).unwrap_or_default();
-            }
-            b'(' if extended => groups = groups.saturating_add(1),
-            b'[' => rest = behind_brackets(rest),
-            _ => {}
-        }
-    }
-    groups
-}
-
-/// What follows a bracket expression whose `[` is already taken off.
-fn behind_brackets(text: &[u8]) -> &[u8] {
-    let mut rest = text.strip_prefix(b"^").unwrap_or(text);
-    rest = rest.strip_prefix(b"]").unwrap_or(rest);
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, rest.first()) {
-            (b']', _) => return rest,
-            (b'[', Some(&class @ (b':' | b'.' | b'='))) => {
-                let end = rest.windows(2).skip(1).position(|pair| pair == [class, b']']);
-                rest = end.and_then(|end| rest.get(end.saturating_add(3)..)).unwrap_or_default();
-            }
-            _ => {}
-        }
-    }
-    rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,13 +387,14 @@ mod tests {
     fn table(engine: Engine, rules: &[u8]) -> (Expressions, Vec<String>) {
         let mut notices = Vec::new();
         let lines = read_logical_lines("f", rules, &mut notices);
-        let table = build(engine, "f", &lines, None, &mut notices);
+        let turns = &Options::default().turns;
+        let table = build(engine, "f", &lines, None, turns, &mut notices).unwrap();
         (table, notices.into_iter().map(|notice| notice.text).collect())
     }
 
     fn ask(table: &Expressions, key: &str) -> Result<Option<String>, TableError> {
         let mut notices = Vec::new();
-        let mut call = Call { notices: &mut notices, deadline: None };
+        let mut call = Call { notices: &mut notices, deadline: None, budget: None };
         Ok(table.lookup(key.as_bytes(), &mut call)?.map(|value| shown(&value)))
     }
 
@@ -418,6 +434,61 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_all_its_time_fails_with_place_and_limit() {
+        let (posix, perl) =
+            (table(Engine::Posix, b"/a/ b\n/x+y/ x\n").0, table(Engine::Perl, b"/a/ b\n/x++[yz]/ x\n").0);
+        let time_limit = std::time::Duration::from_millis(20);
+        let turns = Turns::new(crate::TurnOptions { time_limit, ..crate::TurnOptions::default() });
+        for table in [&posix, &perl] {
+            let budget = Budget::new(&turns, 0, None);
+            let mut notices = Vec::new();
+            let mut call = Call { notices: &mut notices, deadline: None, budget: Some(&budget) };
+            let key = "x".repeat(100_000);
+            assert!(table.lookup(key.as_bytes(), &mut call).is_err());
+            let text = format!(
+                "{}, line 2: expressions have taken all processor time that a message may have: \
+                 qmqpd_expression_time_limit = 0.02s",
+                table.words
+            );
+            assert_eq!(notices, [Notice::warning(text)]);
+        }
+    }
+
+    #[test]
+    fn what_the_c_library_would_not_survive_is_no_table() {
+        let said = |rules: String| {
+            let lines = read_logical_lines("f", rules.as_bytes(), &mut Vec::new());
+            build(Engine::Posix, "f", &lines, None, &Options::default().turns, &mut Vec::new()).err()
+        };
+        for (rule, reason) in [
+            ("(".repeat(100_000) + &")".repeat(100_000), "more than 250 groups one in the other"),
+            ("()".repeat(100_000), "more than 1000 groups and repetitions, counting those that are repeated"),
+            ("x*".repeat(100_000), "more than 1000 groups and repetitions, counting those that are repeated"),
+            (
+                "(".repeat(30) + "x" + &"+)".repeat(30),
+                "more than 1000 groups and repetitions, counting those that are repeated",
+            ),
+            (
+                "((x{100}){100}){100}".to_owned(),
+                "more than 1000 groups and repetitions, counting those that are repeated",
+            ),
+            (
+                "x{30000}x{30000}x{30000}x{30000}".to_owned(),
+                "more than 100000 characters, counting those that are repeated",
+            ),
+            (
+                r"(x*)\1".to_owned(),
+                r"\1 refers back to a group, which can take all memory and time; write the rule into a pcre: table",
+            ),
+        ] {
+            let text = format!("regexp map f, line 2: {reason}");
+            assert_eq!(said(format!("/a/ b\n/{rule}/ c\n")), Some(text), "{reason}");
+        }
+        let usual = r"/^(Subject|[\1(+*]): .{3,20}(a|b)+ x{1000} [[:space:]]{100,}(foo|bar)?\.(exe|com)$/ x";
+        assert_eq!(said(usual.to_owned()), None);
+    }
+
+    #[test]
     fn groups_are_counted_as_the_library_does() {
         for (pattern, extended, groups) in [
             (&b"(a)(b(c))"[..], true, 3),
@@ -431,7 +502,7 @@ mod tests {
             assert!(
                 Posix::compile(pattern, PosixFlags { ignore_case: false, newline: false, extended }).is_ok()
             );
-            assert_eq!(posix_groups(pattern, extended), groups, "{}", shown(pattern));
+            assert_eq!(measure(pattern, extended), Ok(groups), "{}", shown(pattern));
         }
     }
 
@@ -495,8 +566,9 @@ mod tests {
             key in "[a-z()/.]{0,12}",
         ) {
             for engine in [Engine::Posix, Engine::Perl] {
-                let (table, _) = table(engine, &rules);
-                let _ = ask(&table, &key);
+                let lines = read_logical_lines("f", &rules, &mut Vec::new());
+                let table = build(engine, "f", &lines, None, &Options::default().turns, &mut Vec::new());
+                let _ = table.map(|table| ask(&table, &key));
             }
         }
 
@@ -504,9 +576,10 @@ mod tests {
         fn a_group_that_is_counted_can_be_asked_for(pattern in "[(][a-c.*|()]{0,6}[)]?") {
             let flags = PosixFlags { ignore_case: true, newline: false, extended: true };
             if let Ok(program) = Posix::compile(pattern.as_bytes(), flags) {
-                let groups = posix_groups(pattern.as_bytes(), true);
+                let groups = measure(pattern.as_bytes(), true).unwrap();
                 // One more than there are never takes part.
-                let found = program.search(b"abcabc", groups + 1).unwrap();
+                let mut pace = Pace::Quick { until: None };
+                let found = program.search(b"abcabc", groups + 1, &mut pace).unwrap();
                 prop_assert!(found.is_none_or(|found| found.last() == Some(&None)));
             }
         }

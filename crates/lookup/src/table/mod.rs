@@ -13,6 +13,7 @@ mod expression;
 pub(crate) mod fuzzing;
 mod indexed;
 mod lmdb;
+mod measure;
 mod proxy;
 mod remote;
 mod replacement;
@@ -30,6 +31,7 @@ pub use crate::error::TableError;
 
 use self::combined::How;
 use self::expression::Engine;
+use crate::budget::Budget;
 use crate::error::OpenError;
 use crate::fold::until_nul;
 use crate::options::Options;
@@ -40,8 +42,10 @@ use crate::syntax::shown;
 pub struct Call<'a> {
     /// What is to be logged about it, warnings in the words of Postfix.
     pub notices: &'a mut Vec<Notice>,
-    /// When the answer is no longer wanted. Only remote tables and locks wait, so only they look at it.
+    /// When the answer is no longer wanted. Remote tables, locks and expressions that take long look at it.
     pub deadline: Option<Instant>,
+    /// What expressions may still cost; `None` gives each lookup a whole budget.
+    pub budget: Option<&'a Budget>,
 }
 
 /// An open table. Lookups block the thread while a remote server answers.
@@ -61,6 +65,11 @@ pub trait Table: Send + Sync {
 
     /// Whether lookups go through a socket and may take long.
     fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Whether lookups search for expressions, which can cost more than a moment of processor time.
+    fn has_expressions(&self) -> bool {
         false
     }
 
@@ -290,6 +299,10 @@ impl Table for Guarded {
         self.table.is_remote()
     }
 
+    fn has_expressions(&self) -> bool {
+        self.table.has_expressions()
+    }
+
     fn inet_servers(&self) -> Vec<(String, u16)> {
         self.table.inet_servers()
     }
@@ -336,7 +349,7 @@ mod tests {
     fn ask(unicode: bool, key: &[u8]) -> (Result<Option<Vec<u8>>, TableError>, Vec<String>) {
         let mut notices = Vec::new();
         let table = Guarded { table: Box::new(Echo), unicode };
-        let result = table.lookup(key, &mut Call { notices: &mut notices, deadline: None });
+        let result = table.lookup(key, &mut Call { notices: &mut notices, deadline: None, budget: None });
         (result, notices.into_iter().map(|notice| notice.text).collect())
     }
 
@@ -365,7 +378,7 @@ mod tests {
         {
             let mut notices = Vec::new();
             let table = open(type_name, "/etc/postfix/t", &Options::default(), &mut notices);
-            let mut call = Call { notices: &mut Vec::new(), deadline: None };
+            let mut call = Call { notices: &mut Vec::new(), deadline: None, budget: None };
             assert!(table.is_ok_and(|table| table.lookup(b"k", &mut call).is_err()), "{type_name}");
             let start = format!("unsupported dictionary type: {type_name}; ");
             assert!(notices[0].text.starts_with(&start) && notices[0].text.len() > start.len() + 20);

@@ -381,7 +381,7 @@ mod tests {
     fn ask(table: &dyn Table, key: &str) -> (Result<Option<String>, bool>, Vec<String>) {
         let mut notices = Vec::new();
         let deadline = Instant::now().checked_add(Duration::from_secs(4));
-        let mut call = Call { notices: &mut notices, deadline };
+        let mut call = Call { notices: &mut notices, deadline, budget: None };
         let result = table.lookup(key.as_bytes(), &mut call);
         let result = result.map(|value| value.map(|value| shown(&value))).map_err(|error| error.temporary);
         (result, notices.into_iter().map(|notice| notice.text).collect())
@@ -462,7 +462,7 @@ mod tests {
         let server = Server::start("", |_| Some("status 1 value   ".to_owned()));
         let options = Options { smtputf8_enable: false, asks_at_open: false, ..Options::default() };
         let (table, _) = server.table(&options);
-        table.lookup(b"k", &mut Call { notices: &mut Vec::new(), deadline: None }).unwrap_err();
+        table.lookup(b"k", &mut Call { notices: &mut Vec::new(), deadline: None, budget: None }).unwrap_err();
         assert_eq!(server.asked(), ["request open table hash:/x/clients flags 0  "]);
         let server = Server::start("", old);
         let (table, _) = server.table(&options);

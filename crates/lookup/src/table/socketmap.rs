@@ -277,7 +277,7 @@ mod tests {
 
     fn ask(table: &dyn Table, key: &str) -> (Result<Option<String>, TableError>, Vec<String>) {
         let mut notices = Vec::new();
-        let mut call = Call { notices: &mut notices, deadline: None };
+        let mut call = Call { notices: &mut notices, deadline: None, budget: None };
         let result = table.lookup(key.as_bytes(), &mut call).map(|value| value.map(|value| shown(&value)));
         (result, notices.into_iter().map(|notice| notice.text).collect())
     }

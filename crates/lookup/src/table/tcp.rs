@@ -217,7 +217,8 @@ mod tests {
         });
         let table = open(place.as_bytes(), &Options::default()).unwrap();
         let mut notices = Vec::new();
-        let mut ask = |key: &[u8]| table.lookup(key, &mut Call { notices: &mut notices, deadline: None });
+        let mut ask =
+            |key: &[u8]| table.lookup(key, &mut Call { notices: &mut notices, deadline: None, budget: None });
         assert_eq!(ask(b"x y%\xff"), Ok(Some(b"a b".to_vec())));
         assert_eq!(ask(b"k"), Ok(None));
         for _ in 0..4 {
@@ -240,7 +241,7 @@ mod tests {
         let table = open(place.as_bytes(), &Options::default()).unwrap();
         let mut notices = Vec::new();
         let deadline = Some(Instant::now() + Duration::from_millis(500));
-        assert!(table.lookup(b"k", &mut Call { notices: &mut notices, deadline }).is_err());
+        assert!(table.lookup(b"k", &mut Call { notices: &mut notices, deadline, budget: None }).is_err());
         assert_eq!(notices, [Notice::warning(format!("connect to TCP map {place}: Connection refused"))]);
     }
 

@@ -236,6 +236,9 @@ parameters! {
     /// While the messages that qmqpd_memory_limit has room for are all under way, one that brings less than 1024 bytes
     /// within this time gives way, and its client hears Z.
     qmqpd_stress_timeout: time(POSITIVE) = "10s"; Effective;
+    /// Processor time that all expressions of regexp: and pcre: tables together may take for one message. One that needs
+    /// more hears Z.
+    qmqpd_expression_time_limit: time(POSITIVE) = "5s"; Effective;
     /// How much of a refused request is still read, so that the client gets to read its reply: of a client that may not send,
     /// and behind the end of a request. What a client that may send has announced is read in any case.
     qmqpd_drain_limit: long((Bounds::at_least(0))) in "bytes" = "33554432"; Effective;

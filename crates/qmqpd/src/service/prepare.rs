@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lookup::MatchList;
+use lookup::{MatchList, TurnOptions, Turns};
 use postfix::child::Arguments;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
@@ -76,14 +76,15 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     if is_debugged {
         debugger::run(&settings.debugger_command, &log).map_err(failure)?;
     }
-    let access =
-        open_access(settings, arguments.verbosity, &say).map_err(|error| failure(error.to_string()))?;
+    let options = list_options(settings);
+    let access = open_access(settings, &options, arguments.verbosity, &say)
+        .map_err(|error| failure(error.to_string()))?;
     // Names are resolved while the resolver's files are in sight.
     let own_addresses = match settings.qmqpd_submit {
         SubmitTo::Postfix => Vec::new(),
         SubmitTo::Local => config::own_addresses(settings),
     };
-    let lookups = open_lookups(settings, &log).map_err(|error| failure(error.to_string()))?;
+    let lookups = open_lookups(settings, &options, &log).map_err(|error| failure(error.to_string()))?;
     let (names, notices) = PeerNames::open(peer::Options {
         deadline: settings.qmqpd_dns_timeout,
         patience: settings.qmqpd_client_name_wait,
@@ -215,7 +216,8 @@ fn descriptors_wanted(settings: &Settings) -> u64 {
     sessions.saturating_mul(descriptors_per_session).saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
 }
 
-/// The options with which a service opens its match lists.
+/// The options with which a service opens its match lists and tables. What they say of expressions is for all of them
+/// together: a process makes them once.
 pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
     lookup::Options {
         smtputf8_enable: settings.smtputf8_enable,
@@ -226,19 +228,24 @@ pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
         ipc_ttl: settings.ipc_ttl,
         socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
         socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
+        turns: Turns::new(TurnOptions {
+            time_limit: settings.qmqpd_expression_time_limit,
+            aside: |work| tokio::task::block_in_place(work),
+            ..TurnOptions::default()
+        }),
         ..lookup::Options::default()
     }
 }
 
 fn open_access(
     settings: &Settings,
+    options: &lookup::Options,
     verbosity: u32,
     say: &dyn Fn(&Notice),
 ) -> Result<Access, lookup::OpenError> {
-    let options = list_options(settings);
     let open = |parameter: &'static str, patterns: &str| {
         let mut notices = Vec::new();
-        let list = MatchList::open(parameter, patterns, &options, &mut notices);
+        let list = MatchList::open(parameter, patterns, options, &mut notices);
         notices.iter().for_each(say);
         list.map(List::new)
     };
@@ -258,14 +265,19 @@ fn open_milters(settings: &Settings, log: &Log) -> Option<Milters> {
 }
 
 /// Our own cleanup's tables; Postfix's opens its own.
-fn open_lookups(settings: &Settings, log: &Log) -> Result<Option<Lookups>, lookup::OpenError> {
+fn open_lookups(
+    settings: &Settings,
+    options: &lookup::Options,
+    log: &Log,
+) -> Result<Option<Lookups>, lookup::OpenError> {
     if settings.qmqpd_submit != SubmitTo::Local {
         return Ok(None);
     }
     let mut notices = Vec::new();
-    let tables = CleanupTables::open(settings, &list_options(settings), &mut notices);
+    let tables = CleanupTables::open(settings, options, &mut notices);
     notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
-    Ok(Some(Lookups::new(tables?, Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX)))))
+    let turns = Arc::new(Semaphore::new(REMOTE_LOOKUPS_MAX));
+    Ok(Some(Lookups::new(tables?, turns, settings.qmqpd_session_deadline)))
 }
 
 /// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.

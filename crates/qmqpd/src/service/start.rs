@@ -187,10 +187,13 @@ fn start_runtime(settings: &Settings, log: &Log) -> std::io::Result<Runtime> {
         fatal(&log, &format!("start threads for the sessions: {words}"));
         std::process::exit(1)
     }));
+    let threads_aside = REMOTE_LOOKUP_THREADS_MAX
+        .saturating_add(lookup::TurnOptions::default().seats)
+        .saturating_add(threads_for_files(settings));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(REMOTE_LOOKUP_THREADS_MAX.saturating_add(threads_for_files(settings)))
+        .max_blocking_threads(threads_aside)
         .thread_name("session")
         .build();
     panic::set_hook(hook);

@@ -145,8 +145,8 @@ impl<'s> Session<'s> {
         self.log.expect_message();
         self.under_way = Some(self.service.commits.begin().await);
         let limits = self.service.protocol_limits();
-        let Taken { queue_id, result } =
-            self.service.submit.take_whole(self.client, self.arrived, request, limits).await?;
+        let taken = self.service.submit.take_whole(self.client, self.arrived, request, limits).await;
+        let Taken { queue_id, result } = taken.inspect_err(|_| self.under_way = None)?;
         if let Some(queue_id) = queue_id {
             self.log.name_message(&queue_id);
         }

@@ -51,7 +51,7 @@ impl Local {
         let arrival = arrival_of(file.queue_id().to_string(), file.created(), arrived, &self.dates);
         let origin = origin_of(client);
         Ok(Handoff {
-            message: Message::new(Arc::clone(&self.options), self.lookups.tables(), arrival, origin),
+            message: Message::new(Arc::clone(&self.options), self.lookups.tables(client), arrival, origin),
             lookups: self.lookups.clone(),
             log: self.log.clone(),
             wake: self.wake.clone(),

@@ -107,7 +107,7 @@ impl Submit {
     ) -> Result<Taken, Vec<u8>> {
         match self {
             Self::Local(local) if local.is_short_way() => {
-                Ok(local.take_whole(client, arrived, request, limits).await)
+                local.take_whole(client, arrived, request, limits).await
             }
             Self::Local(_) | Self::Postfix(_) => Err(request),
         }

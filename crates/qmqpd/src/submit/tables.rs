@@ -1,12 +1,16 @@
 //! The tables of our own cleanup: opened before the jail, asked by `cleanup` through its trait.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cleanup::{Key, LookupFailed, Maps, Names};
-use lookup::{Keys, OpenError, Options, Problem};
+use lookup::{Budget, Keys, OpenError, Options, Owner, Problem, Turns};
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 use tokio::sync::Semaphore;
+
+use crate::client::Client;
 
 /// Every table and list that cleanup(8) knows, as main.cf names them.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub struct CleanupTables {
     maps: Vec<(Maps, lookup::Maps)>,
     names: Vec<(Names, lookup::Names)>,
     is_remote: bool,
+    /// Where expressions that take long wait for each other, if there are expressions at all.
+    expressions: Option<Arc<Turns>>,
 }
 
 impl CleanupTables {
@@ -43,7 +49,10 @@ impl CleanupTables {
         }
         let is_remote =
             maps.iter().any(|(_, maps)| maps.is_remote()) || names.iter().any(|(_, names)| names.is_remote());
-        Ok(Self { maps, names, is_remote })
+        let has_expressions = maps.iter().any(|(_, maps)| maps.has_expressions())
+            || names.iter().any(|(_, names)| names.has_expressions());
+        let expressions = has_expressions.then(|| Arc::clone(&options.turns));
+        Ok(Self { maps, names, is_remote, expressions })
     }
 
     /// A table or included file that is no longer what was opened.
@@ -65,9 +74,16 @@ impl CleanupTables {
     }
 }
 
-impl cleanup::Tables for CleanupTables {
+/// The tables as one message asks them.
+#[derive(Debug)]
+struct OfMessage {
+    tables: Arc<CleanupTables>,
+    budget: Option<Arc<Budget>>,
+}
+
+impl cleanup::Tables for OfMessage {
     fn has(&self, maps: Maps) -> bool {
-        self.maps(maps).is_some()
+        self.tables.maps(maps).is_some()
     }
 
     fn find(
@@ -76,17 +92,18 @@ impl cleanup::Tables for CleanupTables {
         key: Key<'_>,
         notices: &mut Vec<Notice>,
     ) -> Result<Option<Vec<u8>>, LookupFailed> {
-        let Some(maps) = self.maps(maps) else { return Ok(None) };
+        let Some(maps) = self.tables.maps(maps) else { return Ok(None) };
         let (key, is_part) = match key {
             Key::Whole(key) => (key, false),
             Key::Part(key) => (key, true),
         };
-        maps.find(key, is_part, notices).map_err(|_| LookupFailed)
+        maps.find_within(self.budget.as_deref(), key, is_part, notices).map_err(|_| LookupFailed)
     }
 
     fn is_listed(&self, names: Names, text: &[u8], notices: &mut Vec<Notice>) -> Result<bool, LookupFailed> {
-        let list = self.names.iter().find_map(|(each, list)| (*each == names).then_some(list));
-        list.map_or(Ok(false), |list| list.contains(text, notices).map_err(|_| LookupFailed))
+        let list = self.tables.names.iter().find_map(|(each, list)| (*each == names).then_some(list));
+        let Some(list) = list else { return Ok(false) };
+        list.contains_within(self.budget.as_deref(), text, notices).map_err(|_| LookupFailed)
     }
 }
 
@@ -124,21 +141,46 @@ fn text_of(settings: &Settings, maps: Maps) -> &str {
 #[derive(Debug, Clone)]
 pub struct Lookups {
     tables: Arc<CleanupTables>,
+    /// The same for all messages, where no expressions are.
+    unbounded: Arc<dyn cleanup::Tables>,
     /// One permit per thread that may wait for a table server.
     turns: Arc<Semaphore>,
+    /// How long a message may take, whatever it waits for.
+    message_time_max: Duration,
 }
 
 impl Lookups {
     /// `turns`: how many sessions may wait for table servers at a time, each with a thread of its own.
     #[must_use]
-    pub fn new(tables: CleanupTables, turns: Arc<Semaphore>) -> Self {
-        Self { tables: Arc::new(tables), turns }
+    pub fn new(tables: CleanupTables, turns: Arc<Semaphore>, message_time_max: Duration) -> Self {
+        let tables = Arc::new(tables);
+        let unbounded = Arc::new(OfMessage { tables: Arc::clone(&tables), budget: None });
+        Self { tables, unbounded, turns, message_time_max }
     }
 
-    /// The tables, for a message.
+    /// The tables for a message of this client. Where there are expressions, they have a budget.
     #[must_use]
-    pub fn tables(&self) -> Arc<dyn cleanup::Tables> {
-        Arc::<CleanupTables>::clone(&self.tables)
+    pub fn tables(&self, client: &Client) -> Arc<dyn cleanup::Tables> {
+        self.of_message(self.budget(client).map(Arc::new))
+    }
+
+    /// The same for a message that cannot wait: an expression that takes long fails, and the budget says so.
+    pub(super) fn tables_at_once(&self, client: &Client) -> (Arc<dyn cleanup::Tables>, Option<Arc<Budget>>) {
+        let budget = self.budget(client).map(|budget| Arc::new(budget.staying()));
+        (self.of_message(budget.clone()), budget)
+    }
+
+    fn of_message(&self, budget: Option<Arc<Budget>>) -> Arc<dyn cleanup::Tables> {
+        if budget.is_none() {
+            return Arc::clone(&self.unbounded);
+        }
+        Arc::new(OfMessage { tables: Arc::clone(&self.tables), budget })
+    }
+
+    fn budget(&self, client: &Client) -> Option<Budget> {
+        let turns = self.tables.expressions.as_ref()?;
+        let deadline = Instant::now().checked_add(self.message_time_max);
+        Some(Budget::new(turns, owner_of(client), deadline))
     }
 
     /// Whether one of them is asked over a socket, so that an answer can take a while.
@@ -168,5 +210,14 @@ impl Lookups {
         // Nobody closes the semaphore.
         let _turn = self.turns.acquire().await;
         tokio::task::block_in_place(work)
+    }
+}
+
+/// Who has its share of what expressions may cost: an IPv4 address, or an IPv6 network.
+fn owner_of(client: &Client) -> Owner {
+    match client.address.parse() {
+        Ok(IpAddr::V4(address)) => address.to_ipv6_mapped().to_bits(),
+        Ok(IpAddr::V6(address)) => address.to_bits() >> 64,
+        Err(_) => 0,
     }
 }

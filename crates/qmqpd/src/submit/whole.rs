@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use cleanup::{Fate, Message, Options, Origin, Tables};
+use cleanup::{Fate, Finished, Message, Options, Origin, Outcome, Tables};
+use lookup::Budget;
 use postfix::notice::Severity;
 use postfix::queue_file::LayoutError;
 use postfix::queue_id::QueueId;
@@ -77,21 +78,24 @@ impl Local {
         self.milters.is_none() && !self.lookups.is_remote()
     }
 
-    /// Takes a request for which [`is_whole`] is true with the same limits.
+    /// Takes a request for which [`is_whole`] is true with the same limits; or hands it back, if an expression takes so
+    /// long that no committer may wait for it.
     pub(super) async fn take_whole(
         &self,
         client: &Client,
         arrived: Timestamp,
         request: Vec<u8>,
         limits: Limits,
-    ) -> Taken {
+    ) -> Result<Taken, Vec<u8>> {
+        let (tables, budget) = self.lookups.tables_at_once(client);
         let work = Work {
             request,
             limits,
             arrived,
             origin: origin_of(client),
             options: Arc::clone(&self.options),
-            tables: self.lookups.tables(),
+            tables,
+            budget,
             dates: self.dates.clone(),
             log: self.log.clone(),
             wake: self.wake.clone(),
@@ -113,7 +117,7 @@ impl Local {
             Err(Refused { reason, .. }) => Failure::NotTaken(reason),
         };
         self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
-        Taken::storage(None)
+        Ok(Taken::storage(None))
     }
 }
 
@@ -125,28 +129,46 @@ struct Work {
     origin: Origin,
     options: Arc<Options>,
     tables: Arc<dyn Tables>,
+    /// Says whether an expression had no time.
+    budget: Option<Arc<Budget>>,
     dates: DateFormat,
     log: Log,
     wake: Wake,
 }
 
 impl Work {
-    fn run(self, draft: Result<Draft<UnixDisk>, SpoolError>, done: impl FnOnce(Taken) + Send + 'static) {
+    fn run(
+        self,
+        draft: Result<Draft<UnixDisk>, SpoolError>,
+        done: impl FnOnce(Result<Taken, Vec<u8>>) + Send + 'static,
+    ) {
         let mut draft = match draft {
             Ok(draft) => draft,
             Err(error) => {
                 let failure = Failure::from(error);
                 self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
-                return done(Taken::storage(None));
+                return done(Ok(Taken::storage(None)));
             }
         };
         let queue_id = *draft.queue_id();
-        let (log, wake) = (self.log.clone(), self.wake.clone());
-        message_begins(&log, &queue_id, &self.origin.log_origin);
-        match self.clean_up(&draft) {
+        let (content, recipients, outcome) = self.clean_up(&draft);
+        if self.budget.as_ref().is_some_and(|budget| budget.has_stayed()) {
+            // As if it had never been here.
+            drop(draft);
+            return done(Err(self.request));
+        }
+        let Self { log, wake, origin, .. } = self;
+        message_begins(&log, &queue_id, &origin.log_origin);
+        for notice in &outcome.notices {
+            log.notice(Program::Cleanup, notice);
+        }
+        match outcome.result.map_err(Refusal::from).and_then(|finished| {
+            let file = file_of(&content, &recipients, &finished, &queue_id, &log)?;
+            Ok((finished.fate, file))
+        }) {
             Ok((Fate::Discard, _)) => {
                 drop(draft);
-                done(Taken { queue_id: Some(queue_id), result: Ok(Receipt { queue_id }) });
+                done(Ok(Taken { queue_id: Some(queue_id), result: Ok(Receipt { queue_id }) }));
             }
             Ok((fate, file)) => {
                 if fate == Fate::Hold {
@@ -159,26 +181,26 @@ impl Work {
                         if committed.is_ok() && fate == Fate::Deliver {
                             wake.queue_manager();
                         }
-                        done(Taken::committed(queue_id, committed, &log));
+                        done(Ok(Taken::committed(queue_id, committed, &log)));
                     }),
                 );
             }
             Err(refusal) => {
                 // Its file is gone before the client hears of it.
                 drop(draft);
-                done(Taken { queue_id: Some(queue_id), result: Err(refusal) });
+                done(Ok(Taken { queue_id: Some(queue_id), result: Err(refusal) }));
             }
         }
     }
 
-    /// What is to become of the message, and its whole queue file.
-    fn clean_up(self, draft: &Draft<UnixDisk>) -> Result<(Fate, Vec<u8>), Refusal> {
-        let Self { request, limits, arrived, origin, options, tables, dates, log, .. } = self;
-        let arrival = arrival_of(draft.queue_id().to_string(), draft.created(), arrived, &dates);
-        let mut message = Message::new(options, tables, arrival, origin);
+    /// The records of content and recipients, and all else about the message.
+    fn clean_up(&self, draft: &Draft<UnixDisk>) -> (Vec<u8>, Vec<u8>, Outcome) {
+        let Self { request, limits, arrived, origin, options, tables, dates, .. } = self;
+        let arrival = arrival_of(draft.queue_id().to_string(), draft.created(), *arrived, dates);
+        let mut message = Message::new(Arc::clone(options), Arc::clone(tables), arrival, origin.clone());
         let mut content = Vec::with_capacity(request.len().saturating_add(ROOM_FOR_HEADERS_BYTES));
         let mut recipients = Vec::new();
-        let (mut machine, mut input) = (Server::new(limits), request.as_slice());
+        let (mut machine, mut input) = (Server::new(*limits), request.as_slice());
         // It has been through this machine, and ended well.
         while let Ok(Some(event)) = machine.next(&mut input) {
             match event {
@@ -190,20 +212,25 @@ impl Work {
                 Event::End => break,
             }
         }
-        let outcome = message.finish();
-        for notice in &outcome.notices {
-            log.notice(Program::Cleanup, notice);
-        }
-        let finished = outcome.result?;
-        if finished.fate == Fate::Discard {
-            return Ok((Fate::Discard, Vec::new()));
-        }
-        let file = whole_file(&content, &recipients, &finished).map_err(|error: LayoutError| {
-            log_failure(&log, draft.queue_id(), &error.into());
-            Refusal::Storage
-        })?;
-        Ok((finished.fate, file))
+        (content, recipients, message.finish())
     }
+}
+
+/// The whole queue file; nothing for a message that is to vanish.
+fn file_of(
+    content: &[u8],
+    recipients: &[u8],
+    finished: &Finished,
+    queue_id: &QueueId,
+    log: &Log,
+) -> Result<Vec<u8>, Refusal> {
+    if finished.fate == Fate::Discard {
+        return Ok(Vec::new());
+    }
+    whole_file(content, recipients, finished).map_err(|error: LayoutError| {
+        log_failure(log, queue_id, &error.into());
+        Refusal::Storage
+    })
 }
 
 /// What cleanup adds to a message, roughly: the vector need not grow.

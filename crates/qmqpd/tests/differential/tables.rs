@@ -36,6 +36,7 @@ const FILES: &[(&str, &str)] = &[
     ("regexp-not", "!/^10\\./ yes\n"),
     ("regexp-if", "if /^127/\n/\\.1$/ yes\nendif\n"),
     ("regexp-broken", "/^127 yes\n/a/q yes\n/^(127)/ $2\n"),
+    ("regexp-back", "/^127\\.(0)\\.\\1\\.1$/ yes\n"),
     ("regexp-brackets", "/^[[:alpha:]]+$/ yes\n"),
     ("pcre", "/^\\d+\\.\\d+\\.\\d+\\.1$/ yes\n"),
     ("pcre-lookahead", "/^(?!10)127/ yes\n"),
@@ -155,6 +156,14 @@ fn differences(whole: &[u8]) -> Vec<(Case, &'static str)> {
                 |ours| ours.assert_refused(UNUSABLE),
             ),
             "pcre:/DIR/pcre-endless",
+        ),
+        (
+            Case::bytes("tables::back_reference", whole.to_vec()).differs(
+                "a-regexp-rule-does-not-refer-back",
+                |postfix| postfix.assert_queued(),
+                |ours| ours.assert_refused(UNUSABLE),
+            ),
+            "regexp:/DIR/regexp-back",
         ),
     ]
 }

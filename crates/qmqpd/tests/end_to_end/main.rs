@@ -18,6 +18,7 @@ mod changes;
 mod clients;
 mod crash;
 mod delivery;
+mod expressions;
 mod hostile;
 mod life;
 mod limits;
@@ -46,5 +47,6 @@ fn main() -> ExitCode {
     proxymap::add(&mut trials);
     address_tables::add(&mut trials);
     milters::add(&mut trials);
+    expressions::add(&mut trials);
     trials.run()
 }

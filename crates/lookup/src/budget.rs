@@ -1,0 +1,315 @@
+//! What the expressions of one message may cost.
+//!
+//! Nearly every key is done in microseconds, and stays where it is asked for. One that takes longer is begun again on a
+//! thread of its own, in turns with others ([`crate::turns`]), and ends when the budget is used up: not some time after, since
+//! both engines are stopped at short intervals by [`Pace::tick`].
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::turns::{NoSeat, Owner, Seat, TooLate, Turn, Turns};
+
+/// What one message, or one question about a client, may still cost. Shared by all its lookups.
+#[derive(Debug)]
+pub struct Budget {
+    turns: Arc<Turns>,
+    owner: Owner,
+    deadline: Option<Instant>,
+    /// What does not end at once is not even begun.
+    stays: bool,
+    /// Some expression was not begun for that reason.
+    has_stayed: AtomicBool,
+    /// Time of what was done at once, in nanoseconds.
+    quick: AtomicU64,
+    /// Processor time of what was not, in nanoseconds.
+    used: AtomicU64,
+    /// The place of the expression that has used up the rest.
+    spent_at: OnceLock<String>,
+}
+
+/// Why an expression came to no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Halt {
+    /// It takes longer than may be waited for here.
+    TooLong,
+    /// The time of the message is used up.
+    Spent(Duration),
+    /// Too many others are at work.
+    NoSeat,
+    /// The answer is no longer wanted.
+    TooLate,
+    /// The engine has given up, in its own words.
+    Engine(String),
+}
+
+impl std::fmt::Display for Halt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("the expression takes too long to be waited for"),
+            Self::Spent(limit) => write!(
+                f,
+                "expressions have taken all processor time that a message may have: qmqpd_expression_time_limit = {}s",
+                limit.as_secs_f64()
+            ),
+            Self::NoSeat => f.write_str("too many messages with expressions that take long, try again later"),
+            Self::TooLate => f.write_str("no answer in time: expressions of other messages take long"),
+            Self::Engine(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<NoSeat> for Halt {
+    fn from(NoSeat: NoSeat) -> Self {
+        Self::NoSeat
+    }
+}
+
+impl From<TooLate> for Halt {
+    fn from(TooLate: TooLate) -> Self {
+        Self::TooLate
+    }
+}
+
+impl Budget {
+    /// A whole budget. `deadline`: when the answers are no longer wanted.
+    #[must_use]
+    pub fn new(turns: &Arc<Turns>, owner: Owner, deadline: Option<Instant>) -> Self {
+        Self {
+            turns: Arc::clone(turns),
+            owner,
+            deadline,
+            stays: false,
+            has_stayed: AtomicBool::new(false),
+            quick: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            spent_at: OnceLock::new(),
+        }
+    }
+
+    /// Where the budget was used up, which is here if it was not before.
+    pub(crate) fn spent_at(&self, here: String) -> &str {
+        self.spent_at.get_or_init(|| here)
+    }
+
+    /// The same for somebody who cannot wait: an expression that does not end at once fails, and
+    /// [`has_stayed`](Self::has_stayed) says so.
+    #[must_use]
+    pub fn staying(self) -> Self {
+        Self { stays: true, ..self }
+    }
+
+    /// Whether some lookup has failed only because nobody could wait for it.
+    #[must_use]
+    pub fn has_stayed(&self) -> bool {
+        self.has_stayed.load(Ordering::Relaxed)
+    }
+
+    /// Does work, at once if that is possible: then it is done a second time, from its beginning, if the first try takes
+    /// too long. `until`: when this answer is no longer wanted.
+    pub(crate) fn run<T>(
+        &self,
+        until: Option<Instant>,
+        mut work: impl FnMut(&mut Pace<'_>) -> Result<T, Halt>,
+    ) -> Result<T, Halt> {
+        if Duration::from_nanos(self.quick.load(Ordering::Relaxed)) < QUICK_TIME_OF_MESSAGE_MAX {
+            let began = Instant::now();
+            let done = work(&mut Pace::Quick { until: began.checked_add(QUICK_TIME_MAX) });
+            add(&self.quick, began.elapsed());
+            match done {
+                Err(Halt::TooLong) => {}
+                done => return done,
+            }
+        }
+        if self.stays {
+            self.has_stayed.store(true, Ordering::Relaxed);
+            return Err(Halt::TooLong);
+        }
+        let until = [self.deadline, until].into_iter().flatten().min();
+        let mut done = Err(Halt::TooLate);
+        (self.turns.options().aside)(&mut || done = self.run_aside(until, &mut work));
+        done
+    }
+
+    fn run_aside<T>(
+        &self,
+        until: Option<Instant>,
+        work: &mut impl FnMut(&mut Pace<'_>) -> Result<T, Halt>,
+    ) -> Result<T, Halt> {
+        self.check()?;
+        let seat = self.turns.sit_down(self.owner)?;
+        let turn = seat.turn(until)?;
+        let (looked, counted) = (Instant::now(), processor_time());
+        let mut pace =
+            Pace::Long(Long { budget: self, seat: &seat, turn: Some(turn), until, looked, counted });
+        let done = work(&mut pace);
+        if let Pace::Long(long) = &mut pace {
+            long.count();
+        }
+        done
+    }
+
+    /// Whether there is time left.
+    fn check(&self) -> Result<(), Halt> {
+        let limit = self.turns.options().time_limit;
+        let is_spent = Duration::from_nanos(self.used.load(Ordering::Relaxed)) >= limit;
+        if is_spent { Err(Halt::Spent(limit)) } else { Ok(()) }
+    }
+}
+
+/// How one piece of work goes on.
+pub(crate) enum Pace<'a> {
+    /// It is to be done at once.
+    Quick {
+        /// When it has taken too long.
+        until: Option<Instant>,
+    },
+    /// It has a thread of its own.
+    Long(Long<'a>),
+}
+
+/// Work with a thread of its own.
+pub(crate) struct Long<'a> {
+    budget: &'a Budget,
+    seat: &'a Seat<'a>,
+    /// `None` only while waiting for the next one, and when there is none.
+    turn: Option<Turn<'a>>,
+    until: Option<Instant>,
+    /// When all was in order.
+    looked: Instant,
+    /// The processor time of this thread that is counted.
+    counted: Duration,
+}
+
+impl Pace<'_> {
+    /// To be called every millisecond or more often: whether the work goes on. May wait for others.
+    pub(crate) fn tick(&mut self) -> Result<(), Halt> {
+        let now = Instant::now();
+        match self {
+            Self::Quick { until } if until.is_none_or(|until| now >= until) => Err(Halt::TooLong),
+            Self::Quick { .. } => Ok(()),
+            Self::Long(long) if now.saturating_duration_since(long.looked) < LOOK_INTERVAL => Ok(()),
+            Self::Long(long) => long.look(now),
+        }
+    }
+
+    /// Which of the turns this is; `None` for what is done at once.
+    pub(crate) fn turn(&self) -> Option<usize> {
+        match self {
+            Self::Quick { .. } => None,
+            Self::Long(long) => long.turn.as_ref().map(Turn::number),
+        }
+    }
+}
+
+impl Long<'_> {
+    fn look(&mut self, now: Instant) -> Result<(), Halt> {
+        self.count();
+        self.budget.check()?;
+        if self.until.is_some_and(|until| now >= until) {
+            return Err(Halt::TooLate);
+        }
+        self.looked = now;
+        if self.turn.as_ref().is_some_and(|turn| turn.is_over(now)) {
+            drop(self.turn.take());
+            self.turn = Some(self.seat.turn(self.until)?);
+            self.looked = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) {
+        let now = processor_time();
+        add(&self.budget.used, now.saturating_sub(self.counted));
+        self.counted = now;
+    }
+}
+
+/// What this thread has had of the processors.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn add(sum: &AtomicU64, time: Duration) {
+    sum.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// How long a key may take where it is asked for.
+const QUICK_TIME_MAX: Duration = Duration::from_millis(2);
+/// How long all keys of one message may take there.
+const QUICK_TIME_OF_MESSAGE_MAX: Duration = Duration::from_millis(20);
+/// How often the clocks of work with its own thread are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turns::TurnOptions;
+
+    fn turns(time_limit: Duration) -> Arc<Turns> {
+        Turns::new(TurnOptions { time_limit, ..TurnOptions::default() })
+    }
+
+    fn endless(pace: &mut Pace<'_>) -> Result<(), Halt> {
+        loop {
+            pace.tick()?;
+        }
+    }
+
+    #[test]
+    fn work_without_end_ends_with_the_budget_and_no_more_is_begun() {
+        let limit = Duration::from_millis(50);
+        let budget = Budget::new(&turns(limit), 0, None);
+        assert_eq!(budget.run(None, endless), Err(Halt::Spent(limit)));
+        let used = Duration::from_nanos(budget.used.load(Ordering::Relaxed));
+        assert!(used >= limit && used < limit * 10, "{used:?}");
+        // What can be done at once is done.
+        assert_eq!(budget.run(None, |_| Ok(1)), Ok(1));
+        assert_eq!(budget.run(None, endless), Err(Halt::Spent(limit)));
+    }
+
+    #[test]
+    fn what_cannot_wait_does_not() {
+        let budget = Budget::new(&turns(Duration::MAX), 0, None).staying();
+        assert_eq!(budget.run(None, |_| Ok(1)), Ok(1));
+        assert!(!budget.has_stayed());
+        assert_eq!(budget.run(None, endless), Err(Halt::TooLong));
+        assert!(budget.has_stayed());
+    }
+
+    #[test]
+    fn much_that_is_quick_is_no_longer_done_at_once() {
+        let budget = Budget::new(&turns(Duration::MAX), 0, None);
+        add(&budget.quick, QUICK_TIME_OF_MESSAGE_MAX);
+        assert_eq!(budget.run(None, |pace| Ok(pace.turn())), Ok(Some(0)));
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait_and_the_work() {
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let turns = turns(Duration::MAX);
+        assert_eq!(Budget::new(&turns, 0, Some(deadline)).run(None, endless), Err(Halt::TooLate));
+        let seat = turns.sit_down(1).unwrap();
+        let all: Vec<_> = (0..turns.options().at_once).map(|_| seat.turn(None).unwrap()).collect();
+        assert_eq!(Budget::new(&turns, 0, None).run(Some(Instant::now()), endless), Err(Halt::TooLate));
+        drop(all);
+    }
+
+    #[test]
+    fn two_that_work_without_end_both_get_their_time() {
+        let limit = Duration::from_millis(100);
+        let turns = turns(limit);
+        std::thread::scope(|scope| {
+            for owner in [1, 1, 2, 3] {
+                let turns = &turns;
+                scope.spawn(move || {
+                    assert_eq!(Budget::new(turns, owner, None).run(None, endless), Err(Halt::Spent(limit)));
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,301 @@
+//! Who may spend processor time on an expression that is not done at once.
+//!
+//! Such work has a thread of its own, so that the sessions go on; the threads take turns on a part of the processors, and
+//! the turn goes to the client that has had the least. What is bounded: the threads, those for one client, and the
+//! processors.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The bounds, and what they are measured against.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnOptions {
+    /// How many may work at the same time; at most [`TURNS_MAX`].
+    pub at_once: usize,
+    /// How many may work or wait for a turn, each with a thread.
+    pub seats: usize,
+    /// How many of these one client may have.
+    pub seats_of_one_client: usize,
+    /// Processor time that all expressions together may take for one message, or for one question about a client.
+    pub time_limit: Duration,
+    /// Does the work that it is given, where it may take long: tells the runtime, if there is one, that this thread is
+    /// no longer for the others.
+    pub aside: fn(&mut dyn FnMut()),
+}
+
+impl Default for TurnOptions {
+    /// Half of the processors.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            at_once: (processors / 2).max(1),
+            seats: 32,
+            seats_of_one_client: 8,
+            time_limit: Duration::from_secs(5),
+            aside: |work| work(),
+        }
+    }
+}
+
+/// The most that work at the same time, on whatever machine.
+pub const TURNS_MAX: usize = 8;
+
+/// A client, as far as fairness is concerned: its address, or the network that stands for it. 0 is nobody known.
+pub type Owner = u128;
+
+/// The bounds of one process, and who works at the moment.
+#[derive(Debug)]
+pub struct Turns {
+    options: TurnOptions,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Which of the turns are taken.
+    taken: [bool; TURNS_MAX],
+    waiting: Vec<Waiting>,
+    owners: Vec<Share>,
+    next_ticket: u64,
+}
+
+/// Somebody who waits for a turn.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    owner: Owner,
+}
+
+/// What one client has.
+#[derive(Debug)]
+struct Share {
+    owner: Owner,
+    seats: usize,
+    /// Time that its work has had since it came, and what the one who had least at that time had had.
+    used: Duration,
+}
+
+/// All seats are taken, or all that this client may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoSeat;
+
+/// The time for waiting has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLate;
+
+impl Turns {
+    /// No work is under way.
+    #[must_use]
+    pub fn new(options: TurnOptions) -> Arc<Self> {
+        let at_once = options.at_once.clamp(1, TURNS_MAX);
+        let options = TurnOptions { at_once, ..options };
+        Arc::new(Self { options, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub const fn options(&self) -> &TurnOptions {
+        &self.options
+    }
+
+    /// A seat for one piece of work.
+    pub(crate) fn sit_down(&self, owner: Owner) -> Result<Seat<'_>, NoSeat> {
+        let mut state = self.state();
+        let seats: usize = state.owners.iter().map(|share| share.seats).sum();
+        if seats >= self.options.seats {
+            return Err(NoSeat);
+        }
+        let least = state.owners.iter().map(|share| share.used).min().unwrap_or_default();
+        match state.owners.iter_mut().find(|share| share.owner == owner) {
+            Some(share) if share.seats >= self.options.seats_of_one_client => return Err(NoSeat),
+            Some(share) => share.seats = share.seats.saturating_add(1),
+            None => state.owners.push(Share { owner, seats: 1, used: least }),
+        }
+        Ok(Seat { turns: self, owner })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is in it is right after each statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free_turn(&self, state: &State) -> Option<usize> {
+        state.taken.iter().take(self.options.at_once).position(|taken| !taken)
+    }
+
+    /// Waits for a turn; of those who wait, the client that has had least is first.
+    fn wait(&self, owner: Owner, until: Option<Instant>) -> Result<usize, TooLate> {
+        let mut state = self.state();
+        let ticket = state.next_ticket;
+        state.next_ticket = ticket.saturating_add(1);
+        state.waiting.push(Waiting { ticket, owner });
+        let result = loop {
+            if state.first() == Some(ticket)
+                && let Some(turn) = self.free_turn(&state)
+            {
+                break Ok(turn);
+            }
+            let Some(until) = until else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Err(TooLate);
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        state.waiting.retain(|waiting| waiting.ticket != ticket);
+        if let Ok(turn) = result
+            && let Some(taken) = state.taken.get_mut(turn)
+        {
+            *taken = true;
+        }
+        drop(state);
+        // There may be another turn for the next one.
+        self.changed.notify_all();
+        result
+    }
+
+    fn give_back(&self, turn: usize, owner: Owner, used: Duration) {
+        let mut state = self.state();
+        if let Some(taken) = state.taken.get_mut(turn) {
+            *taken = false;
+        }
+        if let Some(share) = state.owners.iter_mut().find(|share| share.owner == owner) {
+            share.used = share.used.saturating_add(used);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// Whose turn is next.
+    fn first(&self) -> Option<u64> {
+        let used = |owner: Owner| {
+            self.owners.iter().find(|share| share.owner == owner).map_or(Duration::ZERO, |share| share.used)
+        };
+        let first = self.waiting.iter().min_by_key(|waiting| (used(waiting.owner), waiting.ticket));
+        first.map(|waiting| waiting.ticket)
+    }
+}
+
+/// The right to wait for turns.
+#[derive(Debug)]
+pub(crate) struct Seat<'a> {
+    turns: &'a Turns,
+    owner: Owner,
+}
+
+impl<'a> Seat<'a> {
+    /// Waits for a turn, at most until `until`.
+    pub(crate) fn turn(&self, until: Option<Instant>) -> Result<Turn<'a>, TooLate> {
+        let number = self.turns.wait(self.owner, until)?;
+        Ok(Turn { turns: self.turns, owner: self.owner, number, since: Instant::now() })
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.state();
+        if let Some(share) = state.owners.iter_mut().find(|share| share.owner == self.owner) {
+            share.seats = share.seats.saturating_sub(1);
+        }
+        state.owners.retain(|share| share.seats > 0);
+    }
+}
+
+/// The right to work.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
+    owner: Owner,
+    number: usize,
+    since: Instant,
+}
+
+impl Turn<'_> {
+    /// Which of the turns it is: nobody else has this number meanwhile.
+    pub(crate) const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whether it has lasted long enough, and somebody waits.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= TURN_TIME && !self.turns.state().waiting.is_empty()
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.give_back(self.number, self.owner, self.since.elapsed());
+    }
+}
+
+/// How long a turn lasts while others wait.
+const TURN_TIME: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(at_once: usize, seats: usize, seats_of_one_client: usize) -> Arc<Turns> {
+        Turns::new(TurnOptions { at_once, seats, seats_of_one_client, ..TurnOptions::default() })
+    }
+
+    const AT_ONCE: Option<Instant> = None;
+
+    #[test]
+    fn seats_are_bounded_for_all_and_for_one() {
+        let turns = turns(1, 3, 2);
+        let (_first, second) = (turns.sit_down(1).unwrap(), turns.sit_down(1).unwrap());
+        assert_eq!(turns.sit_down(1).err(), Some(NoSeat));
+        let _third = turns.sit_down(2).unwrap();
+        assert_eq!(turns.sit_down(3).err(), Some(NoSeat));
+        drop(second);
+        assert!(turns.sit_down(3).is_ok());
+    }
+
+    #[test]
+    fn no_more_than_so_many_work_at_once() {
+        let turns = turns(2, 8, 8);
+        let seat = turns.sit_down(1).unwrap();
+        let (first, second) = (seat.turn(AT_ONCE).unwrap(), seat.turn(AT_ONCE).unwrap());
+        assert_ne!(first.number(), second.number());
+        let now = Some(Instant::now());
+        assert_eq!(seat.turn(now).err(), Some(TooLate));
+        let number = first.number();
+        drop(first);
+        assert_eq!(seat.turn(AT_ONCE).unwrap().number(), number);
+    }
+
+    #[test]
+    fn the_client_that_has_had_least_is_first() {
+        let turns = turns(1, 8, 8);
+        let order = Mutex::new(Vec::new());
+        let (busy, new) = (turns.sit_down(1).unwrap(), turns.sit_down(2).unwrap());
+        std::thread::scope(|scope| {
+            let held = busy.turn(AT_ONCE).unwrap();
+            while held.since.elapsed() < Duration::from_millis(2) {
+                std::thread::yield_now();
+            }
+            // The busy one waits longer, and comes later.
+            for (seat, name, waiting) in [(&busy, "busy", 1), (&new, "new", 2)] {
+                let order = &order;
+                scope.spawn(move || {
+                    let turn = seat.turn(AT_ONCE).unwrap();
+                    order.lock().unwrap().push(name);
+                    drop(turn);
+                });
+                while turns.state().waiting.len() < waiting {
+                    std::thread::yield_now();
+                }
+            }
+            assert!(held.is_over(held.since + TURN_TIME) && !held.is_over(held.since));
+            drop(held);
+        });
+        assert_eq!(*order.lock().unwrap(), ["new", "busy"]);
+    }
+}

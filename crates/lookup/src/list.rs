@@ -13,7 +13,7 @@ use crate::fold::{fold, until_nul};
 use crate::options::Options;
 use crate::syntax::{next_item, shown};
 use crate::table::{Broken, Call, Opener, Table};
-use crate::watch::{Watched, words};
+use crate::watch::{Missed, Watched, words};
 
 /// One pattern, as it is tried.
 pub(crate) struct Pattern {
@@ -210,9 +210,13 @@ impl Reader<'_> {
             let nesting_max = self.options.nesting_max;
             return Err(OpenError::Nesting { parameter: parameter(), what: name, nesting_max });
         }
-        let file = match Watched::open(Path::new(OsStr::from_bytes(path))) {
+        let path = Path::new(OsStr::from_bytes(path));
+        let missed = Missed::before([path.to_owned()]);
+        let file = match Watched::open(path) {
             Ok(file) => file,
-            Err(error) => return self.broken_file(&name, format!("open file {name}: {}", words(&error))),
+            Err(error) => {
+                return self.broken_file(&name, format!("open file {name}: {}", words(&error)), missed);
+            }
         };
         let contents = file.read(self.options.file_bytes_max).map_err(|error| OpenError::PatternFile {
             parameter: parameter(),
@@ -227,13 +231,13 @@ impl Reader<'_> {
     }
 
     /// Instead of the patterns of a file that is not there: a table that fails.
-    fn broken_file(&mut self, name: &str, reason: String) -> Result<(), OpenError> {
+    fn broken_file(&mut self, name: &str, reason: String, missed: Missed) -> Result<(), OpenError> {
         if self.options.daemon_table_open_error_is_fatal {
             return Err(OpenError::Table { reason });
         }
         self.notices.push(Notice::error(reason.clone()));
         let item = format!("non-existent:{name}");
-        let table = Broken::boxed(item.clone(), reason);
+        let table = Broken::boxed(item.clone(), reason, missed);
         self.patterns.push(Pattern { negated: false, kind: Kind::Table(Listed { item, table }) });
         Ok(())
     }

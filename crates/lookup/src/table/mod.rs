@@ -23,6 +23,9 @@ mod tcp;
 mod text;
 pub(crate) mod values;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use postfix::notice::Notice;
@@ -36,6 +39,7 @@ use crate::error::OpenError;
 use crate::fold::until_nul;
 use crate::options::Options;
 use crate::syntax::shown;
+use crate::watch::Missed;
 
 /// What goes along with one lookup.
 #[derive(Debug)]
@@ -159,6 +163,7 @@ impl Opener<'_> {
             let nesting_max = self.options.nesting_max;
             return Err(OpenError::Nesting { parameter: self.parameter.to_owned(), what, nesting_max });
         }
+        let missed = Missed::before(files_of(type_name, name));
         let table = match self.open_driver(type_name, name)? {
             Ok(driver) => driver,
             Err(reason) if self.options.daemon_table_open_error_is_fatal => {
@@ -166,7 +171,7 @@ impl Opener<'_> {
             }
             Err(reason) => {
                 self.notices.push(Notice::error(reason.clone()));
-                Broken::boxed(format!("{shown_type}:{}", shown(name)), reason)
+                Broken::boxed(format!("{shown_type}:{}", shown(name)), reason, missed)
             }
         };
         Ok(Box::new(Guarded { table, unicode: self.options.smtputf8_enable }))
@@ -228,12 +233,27 @@ pub(crate) fn way_out(type_name: &str, name: &str) -> Option<String> {
 pub(crate) struct Broken {
     name: String,
     reason: String,
+    /// The files that can make it whole.
+    missed: Missed,
 }
 
 impl Broken {
-    pub(crate) fn boxed(name: String, reason: String) -> Box<dyn Table> {
-        Box::new(Self { name, reason })
+    pub(crate) fn boxed(name: String, reason: String, missed: Missed) -> Box<dyn Table> {
+        Box::new(Self { name, reason, missed })
     }
+}
+
+/// The files that a table is read from. Tables in tables have theirs for themselves.
+fn files_of(type_name: &[u8], name: &[u8]) -> Option<PathBuf> {
+    let suffix: &[u8] = match type_name {
+        b"texthash" | b"regexp" | b"pcre" | b"cidr" => b"",
+        b"cdb" => b".cdb",
+        b"lmdb" => b".lmdb",
+        b"hash" | b"btree" => b".db",
+        _ => return None,
+    };
+    let is_inline = name.first() == Some(&b'{');
+    (!is_inline).then(|| PathBuf::from(OsString::from_vec([name, suffix].concat())))
 }
 
 impl Table for Broken {
@@ -248,6 +268,10 @@ impl Table for Broken {
 
     fn is_fixed(&self) -> bool {
         false
+    }
+
+    fn changed(&self) -> Option<String> {
+        self.missed.changed().map(|path| path.display().to_string())
     }
 }
 

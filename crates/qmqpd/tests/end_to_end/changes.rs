@@ -35,12 +35,17 @@ enum Who {
 
 pub fn add(trials: &mut Trials) {
     trials.add("changes::while_a_client_is_looked_up_refuse_nobody_for_good", &[], while_looked_up);
+    trials.add("changes::rules_missing_for_a_moment", &[], rules_missing_for_a_moment);
+    trials.add("changes::a_named_pipe_is_no_list", &[], named_pipe);
     for (jail, columns) in [("in_a_jail", "n - y - -"), ("without_a_jail", "n - n - -")] {
         for (place, who) in [("serve", Who::Serve), ("under_postfix", Who::DropIn)] {
             // The names of the clients must not cost time.
             let needs = [Peer::Postfix, Peer::Isolation];
             trials.add(&format!("changes::in_force_at_once_{place}_{jail}"), &needs, move || {
                 TABLES.iter().for_each(|table| in_force(who, columns, table));
+            });
+            trials.add(&format!("changes::missing_for_a_moment_{place}_{jail}"), &needs, move || {
+                TABLES.iter().for_each(|table| missing_for_a_moment(who, columns, table));
             });
             trials.add(&format!("changes::twenty_lose_no_reply_{place}_{jail}"), &needs, move || {
                 twenty(who, columns);
@@ -181,6 +186,62 @@ fn in_force(who: Who, columns: &'static str, &(kind, form, is_built): &(&'static
         wait::within(wait::PATIENCE, || (restarts() >= 4).then_some(())).is_some()
     };
     assert!(is_right, "{kind}: {} restarts: {}", restarts(), server.log());
+}
+
+/// Editors, package managers and people remove a file before they write it anew, and a client may come between.
+fn missing_for_a_moment(
+    who: Who,
+    columns: &'static str,
+    &(kind, form, is_built): &(&'static str, &str, bool),
+) {
+    let table = Table::new(kind, is_built);
+    table.allow("127.0.0.1");
+    let server = Server::start(who, columns, &table.list(form));
+    assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
+    let index = table.file().with_extension(kind);
+    let file = if is_built { &index } else { &table.file() };
+    for _ in 0..2 {
+        fs::remove_file(file).unwrap();
+        assert_eq!(server.send(), "ZError: server configuration error", "{kind}: {}", server.log());
+        table.allow("127.0.0.1");
+        assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
+        assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
+    }
+}
+
+fn rules_missing_for_a_moment() {
+    let dir = scratch("changes");
+    let rules = dir.path().join("rules");
+    fs::write(&rules, "/^X-Bad:/ REJECT\n").unwrap();
+    let main_cf = vec![format!("header_checks = pcre:{}", rules.display())];
+    let server = ours::Instance::start(&ours::Setup { main_cf, ..Default::default() });
+    let send = || client::send(server.address, CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    assert!(send().starts_with('K'));
+    fs::remove_file(&rules).unwrap();
+    assert_eq!(send(), "ZError: queue file write error");
+    // One with a mistake is no better than none, and one more try is worth while when it has changed.
+    fs::create_dir(&rules).unwrap();
+    assert_eq!(send(), "ZError: queue file write error");
+    fs::remove_dir(&rules).unwrap();
+    fs::write(&rules, "/^Subject: changes/ REJECT\n").unwrap();
+    assert_eq!(send(), "DError: 5.7.1 message content rejected", "{}", server.log.all());
+}
+
+/// It has nothing in it when the list is read, and so excepts nobody.
+fn named_pipe() {
+    let dir = scratch("changes");
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let main_cf = vec![format!("qmqpd_authorized_clients = !{}, 127.0.0.1", pipe.display())];
+    let server = ours::Instance::start(&ours::Setup { main_cf, ..Default::default() });
+    let said = client::send(server.address, CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    assert_eq!(said, "ZError: server configuration error");
+    let reason = format!("open file {}: Not a regular file but a named pipe", pipe.display());
+    assert!(server.log.all().contains(&reason), "{}", server.log.all());
+    fs::remove_file(&pipe).unwrap();
+    fs::write(&pipe, "192.0.2.1\n").unwrap();
+    let said = client::send(server.address, CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    assert!(said.starts_with('K'), "{said}");
 }
 
 /// Tells the senders to stop, whatever happens.

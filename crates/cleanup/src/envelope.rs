@@ -32,6 +32,8 @@ pub(crate) struct Envelope {
     pub(crate) first_recipient: Vec<u8>,
     /// The last recipient as it is before virtual aliases: log lines about the content name it.
     last_recipient: Vec<u8>,
+    /// The last one, as it was received, where tables were not asked about it.
+    last_counted: Option<Vec<u8>>,
     /// Recipients written.
     pub(crate) written_count: u64,
     /// Bytes of the recipient records that the sender brought with it.
@@ -59,6 +61,7 @@ impl Envelope {
             received_count: 0,
             first_recipient: Vec::new(),
             last_recipient: Vec::new(),
+            last_counted: None,
             written_count: 0,
             sender_recipient_bytes: 0,
             recipient_bytes: 0,
@@ -119,11 +122,7 @@ impl Envelope {
         if self.received_count == 1 {
             self.first_recipient = raw.to_vec();
         }
-        let recipient = if raw.is_empty() {
-            self.canonical_recipient(&self.options.empty_address_recipient.clone().into_bytes())
-        } else {
-            self.canonical_recipient(raw)
-        };
+        let recipient = self.named_recipient(raw);
         self.last_recipient.clone_from(&recipient);
         let utf8 = self.smtputf8_requested && !recipient.is_ascii();
         let before = out.len();
@@ -132,6 +131,23 @@ impl Envelope {
         self.add_copy(Maps::RecipientBcc, &recipient, out);
         self.recipient_bytes = self.recipient_bytes.saturating_add(out.len().abs_diff(before) as u64);
         Some(recipient)
+    }
+
+    /// Takes one recipient of a message that will be refused for its content or vanish: nothing is made of it.
+    pub(crate) fn count_recipient(&mut self, raw: &[u8]) {
+        self.received_count = self.received_count.saturating_add(1);
+        if is_storable(raw) {
+            self.last_counted = Some(raw.to_vec());
+        } else {
+            self.refuse(Refusal::Address { kind: AddressKind::Recipient });
+        }
+    }
+
+    /// There are no more recipients: makes what log lines name of one that was only counted.
+    pub(crate) fn name_last_recipient(&mut self) {
+        if let Some(raw) = self.last_counted.take() {
+            self.last_recipient = self.named_recipient(&raw);
+        }
     }
 
     /// Writes a recipient that a mail filter adds. `notify`: when delivery is reported, 0 says nothing; `original`: the
@@ -226,6 +242,15 @@ impl Envelope {
                 self.notices.push(Notice::warning(text));
                 self.refuse(Refusal::Write);
             }
+        }
+    }
+
+    /// The canonical form of a recipient that the client has named.
+    fn named_recipient(&mut self, raw: &[u8]) -> Vec<u8> {
+        if raw.is_empty() {
+            self.canonical_recipient(&self.options.empty_address_recipient.clone().into_bytes())
+        } else {
+            self.canonical_recipient(raw)
         }
     }
 

@@ -153,15 +153,26 @@ impl Message {
     }
 
     /// Takes a recipient, as the client sent it, and appends its records to `out`, or nothing if it is a duplicate.
+    ///
+    /// A message that cannot be accepted any more is no reason to ask tables: its further recipients are only counted.
     pub fn recipient(&mut self, raw: &[u8], out: &mut Vec<u8>) {
-        self.envelope.add_recipient(raw, out);
+        self.take_recipient(raw, out);
+    }
+
+    fn take_recipient(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Option<Vec<u8>> {
+        // Postfix looks at the envelope first: for a table that is out of order, it says so whatever the content is like.
+        if self.envelope.received_count == 0 || self.is_wanted() {
+            return self.envelope.add_recipient(raw, out);
+        }
+        self.envelope.count_recipient(raw);
+        None
     }
 
     /// As [`Message::recipient`], for a message that mail filters are shown: before the records stands the recipient as
     /// they hear it; see [`milter::recipients`](crate::milter::recipients).
     pub fn recipient_for_filters(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         let mut records = Vec::new();
-        if let Some(heard) = self.envelope.add_recipient(raw, &mut records) {
+        if let Some(heard) = self.take_recipient(raw, &mut records) {
             encode(out, HEARD, &heard);
         }
         out.append(&mut records);
@@ -171,11 +182,9 @@ impl Message {
     /// but a graver one may take its place.
     #[must_use]
     pub fn refusal_so_far(&self) -> Option<Refusal> {
-        // The rest of the file is larger than the place of a From: header, which may shrink.
-        let bytes = self.content.bytes.saturating_add(self.envelope.recipient_bytes);
         if self.envelope.refusal.is_some() {
             self.envelope.refusal.clone()
-        } else if self.exceeds_limit(bytes) {
+        } else if self.is_too_large() {
             Some(Refusal::Size)
         } else {
             self.content.rules.refusal.clone().or_else(|| self.content.mime_refusal())
@@ -185,7 +194,16 @@ impl Message {
     /// Whether what was written has to be kept: not if the message will be refused or is to vanish.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        !self.content.rules.decisions.is_discarded && self.refusal_so_far().is_none()
+        !self.content.rules.is_over()
+            && self.envelope.refusal.is_none()
+            && !self.is_too_large()
+            && self.content.mime_refusal().is_none()
+    }
+
+    /// Whether what there is so far exceeds the size limit. The rest of the file is larger than the place of a From: header,
+    /// which may shrink.
+    fn is_too_large(&self) -> bool {
+        self.exceeds_limit(self.content.bytes.saturating_add(self.envelope.recipient_bytes))
     }
 
     /// The message is complete.
@@ -219,13 +237,16 @@ impl Message {
             let notices = if is_about_request { Vec::new() } else { notices.into_lines(&queue_id) };
             return Outcome { notices, envelope_notices, result: Err(refusal), is_passed: false };
         }
+        self.envelope.name_last_recipient();
+        let is_too_large = self.is_too_large();
         let received = self.received();
         let from = self.content.slot.map(|offset| (offset, self.from()));
         let (envelope, sender_copies) = self.envelope_records();
         self.content.refuse_bad_mime();
         self.content.rules.notices.name_envelope(&self.envelope.names());
         notices.append(std::mem::take(&mut self.content.rules.notices));
-        let extracted = if self.content.rules.is_over() { Vec::new() } else { self.extracted() };
+        let is_over = is_too_large || self.content.rules.is_over();
+        let extracted = if is_over { Vec::new() } else { self.extracted() };
         // Those about automatic recipients, which are added last.
         notices.append(std::mem::take(&mut self.envelope.notices));
         let slot = from.as_ref().map_or(0, |_| POINTER_RECORD_BYTES as u64);

@@ -57,12 +57,32 @@ fn message_size() -> Vec<Case> {
         Case::content("limits::over_the_limit_by_the_envelope", with_body(100))
             .with(&["message_size_limit = 800"])
             .reply("DError: message too large"),
+        Case::bytes(
+            "limits::refused_and_the_first_alias_is_endless",
+            request(&with_body(10), SENDER, &[b"loop@x.example", b"bob@x.example"]),
+        )
+        .with(&[REJECT, ENDLESS_ALIAS])
+        .reply("ZError: 4.6.0 Alias expansion error"),
+        Case::bytes(
+            "limits::refused_and_another_alias_is_endless",
+            request(&with_body(10), SENDER, &[b"bob@x.example", b"loop@x.example"]),
+        )
+        .with(&[REJECT, ENDLESS_ALIAS])
+        .differs(
+            "a-message-that-is-refused-is-not-looked-up",
+            |postfix| postfix.assert_refused("ZError: 4.6.0 Alias expansion error"),
+            |ours| ours.assert_refused("DError: 5.7.1 message content rejected"),
+        ),
         Case::content("limits::soft_bounce_too_large", with_body(5500))
             .with(&[&limit, "soft_bounce = yes"])
             .reply("ZError: message too large"),
     ]);
     cases
 }
+
+const REJECT: &str = "header_checks = regexp:{{/^Subject: s/ REJECT}}";
+const ENDLESS_ALIAS: &str =
+    "virtual_alias_maps = inline:{loop@x.example=pool@x.example, pool@x.example=loop@x.example}";
 
 fn lines_and_headers() -> Vec<Case> {
     let address = |length: usize| {

@@ -17,6 +17,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("address_tables::a_slow_server_holds_up_nobody_else", &[], slow_server);
     trials.add("address_tables::a_changed_table_is_in_force_at_once", &[], changed_table);
     trials.add("address_tables::hundred_thousand_aliases", &[], many_aliases);
+    trials.add("address_tables::a_refused_message_asks_no_more", &[], refused_message);
 }
 
 /// Sessions that wait for the table, many more than there are threads for sessions.
@@ -98,6 +99,57 @@ fn slow_server() {
         assert!(said.starts_with('K'), "{said}");
     }
     assert_eq!(server.queue.take().len(), WAITING);
+}
+
+/// Thousands of recipients of messages that cannot be accepted, beside a message that can.
+fn refused_message() {
+    const RECIPIENTS: usize = 5000;
+    let questions = Arc::new(Mutex::new(0_usize));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::clone(&questions);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, count) = (stream.unwrap(), Arc::clone(&count));
+            thread::spawn(move || {
+                let requests = BufReader::new(stream.try_clone().unwrap());
+                for _ in requests.lines().map_while(Result::ok) {
+                    *count.lock().unwrap() += 1;
+                    if stream.write_all(b"500 not%20found\n").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let main_cf = vec![
+        format!("virtual_alias_maps = tcp:127.0.0.1:{port}"),
+        format!("recipient_bcc_maps = tcp:127.0.0.1:{port}"),
+        "message_size_limit = 500000".to_owned(),
+        "header_checks = regexp:{{/^X-Refused:/ REJECT} {/^X-Gone:/ DISCARD}}".to_owned(),
+        "qmqpd_error_delay = 0".to_owned(),
+    ];
+    let server = Instance::start(&Setup { main_cf, ..Default::default() });
+    let addresses: Vec<String> = (0..RECIPIENTS).map(|number| format!("r{number}@x.example")).collect();
+    let addresses: Vec<&[u8]> = addresses.iter().map(|address| address.as_bytes()).collect();
+    let asked = |content: &[u8], recipients: &[&[u8]], reply: &str| {
+        let before = *questions.lock().unwrap();
+        let said = client::send(server.address, content, b"a@sender.example", recipients);
+        assert!(said.starts_with(reply), "{said}");
+        *questions.lock().unwrap() - before
+    };
+    let of_two = asked(b"Subject: x\n\n", &addresses[..2], "K");
+    assert!(of_two >= 4, "{of_two} questions about two recipients");
+    let too_large = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(28_000)].concat();
+    for (content, reply) in [
+        (too_large.as_slice(), "DError: message too large"),
+        (b"X-Refused: x\n\n", "DError: 5.7.1 message content rejected"),
+        (b"X-Gone: x\n\n", "K"),
+    ] {
+        let questions = asked(content, &addresses, reply);
+        assert!(questions <= of_two, "{questions} questions, {of_two} about two recipients: {reply}");
+    }
+    assert!(asked(b"Subject: x\n\n", &addresses[..100], "K") >= 100);
 }
 
 fn changed_table() {

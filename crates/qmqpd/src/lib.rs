@@ -1,6 +1,7 @@
 //! A QMQP server that keeps its promises.
 
 pub mod access;
+mod address_space;
 pub mod check;
 pub mod cli;
 pub mod client;
@@ -21,8 +22,10 @@ pub mod verdict;
 /// Runs the program named by the command line; see qmqpd(8).
 #[must_use]
 pub fn run() -> std::process::ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    address_space::be_modest(&arguments);
     survive_file_size_limits();
-    cli::run(std::env::args_os().collect())
+    cli::run(arguments)
 }
 
 /// A file that would grow beyond `ulimit -f` is an error of that one write (EFBIG) then, and does not kill the process

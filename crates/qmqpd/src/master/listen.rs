@@ -11,8 +11,25 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::config::Listen;
 
 /// Descriptors that children get by number (see `start`) live at or above this number here, so that putting one
-/// in its place never overwrites another.
-pub(super) const DESCRIPTOR_FLOOR: RawFd = 512;
+/// in its place never overwrites another. Where fewer files may be open, the number is lower, and so are
+/// [`listeners_max`].
+const DESCRIPTOR_FLOOR: RawFd = 512;
+
+/// The lowest floor: below it there is no room for a service with a few addresses.
+const DESCRIPTOR_FLOOR_MIN: RawFd = 24;
+
+/// [`DESCRIPTOR_FLOOR`], or half of what may be open.
+fn descriptor_floor() -> RawFd {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = limit.and_then(|limit| RawFd::try_from(limit / 2).ok()).unwrap_or(RawFd::MAX);
+    half.clamp(DESCRIPTOR_FLOOR_MIN, DESCRIPTOR_FLOOR)
+}
+
+/// How many sockets one service can be given under the limit of open files.
+pub(super) fn listeners_max() -> usize {
+    let first = postfix::child::FIRST_LISTEN_DESCRIPTOR;
+    usize::try_from(descriptor_floor().saturating_sub(first)).unwrap_or(0)
+}
 
 /// A socket that listens, or did before it was silenced.
 #[derive(Debug)]
@@ -72,9 +89,10 @@ impl std::error::Error for ListenError {}
 
 /// Moves a descriptor out of the way of the numbers that children get; close-on-exec.
 pub(super) fn lift(descriptor: &impl AsFd) -> std::io::Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(descriptor, DESCRIPTOR_FLOOR).map_err(|errno| {
+    let floor = descriptor_floor();
+    rustix::io::fcntl_dupfd_cloexec(descriptor, floor).map_err(|errno| {
         std::io::Error::other(format!(
-            "cannot keep a descriptor above number {DESCRIPTOR_FLOOR}: {errno}; \
+            "cannot keep a descriptor above number {floor}: {errno}; \
              raise the limit of open files (ulimit -n) to 1024 or more"
         ))
     })

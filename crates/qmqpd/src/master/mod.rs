@@ -25,11 +25,11 @@ use postfix::settings::words::{Commit, Submit};
 use spool::UnixDisk;
 use spool::journal::continuity::{Witness, WitnessId};
 
-use crate::check;
 use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;
 use crate::jail::{Owner, group_id, raise_limits};
 use crate::log::{Log, Place, Program};
+use crate::{address_space, check};
 use listen::Listener;
 use pid_file::PidFile;
 use queue_directory::Writer;
@@ -75,6 +75,10 @@ pub(crate) fn journal_note(config: &Config) -> Option<String> {
 pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     let inherited = inherited_sockets();
     let config = config::load(source, overrides).map_err(|errors| Exit::config(&errors))?;
+    let shortage = config.services.iter().find_map(|service| address_space::shortage(&service.settings));
+    if let Some(shortage) = shortage {
+        return Err(Exit::unavailable(shortage));
+    }
     umask(Mode::from_bits_truncate(0o077));
     let wanted =
         config.services.iter().map(|service| service.settings.qmqpd_connection_limit).max().unwrap_or(0);

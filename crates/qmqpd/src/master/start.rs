@@ -12,7 +12,7 @@ use postfix::child::{
     STATUS_DESCRIPTOR,
 };
 
-use super::listen::{Listener, lift};
+use super::listen::{Listener, lift, listeners_max};
 use crate::config::Listen;
 
 /// Our own program, even after its file was replaced or removed: the service always speaks the same dialect as the
@@ -121,6 +121,12 @@ pub(super) enum StartError {
     /// A word holds a NUL byte.
     #[error("an argument or a variable holds a NUL byte: {0}")]
     Nul(#[from] NulError),
+    /// Their numbers would be those of descriptors that the master keeps.
+    #[error(
+        "a service can have {} sockets under this limit of open files: raise it (ulimit -n) to 1024 or more",
+        listeners_max()
+    )]
+    TooManySockets,
     /// The system refused.
     #[error("{0}; is /proc mounted, and is there memory and room for another process (ulimit -u)?")]
     System(#[from] nix::Error),
@@ -151,6 +157,9 @@ impl Starter {
         let words = |texts: &[String]| {
             texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>()
         };
+        if listeners.len() > listeners_max() {
+            return Err(StartError::TooManySockets);
+        }
         let mut actions = PosixSpawnFileActions::init()?;
         actions.add_dup2(self.null.as_raw_fd(), 0)?;
         if !self.keep_stdout {

@@ -68,6 +68,9 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     let failure = |text: String| Failure { log: log.clone(), text };
     let settings = &config.settings;
     jail::raise_limits(descriptors_wanted(settings));
+    if let Some(shortage) = crate::address_space::shortage(settings) {
+        return Err(failure(shortage));
+    }
     let dates = DateFormat::local();
     // Relative names of tables start in the queue directory, as with Postfix.
     std::env::set_current_dir(&config.jail.queue_directory)

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use postfix::notice::Severity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::passed;
 use super::start::{Inherited, fatal};
+use super::{passed, stdin};
 use crate::jail::{self, Calls, JailError, JailPlan, Owner, Sandbox};
 use crate::log::{Log, Program};
 use crate::verdict::{Ending, decide};
@@ -37,6 +37,21 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
     log.flush();
     ExitCode::SUCCESS
 }
+
+/// The same for a process whose only client is at standard input and output: it hears `Z`, and the exit status is that by
+/// which programs under tcpserver(1) say "try again later". Whoever started it need not wait.
+pub(super) fn stdin(log: &Log, reasons: &[String]) -> ExitCode {
+    for reason in reasons {
+        log.write(Program::Qmqpd, Severity::Error, reason);
+    }
+    log.flush();
+    // The client may have gone, or there was none.
+    let _nobody_reads = stdin::refuse(&refusal());
+    ExitCode::from(TEMPORARY)
+}
+
+/// Exit status: try again later.
+const TEMPORARY: u8 = 111;
 
 /// Gives up what privileges there are. Whose they should become is part of what is not known here.
 fn confine() -> Result<(), JailError> {
@@ -86,7 +101,11 @@ fn answer(listener: &OwnedFd, reply: &[u8], passes_connections: bool) {
         let Ok(client) = passed::take_descriptor(&passer) else { return };
         socket = client;
     }
-    let mut stream = TcpStream::from(socket);
+    tell(TcpStream::from(socket), reply);
+}
+
+/// Says it, and closes so that the client can read it.
+pub(super) fn tell(mut stream: TcpStream, reply: &[u8]) {
     // One client at a time, each for a moment: this is for telling, not for serving.
     let _ = stream.set_write_timeout(Some(CLIENT_TIME_MAX));
     let _ = stream.set_read_timeout(Some(CLIENT_TIME_MAX));

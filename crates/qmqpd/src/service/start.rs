@@ -54,6 +54,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(config) => match prepare(&config, &arguments) {
             Ok(prepared) if arguments.stdin_session => serve(prepared, Work::Stdin),
             Ok(prepared) => serve(prepared, Work::Clients(sockets)),
+            Err(Failure { log, text }) if arguments.stdin_session => refuse::stdin(&log, &[text]),
             Err(Failure { log, text }) => refuse::run(&log, &[text], sockets),
         },
         Err(errors) if is_settlement => {
@@ -63,6 +64,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(errors) => {
             let log = provisional_log(&arguments.process_name);
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            if arguments.stdin_session {
+                return refuse::stdin(&log, &texts);
+            }
             refuse::run(&log, &texts, sockets)
         }
     }
@@ -130,6 +134,10 @@ enum Work {
 
 fn serve(prepared: Prepared, work: Work) -> ExitCode {
     let log = prepared.log.clone();
+    let is_for_stdin = matches!(work, Work::Stdin);
+    let fatal = |log: &Log, text: &str| {
+        if is_for_stdin { refuse::stdin(log, &[text.to_owned()]) } else { fatal(log, text) }
+    };
     let ties = match &work {
         Work::Clients(Inherited { status: Some(status), .. })
             if prepared.is_under_postfix && !prepared.is_debugged =>
@@ -151,11 +159,11 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     }
     let runtime = match start_runtime(&prepared.settings, &log) {
         Ok(runtime) => runtime,
-        Err(error) => return fatal(&log, &format!("start threads for the sessions: {error}")),
+        Err(error) => return fatal(&log, &no_threads("start threads for the sessions", &error)),
     };
     let service = match runtime.block_on(async { assemble(prepared) }) {
         Ok(service) => Arc::new(service),
-        Err(error) => return fatal(&log, &format!("start threads: {error}")),
+        Err(error) => return fatal(&log, &no_threads("start threads", &error)),
     };
     let ending = runtime.block_on(async {
         tokio::spawn(Arc::clone(&service).report_unlogged_sessions());
@@ -174,8 +182,15 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
             log.flush();
             ExitCode::SUCCESS
         }
-        Err(error) => fatal(&log, &error.to_string()),
+        Err(error) => self::fatal(&log, &error.to_string()),
     }
+}
+
+/// What to do about it is said, too.
+fn no_threads(what: &str, error: &dyn std::fmt::Display) -> String {
+    format!(
+        "{what}: {error}; allow more processes (ulimit -u), or more address space (ulimit -v, softlimit -a)"
+    )
 }
 
 /// The threads of the sessions. Where the system has no room for one, tokio panics, and what follows the panic waits for ever for
@@ -184,7 +199,7 @@ fn start_runtime(settings: &Settings, log: &Log) -> std::io::Result<Runtime> {
     let (hook, log) = (panic::take_hook(), log.clone());
     panic::set_hook(Box::new(move |panic| {
         let words = panic.payload().downcast_ref().map_or("no words", String::as_str);
-        fatal(&log, &format!("start threads for the sessions: {words}"));
+        fatal(&log, &no_threads("start threads for the sessions", &words));
         std::process::exit(1)
     }));
     let threads_aside = REMOTE_LOOKUP_THREADS_MAX

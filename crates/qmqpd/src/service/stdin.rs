@@ -1,6 +1,6 @@
 //! `-S`: one session on standard input and output, without a master, as the `-S` of Postfix's daemons.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -29,6 +29,18 @@ pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {
     session::serve(service, Connection::new(ours.into()), PeerAddress::Local).await;
     pumps.finish();
     Ok(())
+}
+
+/// Tells whoever is there that nothing can be done for him, and reads nothing of what he has to say.
+pub(super) fn refuse(reply: &[u8]) -> io::Result<()> {
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    if is_inet_socket(&input) {
+        super::refuse::tell(input.into(), reply);
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(reply)?;
+    out.flush()
 }
 
 fn is_inet_socket(descriptor: &OwnedFd) -> bool {

@@ -8,6 +8,7 @@
     unreachable_pub
 )]
 
+mod limits;
 mod listening;
 mod output;
 mod said;

@@ -1,0 +1,101 @@
+//! Limits that the system sets, and a session on standard input.
+
+use std::fs::File;
+use std::process::{Command, Output};
+
+use super::site::{PROGRAM, Site, free_address, request, send, text, until};
+
+/// A session on standard input under this shell's limit.
+fn session(site: &Site, limit: &str, options: &str) -> Output {
+    site.write("request", &text(&request()));
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limit}; exec {PROGRAM} -S {options}")]).current_dir(site.directory.path());
+    command.env("MAIL_CONFIG", site.path("etc")).env("QMQPD_STANDALONE", "yes").env("RUST_BACKTRACE", "0");
+    command.stdin(File::open(site.path("request")).unwrap()).output().unwrap()
+}
+
+const REFUSAL: &str = "34:ZError: server configuration error,";
+
+#[test]
+fn a_session_on_standard_input_that_cannot_be_is_z_and_111_at_once() {
+    let site = Site::new();
+    site.configure("qmqpd_authorized_clients = 127.0.0.1\n");
+    let serve = site.serve(&["-c", "etc", "-o", &format!("qmqpd_listen={}", free_address())]);
+    drop(serve);
+    let began = std::time::Instant::now();
+    let mut refused = vec![("", "-o qmqpd_timeout=never"), ("", "-o queue_directory=/nowhere")];
+    if nix::unistd::Uid::effective().is_root() {
+        // Root without -u: it would have to serve as root.
+        refused.push(("", ""));
+    }
+    let count = u32::try_from(refused.len()).unwrap();
+    for (_, options) in refused {
+        let output = session(&site, "true", &format!("{}{options}", unprivileged(options)));
+        assert_eq!(output.status.code(), Some(111), "{options}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), REFUSAL, "{options}");
+        assert!(text(&output.stderr).contains("error: "), "{options}: {}", text(&output.stderr));
+    }
+    assert!(began.elapsed().as_secs() < 30 * u64::from(count), "a silent minute each: {:?}", began.elapsed());
+    let fine = session(&site, "true", unprivileged("-"));
+    assert!(text(&fine.stdout).contains(":KOk: queued as "), "{}", text(&fine.stderr));
+}
+
+/// Where root serves, it becomes mail_owner.
+fn unprivileged(options: &str) -> &'static str {
+    if nix::unistd::Uid::effective().is_root() && !options.is_empty() { "-u " } else { "" }
+}
+
+#[test]
+fn too_little_address_space_is_a_sentence_and_never_a_crash() {
+    let site = Site::new();
+    site.configure("qmqpd_authorized_clients = 127.0.0.1\n");
+    drop(site.serve(&["-c", "etc", "-o", &format!("qmqpd_listen={}", free_address())]));
+    let mut outcomes = [0, 0];
+    for kilobytes in (24_000..=408_000).step_by(24_000) {
+        let output = session(&site, &format!("ulimit -v {kilobytes}"), unprivileged("-"));
+        let said = text(&output.stderr);
+        match output.status.code() {
+            Some(0) => {
+                outcomes[1] += 1;
+                assert!(text(&output.stdout).contains(":KOk: queued as "), "{kilobytes}: {said}");
+            }
+            Some(111) => {
+                outcomes[0] += 1;
+                assert_eq!(text(&output.stdout), REFUSAL, "{kilobytes}: {said}");
+                assert!(said.contains("the limit on address space is "), "{kilobytes}: {said}");
+                assert!(said.contains(" MB: raise it (ulimit -v, softlimit -a)"), "{kilobytes}: {said}");
+            }
+            other => panic!("{kilobytes}: {other:?} {:?}: {said}", output.status),
+        }
+    }
+    assert!(outcomes[0] > 2 && outcomes[1] > 2, "refused and served: {outcomes:?}");
+    let mut serve = Command::new("sh");
+    let script = format!("ulimit -v 100000; exec {PROGRAM} serve -c etc");
+    let refused = serve.args(["-c", &script]).current_dir(site.directory.path()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(69));
+    assert!(
+        text(&refused.stderr).contains("the limit on address space is 98 MB"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+#[test]
+fn few_open_files_are_lived_with() {
+    let site = Site::new();
+    let address = free_address();
+    site.configure(&format!("qmqpd_listen = {address}\nqmqpd_authorized_clients = 127.0.0.1\n"));
+    for files in [100, 256, 1000] {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files} && exec {PROGRAM} serve -c etc");
+        command.args(["-c", &script]).current_dir(site.directory.path());
+        let server = site.start(command, &["-c", "etc"]);
+        until("it runs", || server.status().contains(": running\n").then_some(()));
+        assert!(send(address).starts_with("KOk: queued as "), "{files}: {}", server.log());
+        let warning = format!("only {files} open files are allowed");
+        assert!(server.log().contains(&warning), "{}", server.log());
+        let reloaded = server.control("reload");
+        assert!(reloaded.status.success(), "{}", text(&reloaded.stderr));
+        assert!(send(address).starts_with("KOk: queued as "), "{files}: {}", server.log());
+    }
+}

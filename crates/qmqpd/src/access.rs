@@ -24,6 +24,8 @@ pub struct Access {
     pub authorized_clients: List,
     /// Whose sessions are shown in the log.
     pub debug_peers: List,
+    /// To whom the limits of one client do not apply; `None` is all who may send.
+    pub exceptions: Option<List>,
     /// `debug_peer_level`.
     pub debug_peer_level: u32,
     /// What the master's `-v` adds for every client.
@@ -76,6 +78,26 @@ impl Access {
         self.authorized_clients.ask(client, verbosity).await
     }
 
+    /// The same, if no table server has to be asked.
+    #[must_use]
+    pub fn authorize_at_once(&self, client: &Client, verbosity: u32) -> Option<Answer> {
+        self.authorized_clients.ask_at_once(client, verbosity)
+    }
+
+    /// Whether `qmqpd_client_event_limit_exceptions` names all who may send.
+    #[must_use]
+    pub const fn all_authorized_are_exempt(&self) -> bool {
+        self.exceptions.is_none()
+    }
+
+    /// Whether the limits do not apply to this client, if not because it may send; a broken list counts as no match.
+    pub async fn is_exempt(&self, client: &Client) -> bool {
+        match &self.exceptions {
+            Some(list) => list.ask(client, 0).await.authorization == Authorization::Granted,
+            None => false,
+        }
+    }
+
     /// How much of this client's session goes to the log; a broken list counts as no match, and no session waits for its
     /// client's name on its account.
     pub async fn verbosity(&self, client: &Client, log: &Log) -> u32 {
@@ -88,29 +110,37 @@ impl Access {
     /// A table or included file that is no longer what was opened.
     #[must_use]
     pub fn changed(&self) -> Option<String> {
-        self.authorized_clients.list.changed().or_else(|| self.debug_peers.list.changed())
+        self.lists().find_map(|list| list.list.changed())
     }
 
     /// Host and port of each table server in the network.
     #[must_use]
     pub fn inet_servers(&self) -> Vec<(String, u16)> {
-        let mut servers = self.authorized_clients.list.inet_servers();
-        servers.extend(self.debug_peers.list.inet_servers());
-        servers
+        self.lists().flat_map(|list| list.list.inet_servers()).collect()
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &List> {
+        [&self.authorized_clients, &self.debug_peers].into_iter().chain(&self.exceptions)
     }
 }
 
 impl List {
     /// Its patterns in their order. Only when one comes that asks a server, the rest is left to a thread that may wait.
     async fn ask(&self, client: &Client, verbosity: u32) -> Answer {
+        match self.ask_at_once(client, verbosity) {
+            Some(answer) => answer,
+            None => self.ask_servers(client, verbosity).await,
+        }
+    }
+
+    fn ask_at_once(&self, client: &Client, verbosity: u32) -> Option<Answer> {
         let mut notices = Vec::new();
         let asked = lookup::Client { name: client.name_for_lists(), address: &client.address };
         let authorization = match self.list.matches_at_once(&asked, verbosity, &mut notices) {
-            Ok(Some(answer)) => answer.into(),
-            Ok(None) => return self.ask_servers(client, verbosity).await,
+            Ok(answer) => answer?.into(),
             Err(_) => Authorization::Broken,
         };
-        Answer { authorization, notices }
+        Some(Answer { authorization, notices })
     }
 
     async fn ask_servers(&self, client: &Client, verbosity: u32) -> Answer {

@@ -107,8 +107,13 @@ fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, findings: &mut Findi
         for (parameter, patterns) in [
             ("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients),
             ("debug_peer_list", &settings.debug_peer_list),
+            ("qmqpd_client_event_limit_exceptions", &settings.qmqpd_client_event_limit_exceptions),
         ] {
-            found.push((parameter, lookup::check(parameter, patterns, &options)));
+            let is_said = parameter == "qmqpd_client_event_limit_exceptions"
+                && *patterns == settings.qmqpd_authorized_clients;
+            if !is_said {
+                found.push((parameter, lookup::check(parameter, patterns, &options)));
+            }
         }
         if settings.qmqpd_submit == Submit::Local {
             found.extend(table_problems(settings, &options));

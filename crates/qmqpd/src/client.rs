@@ -1,6 +1,6 @@
 //! Who is at the other end: address, port, verified name, and how they are shown.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use lookup::ClientName;
 use rustix::net::SocketAddrAny;
@@ -66,6 +66,15 @@ impl PeerAddress {
             Self::Inet(address) => Some(address.ip()),
             Self::Local | Self::Gone => None,
         }
+    }
+}
+
+/// Whoever has one address of an IPv6 network of 64 bits has all of them: the network counts as one client.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

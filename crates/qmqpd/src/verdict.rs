@@ -7,7 +7,7 @@ use postfix::notice::Severity;
 use qmqp::reply::Status;
 use qmqp::server::{Fault, Phase, Problem};
 
-use crate::service::Shortage;
+use crate::service::{Excess, Limit, Shortage};
 use crate::submit::{Receipt, Refusal};
 
 /// Every way in which the receiving part of a session can end.
@@ -25,6 +25,8 @@ pub enum Ending {
     NameUnresolved,
     /// Whether the client is in `qmqpd_authorized_clients` is for a table server to say, and so many wait for it already.
     LookupsBusy,
+    /// The client, which has this address, is over a limit for one client.
+    OverLimit(Excess, String),
     /// More clients than `qmqpd_connection_limit`.
     TooManyConnections,
     /// No memory came free within `qmqpd_timeout`, under `qmqpd_memory_limit`.
@@ -37,6 +39,18 @@ pub enum Ending {
     Deadline(Phase),
     /// The message arrived whole but was not accepted.
     Refused(Refusal),
+}
+
+impl Ending {
+    /// Whether the client hears of it without a pause: there are too many of its kind.
+    #[must_use]
+    pub const fn is_at_once(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyConnections
+                | Self::OverLimit(Excess { limit: Limit::Connections | Limit::ConnectionRate, .. }, _)
+        )
+    }
 }
 
 /// What to do about an [`Ending`].
@@ -80,6 +94,7 @@ pub fn decide(ending: &Ending, client: &str, soft_bounce: bool) -> Verdict {
             Status::Temporary,
             format!("Error: cannot verify the host name of {client}, try again later"),
         ),
+        Ending::OverLimit(excess, address) => over_limit(excess, address, permanent),
         Ending::LookupsBusy => {
             warned(Status::Temporary, "Error: too many table lookups, try again later".to_owned())
         }
@@ -130,6 +145,37 @@ fn is_temporary(refusal: &Refusal) -> bool {
             | Message::Hops
             | Message::NoRecipients,
         ) => false,
+    }
+}
+
+/// The words of Postfix's smtpd(8), and what an operator has to change if that is not what he wants.
+fn over_limit(excess: &Excess, address: &str, permanent: Status) -> Verdict {
+    let Excess { limit, figure, most } = excess;
+    let (reply, what, parameter) = match limit {
+        Limit::Connections => (
+            "too many connections",
+            "Connection concurrency limit exceeded",
+            "qmqpd_client_connection_count_limit",
+        ),
+        Limit::ConnectionRate => {
+            ("too many connections", "Connection rate limit exceeded", "qmqpd_client_connection_rate_limit")
+        }
+        Limit::MessageRate => (
+            "too much mail",
+            "Message delivery request rate limit exceeded",
+            "qmqpd_client_message_rate_limit",
+        ),
+        Limit::RecipientRate | Limit::RecipientsOfMessage => (
+            "too many recipients",
+            "Recipient address rate limit exceeded",
+            "qmqpd_client_recipient_rate_limit",
+        ),
+    };
+    // A message that can never be sent must not come again and again.
+    let status = if *limit == Limit::RecipientsOfMessage { permanent } else { Status::Temporary };
+    Verdict {
+        reply: Some((status, format!("Error: {reply} from {address}"))),
+        log: Some((Severity::Warning, format!("{what}: {figure} ({parameter} = {most})"))),
     }
 }
 

@@ -224,9 +224,26 @@ parameters! {
     qmqpd_named_drafts: boolean = "no"; Effective;
     /// How many threads wait for the disk at the same time.
     qmqpd_commit_threads: integer((Bounds::between(1, 1024))) = "16"; Effective;
-    /// How many clients one service process serves at the same time. One more hears Z at once; under Postfix's master(8)
+    /// How many clients one service process serves at the same time. One more hears Z within half a second; under Postfix's master(8)
     /// it waits for a place, or for another process.
     qmqpd_connection_limit: integer((Bounds::between(1, 1_000_000))) = "5000"; Effective;
+    /// How many connections one client may have at the same time in one service process; zero is no limit. A client is
+    /// an IPv4 address, or an IPv6 network of 64 bits. One more hears Z at once. As smtpd_client_connection_count_limit, but
+    /// that clients who may send are exempt by default: see qmqpd_client_event_limit_exceptions.
+    qmqpd_client_connection_count_limit: integer(NOT_NEGATIVE) = "50"; Effective;
+    /// How many connections one client may make within anvil_rate_time_unit; zero is no limit.
+    qmqpd_client_connection_rate_limit: integer(NOT_NEGATIVE) = "0"; Effective;
+    /// How many messages one client may send within anvil_rate_time_unit, accepted or not; zero is no limit.
+    qmqpd_client_message_rate_limit: integer(NOT_NEGATIVE) = "0"; Effective;
+    /// How many recipients the messages of one client may have within anvil_rate_time_unit, accepted or not; zero is no limit. A
+    /// single message with more is refused with D, since it could never be sent.
+    qmqpd_client_recipient_rate_limit: integer(NOT_NEGATIVE) = "0"; Effective;
+    /// To which clients the four limits above do not apply, a list as in qmqpd_authorized_clients: by default to none who may
+    /// send, so that list servers can send as fast as they can. Postfix has `$mynetworks` in smtpd; with that, or empty,
+    /// authorized clients are held to the limits, too.
+    qmqpd_client_event_limit_exceptions: list = "$qmqpd_authorized_clients"; Effective;
+    /// The time within which connections, messages and recipients of a client are counted.
+    anvil_rate_time_unit: time(POSITIVE) = "60s"; Effective;
     /// How long one client may stay, from its connection to its reply, however busily it sends.
     qmqpd_session_deadline: time(POSITIVE) = "3600s"; Effective;
     /// Memory that the messages of all sessions of one service process may hold together; who needs more hears Z.

@@ -5,10 +5,12 @@
 //! place is silent until then. What was left out is counted for each client, and said at the end of each minute.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::client::network;
 
 /// The time in which sessions are counted.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -144,14 +146,6 @@ impl Voice<'_> {
             window.logged = window.logged.saturating_sub(1);
         }
         was_silent
-    }
-}
-
-/// Whoever has one address of an IPv6 network has all of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

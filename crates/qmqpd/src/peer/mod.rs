@@ -183,7 +183,13 @@ impl PeerNames {
         timeout(patience, lookup.wait()).await.unwrap_or_else(|_| PeerName::silent(Name::Unresolved))
     }
 
-    /// The same for a session that can do without: `None` if the name is not there within the patience. The look-up goes on. Whose
+    /// The name, if it is known already; if not, it is looked up from now on.
+    #[must_use]
+    pub fn known(&self, address: IpAddr) -> Option<PeerName> {
+        self.begin(address).name()
+    }
+
+    /// As [`lookup`](Self::lookup) for a session that can do without: `None` if the name is not there within the patience. The look-up goes on. Whose
     /// name could not be had the last time does not wait at all.
     pub async fn lookup_soon(&self, address: IpAddr) -> Option<PeerName> {
         let lookup = self.begin(address);

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, Place, Seat};
 use super::status::Reporter;
-use super::sync::{select, spawn};
+use super::sync::{select, spawn, yield_now};
 use super::wear::Wear;
 
 /// Where clients arrive.
@@ -37,16 +37,18 @@ pub(super) trait House: Send + Sync + 'static {
     /// Nobody comes in any more: a successor takes over, and this process ends with its last session.
     fn give_way(&self, reason: &str);
 
-    /// Serves somebody to the end.
+    /// Serves somebody to the end. The place is given back when no more is needed than telling him that he may not send.
     fn serve(
         self: Arc<Self>,
         arrival: <Self::Door as Door>::Arrival,
+        place: Place,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells somebody that there is no place.
     fn turn_away(
         self: Arc<Self>,
         arrival: <Self::Door as Door>::Arrival,
+        seat: Seat,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Nobody could be taken. Returns when it is worth another try.
@@ -67,7 +69,12 @@ pub(super) async fn run<H: House>(house: Arc<H>, door: H::Door, relief: Option<A
             house.failed(&error).await;
             continue;
         }
-        for _ in 0..ACCEPT_BATCH {
+        for taken in 0..=ACCEPT_BATCH {
+            if taken == ACCEPT_BATCH {
+                // Places of clients who may not send are free again when their tasks have run.
+                yield_now().await;
+                break;
+            }
             // Asked before each client is taken: it is still in the backlog for a process with the new table.
             if let Some(reason) = house.is_outdated() {
                 house.give_way(&reason);
@@ -108,15 +115,11 @@ fn start_session<H: House>(house: &Arc<H>, arrival: <H::Door as Door>::Arrival, 
     let house = Arc::clone(house);
     if let Some(place) = place {
         spawn(async move {
-            Arc::clone(&house).serve(arrival).await;
-            drop(place);
+            Arc::clone(&house).serve(arrival, place).await;
             house.wear().session_ended();
         });
-    } else if let Some(place) = house.admission().try_waiting_room() {
-        spawn(async move {
-            house.turn_away(arrival).await;
-            drop(place);
-        });
+    } else if let Some(seat) = house.admission().try_seat() {
+        spawn(house.turn_away(arrival, seat));
     }
 }
 

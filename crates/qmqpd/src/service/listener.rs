@@ -13,13 +13,12 @@ use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 use super::accept::{Door, House};
-use super::admission::Admission;
+use super::admission::{Admission, Place, Seat};
 use super::{Service, Wear, passed};
 use crate::client::PeerAddress;
 use crate::inherited::watch;
 use crate::log::Program;
 use crate::session::{self, Connection};
-use crate::verdict::Ending;
 
 /// A socket on which clients arrive.
 #[derive(Debug)]
@@ -118,20 +117,21 @@ impl House for Service {
         }
     }
 
-    async fn serve(self: Arc<Self>, arrival: Arrival) {
+    async fn serve(self: Arc<Self>, arrival: Arrival, place: Place) {
+        let place = Some(place);
         match arrival {
-            Arrival::Client(connection, peer) => session::serve(self, connection, peer).await,
+            Arrival::Client(connection, peer) => session::serve(self, connection, peer, place).await,
             Arrival::Passer(passer) => match passed::receive(passer).await {
-                Ok((connection, peer)) => session::serve(self, connection, peer).await,
+                Ok((connection, peer)) => session::serve(self, connection, peer, place).await,
                 Err(failure) => self.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string()),
             },
         }
     }
 
-    async fn turn_away(self: Arc<Self>, arrival: Arrival) {
+    async fn turn_away(self: Arc<Self>, arrival: Arrival, seat: Seat) {
         // Somebody else's client hears that from him who has it.
         if let Arrival::Client(connection, peer) = arrival {
-            session::turn_away(self, connection, peer, Ending::TooManyConnections).await;
+            session::turn_away(self, connection, peer, seat).await;
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod accept;
 mod admission;
+mod clients;
 mod commits;
 mod debugger;
 mod drain;
@@ -37,6 +38,9 @@ use crate::peer::PeerNames;
 use crate::submit::Submit;
 
 pub use admission::Admission;
+pub(crate) use admission::{Place, Seat};
+pub(crate) use clients::Held;
+pub use clients::{Clients, Excess, Limit};
 pub use commits::{Commit, Commits};
 pub(crate) use prepare::list_options;
 pub use space::{FreeSpace, Shortage};
@@ -58,6 +62,8 @@ pub struct Service {
     pub submit: Submit,
     /// One place per connection: `qmqpd_connection_limit`.
     pub admission: Admission,
+    /// What each client takes.
+    pub clients: Clients,
     /// One permit per message that is being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
     pub memory: Semaphore,
     /// Whether there is room for a message: `qmqpd_free_space_min`.
@@ -76,8 +82,8 @@ pub struct Service {
 /// duplicate filter. Most take a tenth of it.
 pub const MESSAGE_MEMORY_BYTES: u64 = 256 * 1024;
 
-/// Threads that wait for remote tables: those of both match lists, and those of our own cleanup.
-const REMOTE_LOOKUP_THREADS_MAX: usize = 3 * crate::access::REMOTE_LOOKUPS_MAX;
+/// Threads that wait for remote tables: those of three match lists, and those of our own cleanup.
+const REMOTE_LOOKUP_THREADS_MAX: usize = 4 * crate::access::REMOTE_LOOKUPS_MAX;
 
 impl Service {
     /// A table or included file that is no longer what was opened.

@@ -15,7 +15,7 @@ use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle_tokio::sync::watch;
 
 use super::accept::{Door, House};
-use super::admission::Admission;
+use super::admission::{Admission, Place, Seat};
 use super::commits::Commits;
 use super::drain;
 use super::status::Reporter;
@@ -173,7 +173,7 @@ impl House for Process {
     }
 
     /// As a session does: the message is durable at some time between the two ends of the commit.
-    async fn serve(self: Arc<Self>, client: Client) {
+    async fn serve(self: Arc<Self>, client: Client, _place: Place) {
         self.world.answered(self.patience).await;
         let commit = self.commits.begin().await;
         self.world.durable.lock().unwrap().insert(client);
@@ -183,7 +183,7 @@ impl House for Process {
         drop(commit);
     }
 
-    async fn turn_away(self: Arc<Self>, client: Client) {
+    async fn turn_away(self: Arc<Self>, client: Client, _seat: Seat) {
         yield_now().await;
         self.answered.fetch_add(1, Ordering::SeqCst);
         self.world.answer(client);

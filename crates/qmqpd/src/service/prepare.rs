@@ -252,7 +252,12 @@ fn open_access(
         notices.iter().for_each(say);
         list.map(List::new)
     };
+    let exceptions = &settings.qmqpd_client_event_limit_exceptions;
+    let are_all_exempt = *exceptions == settings.qmqpd_authorized_clients;
+    let exceptions =
+        (!are_all_exempt).then(|| open("qmqpd_client_event_limit_exceptions", exceptions)).transpose()?;
     Ok(Access {
+        exceptions,
         authorized_clients: open("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients)?,
         debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
         debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),

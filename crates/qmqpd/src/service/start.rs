@@ -20,6 +20,7 @@ use spool::{Spool, UnixDisk};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use super::clients::{Clients, Limits};
 use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::worker::{self, Role};
 use super::{
@@ -272,6 +273,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         access,
         submit,
         admission: Admission::new(connections),
+        clients: Clients::new(Limits::new(&settings), connections, !is_under_postfix),
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
         space: super::FreeSpace::new(settings.qmqpd_free_space_min),
         commits: super::Commits::default(),

@@ -20,13 +20,13 @@ pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         // A peer that has gone already has no address.
         let peer = stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of);
-        session::serve(service, Connection::new(stream.into()), peer).await;
+        session::serve(service, Connection::new(stream.into()), peer, None).await;
         return Ok(());
     }
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let pumps = Pumps::start(theirs, input)?;
-    session::serve(service, Connection::new(ours.into()), PeerAddress::Local).await;
+    session::serve(service, Connection::new(ours.into()), PeerAddress::Local, None).await;
     pumps.finish();
     Ok(())
 }

@@ -10,7 +10,7 @@ pub(super) use std::sync::{
 pub(super) use tokio::{
     select, spawn,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::timeout,
 };
 
@@ -23,6 +23,6 @@ pub(super) use shuttle::sync::{
 pub(super) use shuttle_tokio::{
     select, spawn,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::timeout,
 };

@@ -201,6 +201,19 @@ impl Connection {
         }
     }
 
+    /// Reads what is there, without waiting, and not for ever: a socket that is closed with unread data is reset.
+    pub fn discard_what_is_there(&self) {
+        self.end_writing();
+        let Some(socket) = self.socket() else { return };
+        let mut discarded = Vec::with_capacity(LINGER_READ_BYTES);
+        for _ in 0..READS_AT_LAST_MAX {
+            discarded.clear();
+            if !matches!(receive(socket, &mut discarded), Ok(1..)) {
+                return;
+            }
+        }
+    }
+
     /// True if the peer has sent something that nobody has read. One system call, no waiting.
     #[must_use]
     pub fn has_unread_bytes(&self) -> bool {
@@ -231,3 +244,6 @@ const PACE_BYTES_MIN: u64 = 1024;
 
 /// How much of an unwanted request is read at a time.
 const LINGER_READ_BYTES: usize = 16 * 1024;
+
+/// With [`LINGER_READ_BYTES`] each: more than a receive buffer has.
+const READS_AT_LAST_MAX: usize = 64;

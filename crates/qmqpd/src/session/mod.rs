@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! meet ─► authorize ─► receive ──► commit ─► reply ─► close
-//!                 │           │           │         ▲
-//!                 └───────────┴───────────┴─ Ending ┘   verdict::decide makes the reply out of it
+//!   │         │           │           │         ▲
+//!   └─────────┴───────────┴───────────┴─ Ending ┘   verdict::decide makes the reply out of it
 //! ```
 
 mod connection;
+mod entry;
 mod receive;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use connection::{Broken, Connection, Patience};
 
 use postfix::notice::Severity;
+use tokio::select;
 use tokio::time::{Instant, sleep};
 
 use crate::access::{Answer, Authorization};
@@ -21,75 +24,110 @@ use crate::client::{Client, PeerAddress};
 use crate::log::lines::SessionLog;
 use crate::log::{Program, Voice};
 use crate::peer::Name;
-use crate::service::{Commit, Service};
+use crate::service::{Commit, Place, Seat, Service};
 use crate::verdict::{self, Ending, Verdict};
+use entry::Holdings;
 
-/// Serves one client to the end.
-pub(crate) async fn serve(service: Arc<Service>, connection: Connection, peer: PeerAddress) {
+/// Serves one client to the end. Without a place, there is no limit to what it holds.
+pub(crate) async fn serve(
+    service: Arc<Service>,
+    connection: Connection,
+    peer: PeerAddress,
+    place: Option<Place>,
+) {
     let began = Instant::now();
     let arrived = crate::service::now();
     let voice = begin(&service, peer);
-    let (client, decided) = meet(&service, peer, &voice).await;
-    let verbosity = service.access.verbosity(&client, &service.log).await;
-    let log = SessionLog::new(&service.log, &client, verbosity, &voice);
+    let mut holdings = Holdings { place, ..Holdings::default() };
+    let mut met = entry::meet(&service, peer, &voice, &mut holdings).await;
+    let verbosity = service.access.verbosity(&met.client, &service.log).await;
+    let log = SessionLog::new(&service.log, &met.client, verbosity, &voice);
     log.connect();
     let patience = Patience {
         operation: service.settings.qmqpd_timeout,
         deadline: service.session_deadline().map(|limit| began + limit),
     };
+    let (answer, refusal) = (met.answer.take(), met.refusal.take());
+    let refusal = match refusal {
+        Some(refusal) => Some(refusal),
+        None => {
+            let Answer { authorization, notices } = match answer {
+                Some(answer) => answer,
+                None => service.access.authorize(&met.client, verbosity).await,
+            };
+            notices.iter().for_each(|notice| log.notice(notice));
+            let is_granted = authorization == Authorization::Granted;
+            match entry::within_limits(&service, &met, is_granted, &mut holdings).await {
+                Err(excess) => Some(excess),
+                Ok(()) => refusal_of(authorization, &service),
+            }
+        }
+    };
     let mut session = Session {
         service: &service,
         connection,
-        client: &client,
+        client: &met.client,
+        network: met.network,
         log,
         patience,
         arrived,
+        recipients: 0,
         unread: 0,
         under_way: None,
+        is_limited: holdings.connection.is_some()
+            && refusal.is_none()
+            && service.clients.limits().are_about_mail()
+            && !service.access.is_exempt(&met.client).await,
     };
-    let Answer { authorization, notices } = match decided {
-        Some(answer) => answer,
-        None => service.access.authorize(&client, verbosity).await,
-    };
-    notices.iter().for_each(|notice| session.log.notice(notice));
-    let ending = match authorization {
-        Authorization::Granted => session.receive().await,
+    match refusal {
+        Some(refusal) => Box::pin(session.dismiss(&refusal, holdings)).await,
+        None => {
+            let ending = session.receive().await;
+            session.conclude(&ending).await;
+        }
+    }
+    session.log.disconnect();
+}
+
+/// Why a client may not send, if it may not.
+fn refusal_of(authorization: Authorization, service: &Service) -> Option<Ending> {
+    Some(match authorization {
+        Authorization::Granted => return None,
         // Whether a table has changed is asked before a client is taken; this is the moment between the two.
         Authorization::Denied if service.access.changed().is_some() => Ending::NotAuthorizedBefore,
         Authorization::Denied => Ending::NotAuthorized,
         Authorization::Undetermined => Ending::NameUnresolved,
         Authorization::Busy => Ending::LookupsBusy,
         Authorization::Broken => Ending::ConfigurationError,
-    };
-    session.conclude(&ending).await;
-    session.log.disconnect();
+    })
 }
 
-/// Answers a client for whom there is no place, without looking up who it is.
-pub(crate) async fn turn_away(
-    service: Arc<Service>,
-    connection: Connection,
-    peer: PeerAddress,
-    ending: Ending,
-) {
+/// Answers a client for whom there is no place, without looking up who it is; unless it may send, by all that is known at once, and
+/// there soon is one: those of clients that may not are free in a moment.
+pub(crate) async fn turn_away(service: Arc<Service>, connection: Connection, peer: PeerAddress, seat: Seat) {
+    if let Some(place) = entry::place_after_all(&service, peer, &seat).await {
+        drop(seat);
+        return Box::pin(serve(service, connection, peer, Some(place))).await;
+    }
     let client = Client::new(peer, &Name::Unknown, service.settings.qmqpd_client_port_logging);
     let voice = begin(&service, peer);
     let log = SessionLog::new(&service.log, &client, 0, &voice);
-    let patience =
-        Patience { operation: service.settings.qmqpd_timeout.min(TURN_AWAY_TIME_MAX), deadline: None };
+    let patience = Patience { operation: service.settings.qmqpd_timeout, deadline: None };
     let mut session = Session {
         service: &service,
         connection,
         client: &client,
+        network: None,
         log,
         patience,
         arrived: crate::service::now(),
+        recipients: 0,
         unread: 0,
         under_way: None,
+        is_limited: false,
     };
-    let verdict = verdict::decide(&ending, &client.shown, service.settings.soft_bounce);
-    session.log.verdict(&verdict);
-    session.answer(&verdict).await;
+    let holdings = Holdings { seat: Some(seat), ..Holdings::default() };
+    session.dismiss(&Ending::TooManyConnections, holdings).await;
 }
 
 /// Whether the session is logged from its beginning.
@@ -101,37 +139,21 @@ fn begin(service: &Service, peer: PeerAddress) -> Voice<'_> {
     voice
 }
 
-/// Who it is; and whether it may send mail, where that had to be asked before its name was known. A name that is not there soon
-/// is waited for only if that depends on it.
-async fn meet(service: &Service, peer: PeerAddress, voice: &Voice<'_>) -> (Client, Option<Answer>) {
-    let with_port = service.settings.qmqpd_client_port_logging;
-    let Some(ip) = peer.ip() else { return (Client::new(peer, &Name::Unknown, with_port), None) };
-    let found = match service.names.lookup_soon(ip).await {
-        Some(found) => found,
-        None => {
-            let client = Client::pending(peer, with_port);
-            let answer = service.access.authorize(&client, service.access.verbosity).await;
-            if answer.authorization != Authorization::Undetermined {
-                return (client, Some(answer));
-            }
-            service.names.lookup(ip).await
-        }
-    };
-    for notice in found.notices.iter().filter(|_| !voice.is_silent()) {
-        service.log.notice(Program::Qmqpd, notice);
-    }
-    (Client::new(peer, &found.name, with_port), None)
-}
-
 /// What the steps of one connection share.
 struct Session<'s> {
     service: &'s Service,
     connection: Connection,
     client: &'s Client,
+    /// The client as limits know it.
+    network: Option<IpAddr>,
+    /// Whether its mail is counted.
+    is_limited: bool,
     log: SessionLog<'s>,
     patience: Patience,
     /// When the client connected.
     arrived: spool::Timestamp,
+    /// Of the message that is being received.
+    recipients: u64,
     /// What a client that may send has announced of its request, and we have not read.
     unread: u64,
     /// From the commit on, until the client can have read the reply.
@@ -150,6 +172,36 @@ impl Session<'_> {
             sleep(self.service.settings.qmqpd_error_delay).await;
         }
         self.answer(&verdict).await;
+    }
+
+    /// Tells a client that is not served why, from the waiting room: until it has read it, or somebody else wants the seat.
+    async fn dismiss(&mut self, ending: &Ending, mut holdings: Holdings<'_>) {
+        holdings.leave(self.service);
+        self.patience.operation = self.patience.operation.min(DISMISSAL_TIME_MAX);
+        let verdict = verdict::decide(ending, &self.client.shown, self.service.settings.soft_bounce);
+        self.log.verdict(&verdict);
+        let mut must_go = holdings.seat.is_none();
+        if let Some(seat) = holdings.seat.as_ref().filter(|_| verdict.is_delayed() && !ending.is_at_once()) {
+            select! {
+                () = sleep(self.service.settings.qmqpd_error_delay) => {}
+                () = seat.wanted() => must_go = true,
+            }
+        }
+        let wanted = async {
+            match &holdings.seat {
+                Some(seat) if !must_go => seat.wanted().await,
+                _ => {}
+            }
+        };
+        // In this order: the first thing that an answer does is to write the reply, without waiting.
+        let is_told = select! {
+            biased;
+            () = self.answer(&verdict) => true,
+            () = wanted => false,
+        };
+        if !is_told {
+            self.connection.discard_what_is_there();
+        }
     }
 
     /// Writes the reply, if there is one, and closes so that the client can read it.
@@ -180,14 +232,14 @@ impl Session<'_> {
     }
 }
 
-/// How long a client that is turned away may take to read why.
-const TURN_AWAY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a client that is not served may take to read why.
+const DISMISSAL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn bytes_of<A, B, C, F>(_: &impl Fn(A, B, C) -> F) -> usize {
+    const fn bytes_of<A, B, C, D, F>(_: &impl Fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -5,6 +5,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::{Broken, Patience, Session};
+use crate::service::Excess;
 use crate::submit::{self, Handoff, Taken};
 use crate::verdict::Ending;
 
@@ -132,6 +133,7 @@ impl<'s> Session<'s> {
     /// Whether the first read has brought a whole message, as it does with most, and there is a shorter way for it.
     fn is_whole(&self, request: &[u8]) -> bool {
         self.service.submit.has_short_way()
+            && !self.is_limited
             && !self.log.shows_protocol()
             && submit::is_whole(request, self.service.protocol_limits())
     }
@@ -179,7 +181,15 @@ impl<'s> Session<'s> {
             }
             Event::ContentEnd => handoff.end_of_body().await,
             Event::Sender(address) => handoff.sender(address).await,
-            Event::Recipient(address) => handoff.recipient(address).await,
+            Event::Recipient(address) => {
+                self.recipients = self.recipients.saturating_add(1);
+                if self.is_limited
+                    && let Some(excess) = self.service.clients.too_many_at_once(self.recipients)
+                {
+                    return Err(self.over_limit(excess));
+                }
+                handoff.recipient(address).await;
+            }
             Event::Begin { .. } | Event::ContentBegin { .. } | Event::End => {}
         }
         Ok(())
@@ -187,6 +197,11 @@ impl<'s> Session<'s> {
 
     /// The client has sent a packet header: now it is worth memory and a queue file.
     async fn begin(&mut self) -> Result<Letter<'s>, Ending> {
+        if self.is_limited
+            && let Some(excess) = self.service.clients.message(self.network, crate::service::now().seconds)
+        {
+            return Err(self.over_limit(excess));
+        }
         let memory = self.memory().await?;
         let handoff = self.service.submit.open(self.client, self.arrived).await.map_err(Ending::Refused)?;
         if let Some(queue_id) = handoff.queue_id() {
@@ -196,9 +211,19 @@ impl<'s> Session<'s> {
         Ok(Letter { handoff, _memory: memory, pace })
     }
 
+    fn over_limit(&self, excess: Excess) -> Ending {
+        Ending::OverLimit(excess, self.client.address.clone())
+    }
+
     async fn commit(&mut self, letter: Option<Letter<'_>>) -> Ending {
         // The machine ends only what it has begun.
         let Some(Letter { mut handoff, _memory, .. }) = letter else { return Ending::ConfigurationError };
+        if self.is_limited
+            && let Some(excess) =
+                self.service.clients.recipients(self.network, self.recipients, crate::service::now().seconds)
+        {
+            return self.over_limit(excess);
+        }
         if handoff.queue_id().is_none() {
             if let Err(refusal) = handoff.assign_queue_id().await {
                 return Ending::Refused(refusal);

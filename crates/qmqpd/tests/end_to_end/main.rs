@@ -15,6 +15,7 @@ mod harness;
 
 mod address_tables;
 mod changes;
+mod client_limits;
 mod clients;
 mod crash;
 mod delivery;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     clients::add(&mut trials);
     delivery::add(&mut trials);
     limits::add(&mut trials);
+    client_limits::add(&mut trials);
     hostile::add(&mut trials);
     strangers::add(&mut trials);
     trouble::add(&mut trials);

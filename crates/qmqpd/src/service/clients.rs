@@ -1,0 +1,363 @@
+//! What each client takes: how many places, how many connections and how much mail within a time.
+//!
+//! A client is an IPv4 address or an IPv6 network of 64 bits, whose owner has all its addresses. Clients without an internet
+//! address are one. Nothing here waits, and the one lock is held for a few additions.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use postfix::settings::Settings;
+
+/// The limits of one client; zero is none. Names and meaning as those of Postfix's smtpd(8) and anvil(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// `qmqpd_client_connection_count_limit`: connections at a time.
+    pub(crate) connections: u64,
+    /// `qmqpd_client_connection_rate_limit`: connections within the time unit.
+    pub(crate) connection_rate: u64,
+    /// `qmqpd_client_message_rate_limit`: messages within the time unit, accepted or not.
+    pub(crate) message_rate: u64,
+    /// `qmqpd_client_recipient_rate_limit`: recipients within the time unit, accepted or not.
+    pub(crate) recipient_rate: u64,
+    /// `anvil_rate_time_unit`, in seconds.
+    pub(crate) time_unit: u64,
+}
+
+impl Limits {
+    /// Those of main.cf.
+    #[must_use]
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let limit = |value: i64| u64::try_from(value).unwrap_or(0);
+        Self {
+            connections: limit(settings.qmqpd_client_connection_count_limit),
+            connection_rate: limit(settings.qmqpd_client_connection_rate_limit),
+            message_rate: limit(settings.qmqpd_client_message_rate_limit),
+            recipient_rate: limit(settings.qmqpd_client_recipient_rate_limit),
+            time_unit: settings.anvil_rate_time_unit.as_secs().max(1),
+        }
+    }
+
+    /// Whether messages or recipients are counted.
+    #[must_use]
+    pub(crate) const fn are_about_mail(&self) -> bool {
+        self.message_rate > 0 || self.recipient_rate > 0
+    }
+}
+
+/// Which limit a client is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections at a time.
+    Connections,
+    /// Connections within the time unit.
+    ConnectionRate,
+    /// Messages within the time unit.
+    MessageRate,
+    /// Recipients within the time unit.
+    RecipientRate,
+    /// One message has more recipients than may come within the time unit.
+    RecipientsOfMessage,
+}
+
+/// A client is over a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    /// Which.
+    pub limit: Limit,
+    /// How many there are.
+    pub figure: u64,
+    /// How many there may be.
+    pub most: u64,
+}
+
+/// The clients of a service process.
+#[derive(Debug)]
+pub struct Clients {
+    limits: Limits,
+    /// Sessions of which it is not known yet whether they may send.
+    guests_max: usize,
+    /// Whether places are shared out.
+    shares_places: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    guests: usize,
+    tallies: HashMap<Option<IpAddr>, Tally>,
+}
+
+/// What one client takes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    guests: usize,
+    sessions: usize,
+    connections: u64,
+    /// The time unit in which the rest is counted, since 1970.
+    window: u64,
+    new_connections: u64,
+    messages: u64,
+    recipients: u64,
+}
+
+/// One more of something that a client takes, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'c> {
+    clients: &'c Clients,
+    client: Option<IpAddr>,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Guest,
+    Session,
+    Connection,
+}
+
+impl Clients {
+    /// For a process with so many places. Where Postfix's master starts further processes for clients that find no place, places
+    /// are not shared out.
+    #[must_use]
+    pub(crate) fn new(limits: Limits, places: usize, shares_places: bool) -> Self {
+        let guests_max = places.checked_div(2).unwrap_or(0).max(1);
+        Self { limits, guests_max, shares_places, state: Mutex::default() }
+    }
+
+    /// The limits.
+    #[must_use]
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// For a session that has to wait before it is known whether its client may send: half of the places are for such, and of
+    /// these, half for one client. `None` if there is no more room.
+    pub(crate) fn guest(&self, client: Option<IpAddr>) -> Option<Held<'_>> {
+        let mut state = self.state();
+        let own = state.tallies.get(&client).map_or(0, |tally| tally.guests);
+        let own_max = self.guests_max.checked_div(2).unwrap_or(0).max(1);
+        if state.guests >= self.guests_max || own >= own_max {
+            return None;
+        }
+        state.guests = state.guests.saturating_add(1);
+        let tally = state.tallies.entry(client).or_default();
+        tally.guests = tally.guests.saturating_add(1);
+        Some(Held { clients: self, client, what: What::Guest })
+    }
+
+    /// For a session whose client may send, and which holds a place while so many others are free. A client may have
+    /// [`SHARE_FACTOR`] times as many places as are free: some always are, for those who have few. `None` if it has its share.
+    pub(crate) fn session(&self, client: Option<IpAddr>, free_places: usize) -> Option<Held<'_>> {
+        let mut state = self.state();
+        let tally = state.tallies.entry(client).or_default();
+        // Its own place was free before.
+        let share = free_places.saturating_add(1).saturating_mul(SHARE_FACTOR);
+        if self.shares_places && tally.sessions > share {
+            return None;
+        }
+        tally.sessions = tally.sessions.saturating_add(1);
+        Some(Held { clients: self, client, what: What::Session })
+    }
+
+    /// Counts a connection, and says whether it is one too many.
+    pub(crate) fn connection(&self, client: Option<IpAddr>, seconds: u64) -> (Held<'_>, Option<Excess>) {
+        let mut state = self.state();
+        let Limits { connections, connection_rate, .. } = self.limits;
+        let tally = state.tally(client, self.window(seconds));
+        tally.connections = tally.connections.saturating_add(1);
+        tally.new_connections = tally.new_connections.saturating_add(1);
+        let excess = excess(Limit::Connections, tally.connections, connections)
+            .or_else(|| excess(Limit::ConnectionRate, tally.new_connections, connection_rate));
+        (Held { clients: self, client, what: What::Connection }, excess)
+    }
+
+    /// Counts a message, and says whether it is one too many.
+    pub(crate) fn message(&self, client: Option<IpAddr>, seconds: u64) -> Option<Excess> {
+        let mut state = self.state();
+        let tally = state.tally(client, self.window(seconds));
+        tally.messages = tally.messages.saturating_add(1);
+        excess(Limit::MessageRate, tally.messages, self.limits.message_rate)
+    }
+
+    /// Counts the recipients of a message, and says whether they are too many.
+    pub(crate) fn recipients(&self, client: Option<IpAddr>, count: u64, seconds: u64) -> Option<Excess> {
+        let mut state = self.state();
+        let tally = state.tally(client, self.window(seconds));
+        tally.recipients = tally.recipients.saturating_add(count);
+        excess(Limit::RecipientRate, tally.recipients, self.limits.recipient_rate)
+    }
+
+    /// Whether a message with so many recipients can never be sent.
+    pub(crate) fn too_many_at_once(&self, recipients: u64) -> Option<Excess> {
+        excess(Limit::RecipientsOfMessage, recipients, self.limits.recipient_rate)
+    }
+
+    const fn window(&self, seconds: u64) -> u64 {
+        match seconds.checked_div(self.limits.time_unit) {
+            Some(window) => window,
+            None => 0,
+        }
+    }
+
+    fn release(&self, client: Option<IpAddr>, what: What) {
+        let mut state = self.state();
+        if matches!(what, What::Guest) {
+            state.guests = state.guests.saturating_sub(1);
+        }
+        let Some(tally) = state.tallies.get_mut(&client) else { return };
+        match what {
+            What::Guest => tally.guests = tally.guests.saturating_sub(1),
+            What::Session => tally.sessions = tally.sessions.saturating_sub(1),
+            What::Connection => tally.connections = tally.connections.saturating_sub(1),
+        }
+        if tally.is_over() && !self.counts_rates() {
+            state.tallies.remove(&client);
+        }
+    }
+
+    /// Whether a client is remembered when it has gone.
+    const fn counts_rates(&self) -> bool {
+        let Limits { connection_rate, message_rate, recipient_rate, .. } = self.limits;
+        connection_rate > 0 || message_rate > 0 || recipient_rate > 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The counts of a client in this window.
+    fn tally(&mut self, client: Option<IpAddr>, window: u64) -> &mut Tally {
+        if self.tallies.len() >= CLIENTS_MAX && !self.tallies.contains_key(&client) {
+            self.tallies.retain(|_, tally| !tally.is_over() || tally.window == window);
+            if self.tallies.len() >= CLIENTS_MAX {
+                self.tallies.retain(|_, tally| !tally.is_over());
+            }
+        }
+        let tally = self.tallies.entry(client).or_default();
+        if tally.window != window {
+            *tally = Tally { window, new_connections: 0, messages: 0, recipients: 0, ..*tally };
+        }
+        tally
+    }
+}
+
+impl Tally {
+    /// Whether the client is gone.
+    const fn is_over(&self) -> bool {
+        self.guests == 0 && self.sessions == 0 && self.connections == 0
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.clients.release(self.client, self.what);
+    }
+}
+
+const fn excess(limit: Limit, figure: u64, most: u64) -> Option<Excess> {
+    if most > 0 && figure > most { Some(Excess { limit, figure, most }) } else { None }
+}
+
+/// A client may have so many times the places that are free.
+const SHARE_FACTOR: usize = 16;
+
+/// So many clients are remembered beyond their last connection, for their rates.
+const CLIENTS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { connections: 2, connection_rate: 3, message_rate: 2, recipient_rate: 10, time_unit: 60 };
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    fn over(limit: Limit, figure: u64, most: u64) -> Option<Excess> {
+        Some(Excess { limit, figure, most })
+    }
+
+    #[test]
+    fn connections_at_a_time_and_within_a_minute() {
+        let clients = Clients::new(LIMITS, 100, true);
+        let client = address("192.0.2.1");
+        let (first, excess) = clients.connection(client, 0);
+        assert_eq!(excess, None);
+        let (_second, excess) = clients.connection(client, 1);
+        assert_eq!(excess, None);
+        assert_eq!(clients.connection(client, 2).1, over(Limit::Connections, 3, 2));
+        assert_eq!(clients.connection(address("192.0.2.2"), 2).1, None, "another one");
+        drop(first);
+        assert_eq!(clients.connection(client, 3).1, over(Limit::ConnectionRate, 4, 3));
+        assert_eq!(clients.connection(client, 60).1, None, "a minute later");
+    }
+
+    #[test]
+    fn mail_within_a_minute() {
+        let clients = Clients::new(LIMITS, 100, true);
+        let client = address("192.0.2.1");
+        let messages: Vec<_> = [0, 59, 59, 60].iter().map(|at| clients.message(client, *at)).collect();
+        assert_eq!(messages, [None, None, over(Limit::MessageRate, 3, 2), None]);
+        assert_eq!(clients.recipients(client, 9, 60), None);
+        assert_eq!(clients.recipients(client, 2, 60), over(Limit::RecipientRate, 11, 10));
+        assert_eq!(clients.recipients(client, 10, 120), None);
+        assert_eq!(clients.too_many_at_once(10), None);
+        assert_eq!(clients.too_many_at_once(11), over(Limit::RecipientsOfMessage, 11, 10));
+    }
+
+    #[test]
+    fn one_client_never_has_all_places() {
+        const PLACES: usize = 300;
+        let clients = Clients::new(LIMITS, PLACES, true);
+        let take = |client, held: &mut Vec<_>| {
+            let free = PLACES - held.len() - 1;
+            clients.session(client, free).map(|session| held.push(session)).is_some()
+        };
+        let mut held = Vec::new();
+        while take(address("192.0.2.1"), &mut held) {}
+        let free = PLACES - held.len();
+        assert!((10..=30).contains(&free), "{free} places are left for others");
+        for other in 0..8 {
+            assert!(take(address(&format!("192.0.2.1{other}")), &mut held));
+        }
+        assert!(!take(address("192.0.2.1"), &mut held));
+        held.clear();
+        assert!(clients.state().tallies.values().all(Tally::is_over));
+        let few = Clients::new(LIMITS, 2, true);
+        let _both = [few.session(None, 1).unwrap(), few.session(None, 0).unwrap()];
+    }
+
+    #[test]
+    fn guests_leave_room_for_others() {
+        let clients = Clients::new(LIMITS, 100, true);
+        let mut guests = Vec::new();
+        while let Some(guest) = clients.guest(address("192.0.2.1")) {
+            guests.push(guest);
+        }
+        assert_eq!(guests.len(), 25);
+        for other in 0..25 {
+            guests.push(clients.guest(address(&format!("198.51.100.{other}"))).unwrap());
+        }
+        assert!(clients.guest(address("203.0.113.1")).is_none(), "half of the places");
+        guests.clear();
+        assert!(clients.guest(address("192.0.2.1")).is_some());
+    }
+
+    #[test]
+    fn very_many_clients_are_forgotten() {
+        let clients = Clients::new(LIMITS, 100, true);
+        for number in 0..3 * u32::try_from(CLIENTS_MAX).unwrap() {
+            drop(clients.connection(Some(std::net::Ipv4Addr::from_bits(number).into()), 7));
+        }
+        assert!(clients.state().tallies.len() <= CLIENTS_MAX);
+        let unlimited = Limits { connection_rate: 0, message_rate: 0, recipient_rate: 0, ..LIMITS };
+        let clients = Clients::new(unlimited, 100, true);
+        drop(clients.connection(address("192.0.2.1"), 7));
+        assert!(clients.state().tallies.is_empty(), "nothing is remembered that no limit asks for");
+    }
+}

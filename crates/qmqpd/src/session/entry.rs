@@ -1,0 +1,170 @@
+//! Who comes, and whether he may send: the part of a session before its first byte. Somebody who may not, or of whom that takes time
+//! to find out, must not keep the places of those who may.
+
+use std::time::Duration;
+
+use tokio::select;
+use tokio::time::sleep;
+
+use crate::access::{Answer, Authorization};
+use crate::client::{Client, PeerAddress, network};
+use crate::log::{Program, Voice};
+use crate::peer::{Name, PeerName};
+use crate::service::{Held, Place, Seat, Service};
+use crate::verdict::Ending;
+
+/// What a session has of the things of which there are only so many.
+#[derive(Debug, Default)]
+pub(super) struct Holdings<'s> {
+    /// One of `qmqpd_connection_limit`.
+    pub(super) place: Option<Place>,
+    /// In its stead, in the waiting room.
+    pub(super) seat: Option<Seat>,
+    /// While it is not known whether the client may send.
+    pub(super) guest: Option<Held<'s>>,
+    /// As one of the sessions of its client.
+    pub(super) session: Option<Held<'s>>,
+    /// As one of the connections of its client.
+    pub(super) connection: Option<Held<'s>>,
+}
+
+impl Holdings<'_> {
+    /// Gives up the place for a seat in the waiting room, if there is one.
+    pub(super) fn leave(&mut self, service: &Service) {
+        if self.seat.is_none() {
+            self.seat = service.admission.try_seat();
+        }
+        (self.place, self.guest, self.session) = (None, None, None);
+    }
+}
+
+/// What is known when the log says `connect from`.
+pub(super) struct Met {
+    pub(super) client: Client,
+    /// The client as limits know it.
+    pub(super) network: Option<std::net::IpAddr>,
+    /// Whether it may send, where that was known before its name.
+    pub(super) answer: Option<Answer>,
+    /// It cannot stay.
+    pub(super) refusal: Option<Ending>,
+}
+
+/// Finds out who it is. Whom the list of clients lets in by what is known at once, or refuses, waits for his name briefly, for the
+/// log; all others until the list has what it needs.
+pub(super) async fn meet<'s>(
+    service: &'s Service,
+    peer: PeerAddress,
+    voice: &Voice<'_>,
+    holdings: &mut Holdings<'s>,
+) -> Met {
+    let with_port = service.settings.qmqpd_client_port_logging;
+    let network = peer.ip().map(|ip| network(service.names.canonical_address(ip)));
+    let met = |client, answer, refusal| Met { client, network, answer, refusal };
+    let Some(ip) = peer.ip() else {
+        return met(Client::new(peer, &Name::Unknown, with_port), None, None);
+    };
+    let named = |found: &PeerName| {
+        for notice in found.notices.iter().filter(|_| !voice.is_silent()) {
+            service.log.notice(Program::Qmqpd, notice);
+        }
+        Client::new(peer, &found.name, with_port)
+    };
+    let known = service.names.known(ip);
+    let client = known.as_ref().map_or_else(|| Client::pending(peer, with_port), &named);
+    let answer = service.access.authorize_at_once(&client, service.access.verbosity);
+    match answer.as_ref().map(|answer| answer.authorization) {
+        Some(Authorization::Granted) if known.is_some() => return met(client, None, None),
+        Some(Authorization::Granted) => {
+            return match service.names.lookup_soon(ip).await {
+                // The list is asked again: what it says to the log is to be about the client by its name.
+                Some(found) => met(named(&found), None, None),
+                None => met(client, answer, None),
+            };
+        }
+        Some(Authorization::Denied | Authorization::Broken | Authorization::Busy) => {
+            if known.is_some() {
+                return met(client, None, None);
+            }
+            holdings.leave(service);
+            let Some(seat) = &holdings.seat else { return met(client, answer, None) };
+            let found = select! {
+                biased;
+                found = service.names.lookup_soon(ip) => found,
+                () = seat.wanted() => None,
+            };
+            return match found {
+                Some(found) => met(named(&found), None, None),
+                None => met(client, answer, None),
+            };
+        }
+        Some(Authorization::Undetermined) | None => {}
+    }
+    holdings.guest = service.clients.guest(network);
+    if holdings.guest.is_none() {
+        return met(client, None, Some(Ending::TooManyConnections));
+    }
+    if known.is_some() {
+        return met(client, None, None);
+    }
+    if let Some(found) = service.names.lookup_soon(ip).await {
+        return met(named(&found), None, None);
+    }
+    if answer.is_none() {
+        let answer = service.access.authorize(&client, service.access.verbosity).await;
+        if answer.authorization != Authorization::Undetermined {
+            return met(client, Some(answer), None);
+        }
+    }
+    met(named(&service.names.lookup(ip).await), None, None)
+}
+
+/// A place for a client that found none, if it may send, and one is free before somebody else wants its seat.
+pub(super) async fn place_after_all(service: &Service, peer: PeerAddress, seat: &Seat) -> Option<Place> {
+    let with_port = service.settings.qmqpd_client_port_logging;
+    let client = match peer.ip() {
+        None => Client::new(peer, &Name::Unknown, with_port),
+        Some(ip) => match service.names.known(ip) {
+            Some(found) => Client::new(peer, &found.name, with_port),
+            None => Client::pending(peer, with_port),
+        },
+    };
+    let answer = service.access.authorize_at_once(&client, service.access.verbosity)?;
+    if answer.authorization != Authorization::Granted {
+        return None;
+    }
+    select! {
+        place = service.admission.place() => place,
+        () = sleep(PLACE_WAIT_MAX) => None,
+        () = seat.wanted() => None,
+    }
+}
+
+/// How long a client that may send waits for a place: those who have theirs may be strangers whose turn to run has not come.
+const PLACE_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// What a client that may send, or may not, has used up.
+pub(super) async fn within_limits<'s>(
+    service: &'s Service,
+    met: &Met,
+    is_granted: bool,
+    holdings: &mut Holdings<'s>,
+) -> Result<(), Ending> {
+    if is_granted {
+        holdings.guest = None;
+        holdings.session = service.clients.session(met.network, service.admission.free_places());
+        if holdings.place.is_some() && holdings.session.is_none() {
+            return Err(Ending::TooManyConnections);
+        }
+        if service.access.all_authorized_are_exempt() {
+            return Ok(());
+        }
+    }
+    let (connection, excess) = service.clients.connection(met.network, crate::service::now().seconds);
+    holdings.connection = Some(connection);
+    match excess {
+        Some(excess) if !service.access.is_exempt(&met.client).await => {
+            Err(Ending::OverLimit(excess, met.client.address.clone()))
+        }
+        _ => Ok(()),
+    }
+}

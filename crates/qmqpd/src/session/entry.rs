@@ -43,7 +43,7 @@ pub(super) struct Met {
     pub(super) client: Client,
     /// The client as limits know it.
     pub(super) network: Option<std::net::IpAddr>,
-    /// Whether it may send, where that was known before its name.
+    /// Whether it may send, where that is known, and was asked with the verbosity of all sessions.
     pub(super) answer: Option<Answer>,
     /// It cannot stay.
     pub(super) refusal: Option<Ending>,
@@ -73,7 +73,7 @@ pub(super) async fn meet<'s>(
     let client = known.as_ref().map_or_else(|| Client::pending(peer, with_port), &named);
     let answer = service.access.authorize_at_once(&client, service.access.verbosity);
     match answer.as_ref().map(|answer| answer.authorization) {
-        Some(Authorization::Granted) if known.is_some() => return met(client, None, None),
+        Some(Authorization::Granted) if known.is_some() => return met(client, answer, None),
         Some(Authorization::Granted) => {
             return match service.names.lookup_soon(ip).await {
                 // The list is asked again: what it says to the log is to be about the client by its name.
@@ -83,7 +83,7 @@ pub(super) async fn meet<'s>(
         }
         Some(Authorization::Denied | Authorization::Broken | Authorization::Busy) => {
             if known.is_some() {
-                return met(client, None, None);
+                return met(client, answer, None);
             }
             holdings.leave(service);
             let Some(seat) = &holdings.seat else { return met(client, answer, None) };

@@ -52,8 +52,8 @@ pub(crate) async fn serve(
         Some(refusal) => Some(refusal),
         None => {
             let Answer { authorization, notices } = match answer {
-                Some(answer) => answer,
-                None => service.access.authorize(&met.client, verbosity).await,
+                Some(answer) if verbosity == service.access.verbosity => answer,
+                _ => service.access.authorize(&met.client, verbosity).await,
             };
             notices.iter().for_each(|notice| log.notice(notice));
             let is_granted = authorization == Authorization::Granted;

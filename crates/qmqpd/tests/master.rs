@@ -181,7 +181,9 @@ fn without_a_configuration_it_serves_this_machine_and_says_how_to_try_it() {
     assert_eq!(send(address), Some('K'));
     let queue = site.path("qmqpd-spool");
     assert_eq!(messages(&queue), 1);
-    let log = server.log();
+    let log = until("the last of the first lines", || {
+        Some(server.log()).filter(|log| log.contains("qmqpctl queue list"))
+    });
     for expected in [
         "daemon started -- version ",
         &format!("service qmqpd listens on {address}"),
@@ -445,7 +447,7 @@ fn a_killed_service_process_is_replaced() {
     assert_eq!(send(address), Some('K'));
     assert_ne!(server.service(), first);
     let warning = format!("warning: process {PROGRAM} pid {first} killed by signal 9");
-    assert!(server.log().contains(&warning), "{}", server.log());
+    until("the log says so", || server.log().contains(&warning).then_some(()));
 }
 
 #[test]
@@ -469,7 +471,7 @@ fn a_reload_serves_the_new_configuration_and_cuts_nobody() {
         "{said}"
     );
     assert_eq!(server.service(), first, "nothing changed");
-    assert!(server.log().contains("reload refused"), "{}", server.log());
+    until("the log says so", || server.log().contains("reload refused").then_some(()));
 
     site.configure(&format!("qmqpd_listen = {old}\nqmqpd_authorized_clients = hash:/etc/x\n"));
     let refused = server.control("reload");

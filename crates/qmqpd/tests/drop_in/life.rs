@@ -158,7 +158,7 @@ fn mistake() {
     wait::until("clients hear of it", || {
         (send(&server) == "ZError: server configuration error").then_some(())
     });
-    assert!(server.log.all().contains("parameter qmqpd_error_delay: bad time value or unit: never"));
+    server.log.all_with("parameter qmqpd_error_delay: bad time value or unit: never");
     postfix::write_old(&path, &good);
     let corrected = Instant::now();
     server.control("reload");

@@ -168,7 +168,7 @@ fn options() {
         }
         let tags = tags(&server, &format!("postfix/127.0.0.1:{port}/qmqpd["));
         assert_eq!(tags.len(), 4, "{}", server.log.all());
-        assert!(server.log.all().contains("netstring_get_data: read netstring data a@sender.example"));
+        server.log.all_with("netstring_get_data: read netstring data a@sender.example");
         (tags[0] == tags[1], tags[1] == tags[2], tags[2] == tags[3])
     };
     let setup = Setup { master_cf: line, ..Default::default() };
@@ -225,8 +225,7 @@ fn debugger() {
         assert!(send_to(port).starts_with('K'), "{}", server.log.all());
         let told = std::fs::read_to_string(&out).unwrap();
         let id = told.trim().strip_prefix("qmqpd ").unwrap_or_else(|| panic!("{told}"));
-        let log = server.log.all();
-        assert!(log.contains(&format!("qmqpd[{id}]: running: echo qmqpd {id} >")), "{log}");
+        server.log.all_with(&format!("qmqpd[{id}]: running: echo qmqpd {id} >"));
         // The process that is looked at is the one that does the work.
         let worker = wait::until("the message is logged", || tags(&server, "/qmqpd[").pop());
         assert_eq!(worker, format!("postfix/qmqpd[{id}]:"));

@@ -308,7 +308,7 @@ fn uncounted() {
 /// Names, addresses, headers, replies: whatever can be said by somebody else.
 fn log_injection() {
     name_server::start();
-    let server = with(&["qmqpd_authorized_clients = 127.0.0.0/8", "debug_peer_list = 127.0.0.1"]);
+    let mut server = with(&["qmqpd_authorized_clients = 127.0.0.0/8", "debug_peer_list = 127.0.0.1"]);
     let evil: &[u8] = b"FAKED\x1b[31m\r\nNov 23 22:30:10 mx postfix/qmqpd[1]: FAKED\x07\x9b2J\0\x7f\xff";
     // Without the end of a line, so that it stays in its header.
     let inside: &[u8] = b"FAKED\x1b[31m\r\x07\x9b2J\x7f\xff\xc2\x9b";
@@ -338,6 +338,8 @@ fn log_injection() {
         say("127.0.0.1", bytes);
     }
     assert!(send(server.address).starts_with('K'));
+    // Only then no line is on its way.
+    server.stop();
     let is_text = |character: char| !character.is_control();
     let log = String::from_utf8(std::fs::read(server.dir().join("maillog")).unwrap()).expect("UTF-8");
     for line in log.lines() {

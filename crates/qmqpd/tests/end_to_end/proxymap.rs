@@ -92,7 +92,7 @@ fn asked(kind: &str, columns: &str) {
     assert!(from("127.0.0.6").contains(refused), "{}", server.log.all());
     assert!(from("127.0.0.1").starts_with('K'), "{}", server.log.all());
     // The refusal has its line, and the start says what such a table needs; nothing else is worth one.
-    let log = server.log.all();
+    let log = server.log.all_with(refused);
     let complains = |line: &&str| line.contains("warning: ") || line.contains("error: ");
     let expected = |line: &str| line.contains(refused) || line.contains("in its proxy_read_maps");
     assert!(log.lines().filter(complains).all(expected), "{log}");
@@ -109,11 +109,10 @@ fn not_approved() {
     let words = format!(
         "proxymap service is not configured for table \"{table}\"; add proxy:{table} to proxy_read_maps"
     );
-    let log = server.log.all();
     for line in [format!("error: {words}"), format!("warning: {words}")] {
-        assert!(log.contains(&line), "no {line:?} in {log}");
+        server.log.all_with(&line);
     }
-    assert!(pair.postfix.log.all().contains("request for unapproved table"), "{}", pair.postfix.log.all());
+    pair.postfix.log.all_with("request for unapproved table");
 }
 
 /// The processes of this name that work in the queue directory.
@@ -154,7 +153,7 @@ fn comes_later() {
     let list = format!("proxy:texthash:{}", files.path().join("clients").display());
     let server = serve(&queue, &list, "n - y - -");
     assert_eq!(send(&server), UNUSABLE);
-    assert!(server.log.all().contains("is Postfix running on this queue directory?"), "{}", server.log.all());
+    server.log.all_with("is Postfix running on this queue directory?");
     let _postfix = postfix::Instance::start(&postfix::Setup {
         main_cf: vec![format!("proxy_read_maps = {list}")],
         master_cf: "proxymap unix - - n - - proxymap\n".to_owned(),

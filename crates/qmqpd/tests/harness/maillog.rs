@@ -32,6 +32,17 @@ impl Maillog {
         String::from_utf8_lossy(&std::fs::read(&self.path).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until these words were logged; a line is written a moment after a client can have heard of it. Everything that was
+    /// logged until then.
+    ///
+    /// # Panics
+    ///
+    /// When the words do not come; with the log so far.
+    pub fn all_with(&self, words: &str) -> String {
+        let found = wait::within(wait::PATIENCE, || Some(self.all()).filter(|log| log.contains(words)));
+        found.unwrap_or_else(|| panic!("{words:?} was never logged; there is only {}", self.all()))
+    }
+
     /// Forgets what was logged so far.
     pub fn skip(&mut self) {
         self.offset = std::fs::metadata(&self.path).map_or(0, |data| data.len());

@@ -1,9 +1,10 @@
 //! A disk in memory that fails and loses power on command, for tests of this crate and of its users.
 //!
-//! Every call of [`Disk`] has a number, counted from 0. A test runs its work once, counts the calls, then runs it again
+//! Every call of [`Disk`](crate::Disk) has a number, counted from 0. A test runs its work once, counts the calls, then runs it again
 //! with a failure or a power cut at each. Bytes and names that were not synced are kept apart, since they get lost
 //! apart. Whatever is left to chance follows from a seed.
 
+mod calls;
 mod inode;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::disk::{Disk, FileKind, Status, Timestamp};
+use crate::disk::{FileKind, Status, Timestamp};
 use crate::sync::{Mutex, MutexGuard};
 use inode::{Chance, Inode};
 
@@ -77,6 +78,7 @@ struct World {
     open_handles: BTreeMap<u64, Handle>,
     next_number: u64,
     calls: u64,
+    hook: Option<Hook>,
     faults: Vec<Fault>,
     power_cut_at: Option<u64>,
     lies: Vec<Lie>,
@@ -100,6 +102,19 @@ struct NameChange {
     inode: u64,
     removed: Option<String>,
     added: Option<String>,
+}
+
+/// What another process does before a call.
+#[derive(Clone)]
+struct Hook {
+    call: u64,
+    act: Arc<dyn Fn(&Simulated) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hook").field("call", &self.call).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -149,6 +164,7 @@ impl Simulated {
             open_handles: BTreeMap::new(),
             next_number: 11,
             calls: 0,
+            hook: None,
             faults: Vec::new(),
             power_cut_at: None,
             lies: Vec::new(),
@@ -176,6 +192,27 @@ impl Simulated {
     /// half of a write.
     pub fn fail(&self, calls: RangeInclusive<u64>, errno: i32, is_partial: bool) {
         self.lock().faults.push(Fault { calls, errno, is_partial });
+    }
+
+    /// Lets another process act just before the call with this number, by what does not count as a call.
+    pub fn before_call(&self, call: u64, act: impl Fn(&Self) + Send + Sync + 'static) {
+        self.lock().hook = Some(Hook { call, act: Arc::new(act) });
+    }
+
+    /// Gives a file another name as another program would, without counting as a call. `false` if it is not there.
+    pub fn rename_by_another(&self, from: &str, to: &str) -> bool {
+        let mut world = self.lock();
+        let Ok(inode) = world.lookup(from) else { return false };
+        world.change(NameChange { inode, removed: Some(from.to_owned()), added: Some(to.to_owned()) });
+        true
+    }
+
+    /// Takes a file's name away as another program would, without counting as a call. `false` if it is not there.
+    pub fn remove_by_another(&self, path: &str) -> bool {
+        let mut world = self.lock();
+        let Ok(inode) = world.lookup(path) else { return false };
+        world.change(NameChange { inode, removed: Some(path.to_owned()), added: None });
+        true
     }
 
     /// From the call with this number on nothing has an effect, and everything fails.
@@ -221,6 +258,11 @@ impl Simulated {
     /// Puts a file there that another process holds locked. It lives on when this one is killed.
     pub fn hold(&self, path: &str) {
         self.put(path, 0o644, b"");
+        self.hold_there(path);
+    }
+
+    /// Lets another process hold the lock of a file that is there.
+    pub fn hold_there(&self, path: &str) {
         let mut world = self.lock();
         if let Ok(number) = world.lookup(path) {
             world.held.insert(number);
@@ -332,9 +374,21 @@ impl Simulated {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Enters a call, behind what another process does just before it.
+    fn enter(&self) -> MutexGuard<'_, World> {
+        let mut world = self.lock();
+        let calls = world.calls;
+        if let Some(hook) = world.hook.take_if(|hook| hook.call == calls) {
+            drop(world);
+            (hook.act)(self);
+            world = self.lock();
+        }
+        world
+    }
+
     /// Begins a call: counts it and lets it fail if it is its turn.
     fn call(&self) -> io::Result<MutexGuard<'_, World>> {
-        let mut world = self.lock();
+        let mut world = self.enter();
         match world.begin_call() {
             None => Ok(world),
             Some(fault) => Err(io::Error::from_raw_os_error(fault.errno)),
@@ -394,6 +448,7 @@ impl World {
         self.locks.clear();
         self.open_handles.clear();
         self.calls = 0;
+        self.hook = None;
         self.faults.clear();
         self.power_cut_at = None;
         self.lies.clear();
@@ -512,252 +567,5 @@ impl NameChange {
         if let Some(added) = &self.added {
             names.insert(added.clone(), self.inode);
         }
-    }
-}
-
-impl Disk for Simulated {
-    type File = SimulatedFile;
-
-    fn create_new(&self, path: &str, mode: u32) -> io::Result<SimulatedFile> {
-        let mut world = self.change()?;
-        world.check_parent(path)?;
-        if world.names.contains_key(path) {
-            return Err(Errno::EXIST.into());
-        }
-        let inode = world.add(path, FileKind::Regular, mode);
-        Ok(self.open_handle(&mut world, inode))
-    }
-
-    fn create_nameless(&self, directory: &str, mode: u32) -> io::Result<SimulatedFile> {
-        let mut world = self.change()?;
-        if !world.has_nameless_files {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        world.lookup(directory)?;
-        let mode = mode & !world.umask;
-        let inode = world.add_nameless(FileKind::Regular, mode);
-        Ok(self.open_handle(&mut world, inode))
-    }
-
-    fn link_new(&self, file: &SimulatedFile, path: &str) -> io::Result<()> {
-        let mut world = self.change()?;
-        world.check_parent(path)?;
-        if world.names.contains_key(path) {
-            return Err(Errno::EXIST.into());
-        }
-        world.change(NameChange { inode: file.inode, removed: None, added: Some(path.to_owned()) });
-        Ok(())
-    }
-
-    fn open(&self, path: &str) -> io::Result<SimulatedFile> {
-        let mut world = self.call()?;
-        let inode = world.lookup(path)?;
-        Ok(self.open_handle(&mut world, inode))
-    }
-
-    fn open_to_write(&self, path: &str) -> io::Result<SimulatedFile> {
-        let mut world = self.change()?;
-        let inode = world.lookup(path)?;
-        Ok(self.open_handle(&mut world, inode))
-    }
-
-    fn try_lock(&self, file: &SimulatedFile) -> io::Result<bool> {
-        let mut world = self.call()?;
-        if !world.has_locks {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        if world.held.contains(&file.inode) {
-            return Ok(false);
-        }
-        Ok(*world.locks.entry(file.inode).or_insert(file.handle) == file.handle)
-    }
-
-    fn is_locked(&self, file: &SimulatedFile) -> io::Result<bool> {
-        let world = self.call()?;
-        if !world.has_locks {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        let is_held = world.held.contains(&file.inode);
-        Ok(is_held || world.locks.get(&file.inode).is_some_and(|handle| *handle != file.handle))
-    }
-
-    fn write_at(&self, file: &SimulatedFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut world = self.lock();
-        let mut fault = world.begin_call();
-        if world.is_read_only {
-            fault = Some(Fault { calls: 0..=0, errno: Errno::ROFS.raw_os_error(), is_partial: false });
-        }
-        let now = world.clock;
-        let inode = world.inode(file.inode)?;
-        match fault {
-            None => inode.write(offset, bytes, now),
-            Some(fault) => {
-                if fault.is_partial {
-                    inode.write(offset, bytes.get(..bytes.len() / 2).unwrap_or_default(), now)?;
-                }
-                Err(io::Error::from_raw_os_error(fault.errno))
-            }
-        }
-    }
-
-    fn truncate(&self, file: &SimulatedFile, bytes: u64) -> io::Result<()> {
-        let mut world = self.change()?;
-        world.inode(file.inode)?.truncate(bytes)
-    }
-
-    fn read_at(&self, file: &SimulatedFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut world = self.call()?;
-        let bytes = &world.inode(file.inode)?.visible.bytes;
-        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        Ok(count)
-    }
-
-    fn set_mode(&self, file: &SimulatedFile, mode: u32) -> io::Result<()> {
-        self.change()?.inode(file.inode)?.visible.mode = mode;
-        Ok(())
-    }
-
-    fn set_modified(&self, file: &SimulatedFile, modified: Timestamp) -> io::Result<()> {
-        self.change()?.inode(file.inode)?.visible.modified = modified;
-        Ok(())
-    }
-
-    fn sync(&self, file: &SimulatedFile) -> io::Result<()> {
-        let mut world = self.lock();
-        world.begin_sync(file)?;
-        let is_lie = |path: &String| {
-            world.lies.iter().any(|lie| matches!(lie, Lie::File(directory) if path.starts_with(directory)))
-        };
-        let mut paths = world.names.iter().filter(|(_, inode)| **inode == file.inode).map(|(path, _)| path);
-        if !paths.any(is_lie) {
-            world.inode(file.inode)?.sync();
-            world.sync_names(file.inode);
-        }
-        Ok(())
-    }
-
-    fn sync_data(&self, file: &SimulatedFile) -> io::Result<()> {
-        let mut world = self.lock();
-        world.begin_sync(file)?;
-        if !world.lies.contains(&Lie::Data) {
-            let inode = world.inode(file.inode)?;
-            let (mode, modified) = (inode.durable.mode, inode.durable.modified);
-            inode.sync();
-            inode.durable.mode = mode;
-            inode.durable.modified = modified;
-        }
-        Ok(())
-    }
-
-    fn prepare_sync_all(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        let mut world = self.lock();
-        if world.is_read_only {
-            return Err(Errno::ROFS.into());
-        }
-        if let Some(fault) = world.begin_call() {
-            if world.power_cut_at.is_none() {
-                world.lose_dirty(|_| true);
-            }
-            return Err(io::Error::from_raw_os_error(fault.errno));
-        }
-        if !world.lies.contains(&Lie::All) {
-            world.sync_all();
-        }
-        Ok(())
-    }
-
-    fn close(&self, file: SimulatedFile) -> io::Result<()> {
-        let outcome = self.call().map(|_world| ());
-        drop(file);
-        outcome
-    }
-
-    fn file_status(&self, file: &SimulatedFile) -> io::Result<Status> {
-        self.call()?.status(file.inode)
-    }
-
-    fn status(&self, path: &str) -> io::Result<Status> {
-        let world = self.call()?;
-        let inode = world.lookup(path)?;
-        world.status(inode)
-    }
-
-    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut world = self.change()?;
-        let inode = world.lookup(from)?;
-        world.check_parent(to)?;
-        if world.names.contains_key(to) {
-            return Err(Errno::EXIST.into());
-        }
-        world.change(NameChange { inode, removed: Some(from.to_owned()), added: Some(to.to_owned()) });
-        Ok(())
-    }
-
-    fn unlink(&self, path: &str) -> io::Result<()> {
-        let mut world = self.change()?;
-        let inode = world.lookup(path)?;
-        world.change(NameChange { inode, removed: Some(path.to_owned()), added: None });
-        Ok(())
-    }
-
-    fn create_directory(&self, path: &str, mode: u32) -> io::Result<()> {
-        let mut world = self.change()?;
-        world.check_parent(path)?;
-        if world.names.contains_key(path) {
-            return Err(Errno::EXIST.into());
-        }
-        world.add(path, FileKind::Directory, mode);
-        Ok(())
-    }
-
-    fn set_directory_mode(&self, path: &str, mode: u32) -> io::Result<()> {
-        let mut world = self.change()?;
-        let inode = world.lookup(path)?;
-        world.inode(inode)?.visible.mode = mode;
-        Ok(())
-    }
-
-    fn set_directory_owner(&self, path: &str, uid: u32, gid: Option<u32>) -> io::Result<()> {
-        let mut world = self.change()?;
-        let number = world.lookup(path)?;
-        let inode = world.inode(number)?;
-        inode.uid = uid;
-        inode.gid = gid.unwrap_or(inode.gid);
-        Ok(())
-    }
-
-    fn names(&self, directory: &str) -> io::Result<Vec<String>> {
-        let world = self.call()?;
-        world.lookup(directory)?;
-        let prefix = format!("{directory}/");
-        let below = world.names.keys().filter_map(|path| path.strip_prefix(&prefix));
-        Ok(below.filter(|name| !name.contains('/')).map(str::to_owned).collect())
-    }
-
-    fn is_empty(&self, directory: &str) -> io::Result<bool> {
-        let world = self.call()?;
-        world.lookup(directory)?;
-        let prefix = format!("{directory}/");
-        Ok(!world.names.keys().any(|path| path.starts_with(&prefix)))
-    }
-
-    fn mount_id(&self) -> u64 {
-        self.lock().mount_id
-    }
-
-    fn user(&self) -> u32 {
-        self.lock().user
-    }
-
-    fn describe(&self) -> String {
-        "simulated".to_owned()
     }
 }

@@ -262,7 +262,7 @@ impl<D: Disk> Settlement<'_, D> {
         let mut outcome = Ok(());
         for (offset, header) in step {
             match self.message(*offset, header) {
-                Ok(queue_id) => present.extend(queue_id),
+                Ok(queue_id) => present.extend(queue_id.map(|queue_id| (queue_id, *offset, *header))),
                 Err(error) => {
                     outcome = Err(error);
                     break;
@@ -397,7 +397,7 @@ impl<D: Disk> Settlement<'_, D> {
     }
 
     /// Makes these messages durable: all at once, or, where the system cannot say that of all files, each by itself.
-    fn sync(&self, present: &[QueueId]) -> Result<(), SpoolError> {
+    fn sync(&self, present: &[(QueueId, u64, Header)]) -> Result<(), SpoolError> {
         let disk_ = &self.shared.disk;
         let Err(error) = disk_.prepare_sync_all().and_then(|()| disk_.sync_all()) else { return Ok(()) };
         if error.kind() != io::ErrorKind::Unsupported {
@@ -408,20 +408,26 @@ impl<D: Disk> Settlement<'_, D> {
                 self.orphan.path
             )));
         }
-        present.iter().try_for_each(|queue_id| self.sync_one(queue_id))
+        present.iter().try_for_each(|(queue_id, offset, header)| {
+            self.sync_one(queue_id, &self.payload(*offset, header)?)
+        })
     }
 
-    fn sync_one(&self, queue_id: &QueueId) -> Result<(), SpoolError> {
+    /// What the failed sync had to write for this message counts as written now: it is written once more.
+    fn sync_one(&self, queue_id: &QueueId, payload: &[u8]) -> Result<(), SpoolError> {
         let disk_ = &self.shared.disk;
         for _ in 0..2 {
             // If it is gone, it was delivered.
             let Some(entry) = queue::find(disk_, queue_id)? else { return Ok(()) };
-            match disk_.open(&entry.path).and_then(|file| disk_.sync(&file)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => return other.map_err(disk(Step::Sync, &entry.path)),
+            let file = match disk_.open_to_write(&entry.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(disk(Step::Open, &entry.path))?,
+            };
+            if renew(disk_, &entry.path, &file, payload)? == Likeness::Same {
+                return disk_.sync(&file).map_err(disk(Step::Sync, &entry.path));
             }
         }
-        // It moves faster than we look.
+        // It moves faster than we look, or is not what it was a moment ago.
         Err(disk(Step::Sync, queue_id.as_str())(io::ErrorKind::NotFound.into()))
     }
 

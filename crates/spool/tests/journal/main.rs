@@ -9,6 +9,7 @@
     reason = "these are tests"
 )]
 
+mod faults;
 mod settlement;
 
 use std::cell::Cell;

@@ -1,0 +1,189 @@
+//! Settlement while the disk fails at any call, and while a queue manager works on the same messages.
+
+use spool::simulated::{Bytes, Names, Simulated};
+use spool::{CommitWay, Options, Queue};
+
+use super::*;
+
+/// A server that has accepted some messages, some of them delivered, and that is gone: with `is_cut` with the power, otherwise
+/// killed on a mount that lasts.
+fn crashed(is_cut: bool) -> (Simulated, BTreeMap<String, Vec<u8>>, Vec<String>) {
+    let disk = Simulated::new();
+    disk.set_mount_id(7);
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    let ids: Vec<String> = (0..5).map(|n| server.accept(&format!("m{n}"), 20 + n).unwrap()).collect();
+    server.deliver(&ids[1]);
+    assert!(disk.rename_by_another(&format!("incoming/{}", ids[2]), &format!("active/{}", ids[2])));
+    assert!(disk.rename_by_another(&format!("incoming/{}", ids[3]), &format!("deferred/{}", ids[3])));
+    let owed = ids.iter().enumerate().filter(|(number, _)| *number != 1);
+    let acknowledged = server.ledger.lock().unwrap().acknowledged.clone();
+    let owed = owed.map(|(_, id)| (id.clone(), acknowledged[id].clone())).collect();
+    drop(server);
+    let image = if is_cut { disk.after_power_cut(Names::Mixed, Bytes::Torn, 5) } else { disk.after_kill() };
+    (image, owed, ids)
+}
+
+fn boot(is_cut: bool) -> &'static str {
+    if is_cut { SECOND_BOOT } else { FIRST_BOOT }
+}
+
+/// A process that only settles.
+fn settler(image: &Simulated, is_cut: bool) -> Result<Server, SpoolError> {
+    Server::open(image, &Options { commit_way: CommitWay::File, ..options(boot(is_cut), 2) })
+}
+
+/// Where each message is, by its content.
+fn places(image: &Simulated, whole: &[u8]) -> Vec<String> {
+    let is_it = |path: &String| {
+        let found = image.bytes(path);
+        image.mode(path) == Some(0o700) && found.as_deref() == Some(whole)
+    };
+    image.files().into_iter().filter(is_it).collect()
+}
+
+fn calls_of_settlement(crashed: &Simulated, is_cut: bool) -> std::ops::Range<u64> {
+    let image = crashed.after_kill();
+    let server = settler(&image, is_cut).unwrap();
+    let first = image.calls();
+    let settled = server.spool.settle(&later()).unwrap();
+    assert_eq!((settled.settled, settled.kept), (1, 0));
+    first..image.calls()
+}
+
+#[test]
+fn a_failure_of_any_call_of_settlement_keeps_the_journal_and_loses_nothing() {
+    let mut kept = 0;
+    for is_cut in [true, false] {
+        let (crashed, owed, ids) = crashed(is_cut);
+        for call in calls_of_settlement(&crashed, is_cut) {
+            for (errno, lasts) in [(EIO, false), (EIO, true), (ENOSPC, false), (13, false), (24, true)] {
+                let what = format!("{is_cut}, call {call}, error {errno}, lasts {lasts}");
+                let image = crashed.after_kill();
+                let server = settler(&image, is_cut).unwrap();
+                image.fail(call..=if lasts { u64::MAX } else { call }, errno, false);
+                let settled = server.spool.settle(&later());
+                let is_told =
+                    server.ledger.lock().unwrap().notices.iter().any(|n| n.severity != Severity::Info);
+                let is_there = image.files().iter().any(|path| path.starts_with("journal/"));
+                match settled {
+                    Ok(settled) if settled.kept == 0 => {}
+                    Ok(_) => {
+                        kept += 1;
+                        assert!(is_there && is_told, "{what}: {:?}", image.files());
+                    }
+                    // The directory of journals cannot be read.
+                    Err(_) => assert!(is_there, "{what}"),
+                }
+                drop(server);
+                // Whatever came of it: what was acknowledged survives the power cut that follows, and the next try ends well.
+                for (names, bytes) in
+                    [(Names::Lost, Bytes::Lost), (Names::Kept, Bytes::Torn), (Names::Mixed, Bytes::Ordered)]
+                {
+                    let image = image.after_power_cut(names, bytes, call);
+                    let server = settler(&image, true).unwrap();
+                    let settled = server.spool.settle(&later()).unwrap();
+                    assert_eq!(settled.kept, 0, "{what}: {:?}", server.ledger.lock().unwrap().notices);
+                    for (id, whole) in &owed {
+                        let places = places(&image, whole);
+                        assert_eq!(places.len(), 1, "{what}, {names:?}, {bytes:?}: {id} is at {places:?}");
+                    }
+                }
+                let image = image.after_kill();
+                let server = settler(&image, is_cut).unwrap();
+                assert_eq!(server.spool.settle(&later()).unwrap().kept, 0, "{what}");
+                assert!(image.files().iter().all(|path| !path.starts_with("journal/")), "{what}");
+                if !is_cut {
+                    let path = format!("incoming/{}", ids[1]);
+                    assert_eq!(image.bytes(&path), None, "{what}: what was delivered came back");
+                }
+            }
+        }
+    }
+    assert!(kept > 50, "only {kept} settlements met the fault");
+}
+
+/// A queue manager takes messages, puts them off, finishes them, while settlement looks for them.
+#[test]
+fn what_moves_or_goes_while_settlement_looks_is_neither_lost_nor_doubled() {
+    type Act = fn(&Simulated, &[String]) -> bool;
+    let acts: [(&str, Act); 5] = [
+        ("taken", |disk, ids| {
+            disk.rename_by_another(&format!("incoming/{}", ids[0]), &format!("active/{}", ids[0]))
+        }),
+        ("put off", |disk, ids| {
+            disk.rename_by_another(&format!("active/{}", ids[2]), &format!("deferred/{}", ids[2]))
+        }),
+        ("tried again", |disk, ids| {
+            disk.rename_by_another(&format!("deferred/{}", ids[3]), &format!("active/{}", ids[3]))
+        }),
+        ("put back", |disk, ids| {
+            disk.rename_by_another(&format!("active/{}", ids[2]), &format!("incoming/{}", ids[2]))
+        }),
+        ("finished", |disk, ids| disk.remove_by_another(&format!("active/{}", ids[2]))),
+    ];
+    for is_cut in [true, false] {
+        for (name, act) in acts {
+            // With all names and bytes on disk, it is the look that decides.
+            let (crashed, owed, ids) = crashed(false);
+            let mut acted = 0;
+            for call in calls_of_settlement(&crashed, is_cut) {
+                let image = crashed.after_kill();
+                let server = settler(&image, is_cut).unwrap();
+                let (did, by) = (Arc::new(Mutex::new(false)), ids.clone());
+                let seen = Arc::clone(&did);
+                image.before_call(call, move |disk| *seen.lock().unwrap() = act(disk, &by));
+                assert_eq!(server.spool.settle(&later()).unwrap().kept, 0);
+                let did = *did.lock().unwrap();
+                acted += usize::from(did);
+                for (id, whole) in &owed {
+                    let places = places(&image, whole);
+                    let is_finished = name == "finished" && *id == ids[2] && did;
+                    let what = format!("{name} before call {call}, {is_cut}: {id} is at {places:?}");
+                    match places.len() {
+                        1 => {}
+                        0 if is_finished => {}
+                        _ => panic!("{what}"),
+                    }
+                    // On a mount that lasts, what is gone is gone.
+                    assert!(!is_finished || is_cut || places.is_empty(), "{what}");
+                }
+            }
+            assert!(acted > 20, "{name}: only {acted} times");
+        }
+    }
+}
+
+/// What the queue manager could not read is for the operator, also when it is what a crash left of a message.
+#[test]
+fn a_remnant_in_the_corrupt_queue_stays() {
+    let (crashed, owed, ids) = crashed(true);
+    let remnant = &owed[&ids[0]][..100];
+    for queue in Queue::ALL {
+        crashed.remove_by_another(&format!("{queue}/{}", ids[0]));
+    }
+    crashed.put(&format!("corrupt/{}", ids[0]), 0o700, remnant);
+    let server = settler(&crashed, true).unwrap();
+    server.spool.settle(&later()).unwrap();
+    assert_eq!(crashed.bytes(&format!("corrupt/{}", ids[0])).as_deref(), Some(remnant));
+    assert_eq!(places(&crashed, &owed[&ids[0]]).len(), 1);
+}
+
+/// A draft of a process that lives has the queue ID of an old message: it is not a remnant.
+#[test]
+fn a_draft_that_is_being_written_is_left_alone() {
+    for (mode, is_held) in [(0o1600, true), (0o600, false)] {
+        let (crashed, owed, ids) = crashed(true);
+        for queue in Queue::ALL {
+            crashed.remove_by_another(&format!("{queue}/{}", ids[0]));
+        }
+        let path = format!("incoming/{}", ids[0]);
+        crashed.put(&path, mode, b"");
+        if is_held {
+            crashed.hold_there(&path);
+        }
+        let server = settler(&crashed, true).unwrap();
+        server.spool.settle(&later()).unwrap();
+        assert_eq!(crashed.bytes(&path).as_deref(), Some(&b""[..]), "mode {mode:o}");
+        assert_eq!(places(&crashed, &owed[&ids[0]]).len(), 1);
+    }
+}

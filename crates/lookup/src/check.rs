@@ -349,10 +349,10 @@ mod tests {
                  meant",
             ),
             (
-                "hash:/etc/postfix/c",
-                "error: \"hash:/etc/postfix/c\": unsupported dictionary type: hash; run \"postmap lmdb:/etc/postfix/c\" \
+                "sdbm:/etc/postfix/c",
+                "error: \"sdbm:/etc/postfix/c\": unsupported dictionary type: sdbm; run \"postmap lmdb:/etc/postfix/c\" \
                  and write lmdb:/etc/postfix/c, or write texthash:/etc/postfix/c to read the source file itself, or \
-                 proxy:hash:/etc/postfix/c where Postfix runs its proxymap(8)",
+                 proxy:sdbm:/etc/postfix/c where Postfix runs its proxymap(8)",
             ),
             (
                 "inline:{Host.Example=x}",

@@ -266,12 +266,12 @@ fn bad_configurations_are_refused_with_file_line_and_remedy() {
 #[test]
 fn check_knows_tables_misspelt_names_and_foreign_ones() {
     let site = Site::new();
-    site.configure("debug_peer_list = hash:/etc/x\nqmqpd_timeuot = 5s\nsomething_else = 1\n");
+    site.configure("debug_peer_list = ldap:/etc/x\nqmqpd_timeuot = 5s\nsomething_else = 1\n");
     let checked = site.run(&["check", "-c", "etc"]);
     assert_eq!(checked.status.code(), Some(78));
     let said = text(&checked.stderr);
     assert!(
-        said.contains("line 7: parameter debug_peer_list: \"hash:/etc/x\": unsupported dictionary type"),
+        said.contains("line 7: parameter debug_peer_list: \"ldap:/etc/x\": unsupported dictionary type"),
         "{said}"
     );
     assert!(said.contains("line 8: no such parameter: qmqpd_timeuot; did you mean qmqpd_timeout?"), "{said}");
@@ -473,10 +473,10 @@ fn a_reload_serves_the_new_configuration_and_cuts_nobody() {
     assert_eq!(server.service(), first, "nothing changed");
     until("the log says so", || server.log().contains("reload refused").then_some(()));
 
-    site.configure(&format!("qmqpd_listen = {old}\nqmqpd_authorized_clients = hash:/etc/x\n"));
+    site.configure(&format!("qmqpd_listen = {old}\nqmqpd_authorized_clients = ldap:/etc/x\n"));
     let refused = server.control("reload");
     assert_eq!(refused.status.code(), Some(78));
-    assert!(text(&refused.stderr).contains("unsupported dictionary type: hash"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("unsupported dictionary type: ldap"), "{}", text(&refused.stderr));
     assert_eq!(server.service(), first, "a broken table changes nothing either");
 
     site.configure(&format!("qmqpd_listen = {new}\n"));

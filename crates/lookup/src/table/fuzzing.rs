@@ -1,5 +1,8 @@
 //! Doors for the fuzz targets; built for them alone.
 
+use std::cell::Cell;
+
+use super::berkeley::{Database, Fault, Method, Storage};
 use super::{socketmap, tcp};
 
 /// The value in a reply line of a `tcp:` server, if it has one.
@@ -37,4 +40,41 @@ pub fn socketmap_reply(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, 
         Ok(socketmap::Reply::Incomplete) => Ok(None),
         Err(failure) => Err(failure.words()),
     }
+}
+
+/// A file of a `hash:` or `btree:` table in memory.
+struct InMemory<'a> {
+    bytes: &'a [u8],
+    read: &'a Cell<usize>,
+}
+
+impl Storage for InMemory<'_> {
+    fn len(&self) -> Result<u64, Fault> {
+        Ok(u64::try_from(self.bytes.len()).unwrap_or(u64::MAX))
+    }
+
+    fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Fault> {
+        self.read.set(self.read.get().saturating_add(bytes.len()));
+        let there = usize::try_from(at).ok().and_then(|at| self.bytes.get(at..)?.get(..bytes.len()));
+        bytes.copy_from_slice(there.ok_or(Fault::Damaged("it ends too early"))?);
+        Ok(())
+    }
+}
+
+/// What a `hash:` or `btree:` file answers, and how many bytes of it were read for that.
+///
+/// # Errors
+/// The words of the failure.
+pub fn berkeley_find(
+    file: &[u8],
+    is_btree: bool,
+    key: &[u8],
+    value_bytes_max: u64,
+) -> (Result<Option<Vec<u8>>, String>, usize) {
+    let read = Cell::new(0);
+    let method = if is_btree { Method::Btree } else { Method::Hash };
+    let found = Database::open(InMemory { bytes: file, read: &read }, method, value_bytes_max)
+        .and_then(|database| database.find(key))
+        .map_err(|fault| fault.to_string());
+    (found, read.get())
 }

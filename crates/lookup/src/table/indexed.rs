@@ -81,6 +81,11 @@ impl Indexed {
         Ok(None)
     }
 
+    /// The file has other contents: its keys may be written the other way now.
+    pub(super) fn forget_form(&self) {
+        self.form.store(UNDECIDED, Ordering::Relaxed);
+    }
+
     pub(super) fn changed(&self) -> Option<String> {
         self.file.changed().then(|| self.file.path().display().to_string())
     }

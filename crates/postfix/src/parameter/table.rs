@@ -33,7 +33,7 @@ const PROTOCOLS: &[&str] = &["ipv4", "ipv6", "all"];
 
 const INSTANCES: Reach = OtherPrograms("postmulti(1)");
 const DIRECTORIES: Reach = OtherPrograms("where Postfix keeps its own programs and data");
-const NO_BDB: Reach = NoEffectOnQmqp("this server does not read Berkeley DB tables");
+const NO_BDB: Reach = NoEffectOnQmqp("this server reads Berkeley DB tables itself");
 
 macro_rules! kind {
     (text($bounds:expr)) => {
@@ -605,7 +605,7 @@ parameters! {
     /// The initial size of an LMDB table.
     lmdb_map_size: long(POSITIVE) in "bytes" = "16777216"; NoEffectOnQmqp("tables are only read here; their size is that of the file");
     /// Memory for reading a Berkeley DB table.
-    berkeley_db_read_buffer_size: integer(POSITIVE) in "bytes" = "131072"; NO_BDB;
+    berkeley_db_read_buffer_size: integer(POSITIVE) in "bytes" = "131072"; NoEffectOnQmqp("tables are read page by page, through the cache of the system");
     /// Longest answer of a socketmap server. Since Postfix 3.10.
     socketmap_max_reply_size: integer(POSITIVE) in "bytes" = "100000"; Effective;
     /// Longest question to a socketmap server. Since Postfix 3.12.

@@ -17,7 +17,6 @@ use crate::client::Client;
 pub struct CleanupTables {
     maps: Vec<(Maps, lookup::Maps)>,
     names: Vec<(Names, lookup::Names)>,
-    is_remote: bool,
     /// Where expressions that take long wait for each other, if there are expressions at all.
     expressions: Option<Arc<Turns>>,
 }
@@ -47,12 +46,16 @@ impl CleanupTables {
         ] {
             names.push((which, lookup::Names::open(which.parameter(), text, options, notices)?));
         }
-        let is_remote =
-            maps.iter().any(|(_, maps)| maps.is_remote()) || names.iter().any(|(_, names)| names.is_remote());
         let has_expressions = maps.iter().any(|(_, maps)| maps.has_expressions())
             || names.iter().any(|(_, names)| names.has_expressions());
         let expressions = has_expressions.then(|| Arc::clone(&options.turns));
-        Ok(Self { maps, names, is_remote, expressions })
+        Ok(Self { maps, names, expressions })
+    }
+
+    /// Whether a lookup can take a while. Not a constant: a `hash:` table that is being written answers when that is done.
+    fn is_remote(&self) -> bool {
+        self.maps.iter().any(|(_, maps)| maps.is_remote())
+            || self.names.iter().any(|(_, names)| names.is_remote())
     }
 
     /// A table or included file that is no longer what was opened.
@@ -183,10 +186,10 @@ impl Lookups {
         Some(Budget::new(turns, owner_of(client), deadline))
     }
 
-    /// Whether one of them is asked over a socket, so that an answer can take a while.
+    /// Whether one of them is asked over a socket, or is being written just now, so that an answer can take a while.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.tables.is_remote
+        self.tables.is_remote()
     }
 
     /// A table or included file that is no longer what was opened.
@@ -204,7 +207,7 @@ impl Lookups {
     /// Does work in which tables may be asked. If some are remote the runtime is told that this thread may wait, so that
     /// the other sessions move to another one.
     pub async fn run<T>(&self, work: impl FnOnce() -> T) -> T {
-        if !self.tables.is_remote {
+        if !self.tables.is_remote() {
             return work();
         }
         // Nobody closes the semaphore.

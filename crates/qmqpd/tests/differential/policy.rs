@@ -122,6 +122,8 @@ fn broken_lists() -> Vec<Case> {
         "regexp:/nonexistent/file",
         "lmdb:/nonexistent/file",
         "cdb:/nonexistent/file",
+        "hash:/nonexistent/file",
+        "btree:/nonexistent/file",
         "/nonexistent/file",
         "unionmap:{fail:x,static:b}",
         "!fail:x",

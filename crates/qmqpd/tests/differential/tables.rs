@@ -10,7 +10,8 @@ use super::harness::peers::{self, Peer};
 use super::harness::postfix::{write_config, write_old};
 use super::policy::reasoned;
 
-/// Files by name, and their text. Those that end in `.map` are also built as `lmdb:`, `cdb:` and `hash:`.
+/// Files by name, and their text. Those that end in `.map` are also built as `lmdb:`, `cdb:` and `hash:`,
+/// those that end in `.btree` as `btree:`.
 const FILES: &[(&str, &str)] = &[
     ("list", "# who may send\n10.0.0.1\n127.0.0.1, 10.0.0.2\n"),
     ("list-dos", "10.0.0.1\r\n127.0.0.1\r\n"),
@@ -22,6 +23,8 @@ const FILES: &[(&str, &str)] = &[
     ("clients.map", "127.0.0.1 yes\n10.0.0.1 yes\n"),
     ("names.map", "# a comment\nlocalhost  some text\n  that goes on\n"),
     ("others.map", "10.0.0.1 yes\n"),
+    ("clients.btree", "127.0.0.1 yes\n10.0.0.1 yes\n"),
+    ("names.btree", "localhost some text\n"),
     ("capitals", "LocalHost yes\n"),
     ("duplicate", "127.0.0.1 a\n127.0.0.1 b\n"),
     ("no-value", "127.0.0.1\n"),
@@ -57,6 +60,9 @@ const YES: &[&str] = &[
     "texthash:/DIR/names.map",
     "lmdb:/DIR/clients.map",
     "lmdb:/DIR/names.map",
+    "hash:/DIR/clients.map",
+    "hash:/DIR/names.map",
+    "btree:/DIR/names.btree",
     "cdb:/DIR/clients.map",
     "cdb:/DIR/names.map",
     "cidr:/DIR/cidr",
@@ -84,6 +90,8 @@ const NO: &[&str] = &[
     "texthash:/DIR/capitals",
     "texthash:/DIR/no-value",
     "lmdb:/DIR/others.map",
+    "hash:/DIR/others.map",
+    "!btree:/DIR/clients.btree, 127.0.0.1",
     "cdb:/DIR/others.map",
     "cidr:/DIR/cidr-if-not",
     "cidr:/DIR/cidr-broken",
@@ -132,12 +140,12 @@ fn differences(whole: &[u8]) -> Vec<(Case, &'static str)> {
     const UNUSABLE: &str = "ZError: server configuration error";
     vec![
         (
-            Case::bytes("tables::hash", whole.to_vec()).differs(
-                "tables-that-need-another-program-are-not-read",
+            Case::bytes("tables::randmap", whole.to_vec()).differs(
+                "some-types-of-tables-are-not-read",
                 |postfix| postfix.assert_queued(),
                 |ours| ours.assert_refused(UNUSABLE),
             ),
-            "hash:/DIR/clients.map",
+            "randmap:{yes}",
         ),
         (
             Case::bytes("tables::continued_line", whole.to_vec())
@@ -175,7 +183,12 @@ fn build(dir: &Path) {
     for (name, text) in FILES {
         let path = dir.join(name);
         write_old(&path, text);
-        for kind in ["lmdb", "cdb", "hash"].iter().filter(|_| name.ends_with(".map")) {
+        let kinds: &[&str] = match name.rsplit_once('.') {
+            Some((_, "map")) => &["lmdb", "cdb", "hash"],
+            Some((_, "btree")) => &["btree"],
+            _ => &[],
+        };
+        for kind in kinds {
             let postmap = peers::file("/usr/sbin/postmap").unwrap();
             let status = Command::new(postmap)
                 .arg("-c")

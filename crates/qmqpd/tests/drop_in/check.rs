@@ -44,14 +44,14 @@ fn good() {
 
 /// Nothing, as long as Postfix's cleanup(8) takes the mail.
 fn lacking() {
-    let main_cf = vec!["canonical_maps = hash:/etc/postfix/canonical".to_owned()];
+    let main_cf = vec!["canonical_maps = ldap:/etc/postfix/canonical".to_owned()];
     let setup = Setup { main_cf, ..Default::default() };
     let postfix = drop_in::start(Submit::Postfix, &setup);
     let (status, said) = check(&postfix, &[]);
     assert_eq!(status, Some(0), "{said}");
     let (status, said) = check(&postfix, &["-o", "qmqpd_submit=local"]);
     assert_eq!(status, Some(78), "{said}");
-    assert!(said.contains("unsupported dictionary type: hash"), "{said}");
+    assert!(said.contains("unsupported dictionary type: ldap"), "{said}");
 }
 
 fn lines() {

@@ -4,20 +4,29 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use super::harness::client::{self, request};
 use super::harness::ours::{Instance, Setup};
-use super::harness::postfix::scratch;
+use super::harness::peers::{self, Peer};
+use super::harness::postfix::{self, scratch, write_config};
 use super::harness::trials::Trials;
-use super::harness::wait;
+use super::harness::{drop_in, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("address_tables::a_slow_server_holds_up_nobody_else", &[], slow_server);
     trials.add("address_tables::a_changed_table_is_in_force_at_once", &[], changed_table);
     trials.add("address_tables::hundred_thousand_aliases", &[], many_aliases);
     trials.add("address_tables::a_refused_message_asks_no_more", &[], refused_message);
+    trials.add("address_tables::hash_and_btree_in_a_jail_serve", &[Peer::Postfix], || berkeley(false));
+    trials.add("address_tables::hash_and_btree_in_a_jail_under_postfix", &[Peer::Postfix], || berkeley(true));
+    trials.add(
+        "address_tables::a_table_that_is_being_written_holds_up_nobody_else",
+        &[Peer::Postfix],
+        written_table,
+    );
 }
 
 /// Sessions that wait for the table, many more than there are threads for sessions.
@@ -166,6 +175,99 @@ fn changed_table() {
         let recipients: Vec<_> = file.recipients().map(client::text).collect();
         assert_eq!(recipients.join(", "), members);
     }
+}
+
+/// A table that postmap(1) makes.
+fn postmap(config: &Path, table: &str, text: &str) {
+    std::fs::write(table.split_once(':').unwrap().1, text).unwrap();
+    let output =
+        peers::command("/usr/sbin/postmap").unwrap().arg("-c").arg(config).arg(table).output().unwrap();
+    assert!(output.status.success(), "{table}: {}", client::text(&output.stderr));
+}
+
+/// What a stock main.cf of Debian has, in all three places where tables stand; opened before the jail, and read anew in it.
+fn berkeley(is_under_postfix: bool) {
+    let dir = scratch("aliases");
+    let config = write_config(dir.path(), "compatibility_level = 3.6\n", "");
+    let table = |kind: &str, name: &str| format!("{kind}:{}", dir.path().join(name).display());
+    let (clients, canonical, aliases) =
+        (table("hash", "clients"), table("hash", "canonical"), table("btree", "aliases"));
+    postmap(&config, &clients, "127.0.0.1 ok\n");
+    postmap(&config, &canonical, "Old@sender.example new@sender.example\n");
+    postmap(&config, &aliases, "list@x.example one@x.example\n");
+    let main_cf = vec![
+        format!("qmqpd_authorized_clients = {clients}"),
+        format!("canonical_maps = {canonical}"),
+        format!("virtual_alias_maps = {aliases}"),
+    ];
+    let columns = "n - y - -";
+    let (serve, postfix) = if is_under_postfix {
+        let setup = postfix::Setup { main_cf, columns: Some(columns), ..Default::default() };
+        (None, Some(drop_in::start(drop_in::Submit::Local, &setup)))
+    } else {
+        (Some(Instance::start_with_columns(&Setup { main_cf, ..Default::default() }, columns)), None)
+    };
+    let server = serve.as_ref().map(|server| (server.address, &server.queue, &server.log));
+    let (address, queue, log) = server
+        .or_else(|| postfix.as_ref().map(|server| (server.address, &server.queue, &server.log)))
+        .unwrap();
+    let send = || client::send(address, b"Subject: x\n\n", b"OLD@sender.example", &[b"List@X.example"]);
+    for members in ["one@x.example", "two@x.example, three@x.example"] {
+        postmap(&config, &aliases, &format!("list@x.example {members}\n"));
+        let said = send();
+        assert!(said.starts_with('K'), "{said}: {}", log.all());
+        let file = queue.take().remove(0).unwrap();
+        let recipients: Vec<_> = file.recipients().map(client::text).collect();
+        assert_eq!(recipients.join(", "), members);
+        assert_eq!(file.sender().map(client::text).as_deref(), Some("new@sender.example"));
+    }
+    postmap(&config, &clients, "127.0.0.9 ok\n");
+    let said = send();
+    assert!(said.ends_with("is not authorized to use this service"), "{said}: {}", log.all());
+    // A file that is damaged lets nobody in, and the log says what to do.
+    postmap(&config, &clients, "127.0.0.1 ok\n");
+    let file = clients.strip_prefix("hash:").unwrap().to_owned() + ".db";
+    std::fs::File::options().write(true).open(file).unwrap().set_len(5000).unwrap();
+    let said = send();
+    assert_eq!(said, "ZError: server configuration error", "{}", log.all());
+    let words = format!("not all of its pages are there; run \"postmap {clients}\" to build it anew");
+    assert!(log.all().contains(&words), "{}", log.all());
+    postmap(&config, &clients, "127.0.0.1 ok\n");
+    let said = send();
+    assert!(said.starts_with('K'), "{said}: {}", log.all());
+}
+
+/// Twenty clients whom only the table can let in wait for postmap; the others do not.
+fn written_table() {
+    let dir = scratch("aliases");
+    let config = write_config(dir.path(), "compatibility_level = 3.6\n", "");
+    let table = format!("hash:{}", dir.path().join("clients").display());
+    postmap(&config, &table, "127.0.0.9 ok\n");
+    let main_cf = vec![format!("qmqpd_authorized_clients = 127.0.0.1, {table}")];
+    let server = Instance::start(&Setup { main_cf, ..Default::default() });
+    let address = server.address;
+    let file = std::fs::File::open(dir.path().join("clients.db")).unwrap();
+    let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let whole = request(b"Subject: x\n\n", b"a@sender.example", &[b"b@x.example"]);
+    // They are served in the order of their connections.
+    let waiting: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let mut stream = client::connect_from("127.0.0.9", address);
+            stream.write_all(&whole).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..WAITING {
+        let said = client::send(address, b"Subject: quick\n\n", b"a@sender.example", &[b"quick@x.example"]);
+        assert!(said.starts_with('K'), "{said}");
+    }
+    assert_eq!(server.queue.take().len(), WAITING);
+    drop(lock);
+    for mut stream in waiting {
+        let said = client::text(&client::read_to_end(&mut stream).0);
+        assert!(said.contains(":KOk: "), "{said}: {}", server.log.all());
+    }
+    assert_eq!(server.queue.take().len(), WAITING);
 }
 
 /// More than is kept in memory, so that the file is streamed; the sender's copies come first there.

@@ -248,7 +248,9 @@ fn tables() {
 fn table_files() {
     let dir = super::harness::postfix::scratch("faults");
     let config = super::harness::postfix::write_config(dir.path(), "compatibility_level = 3.6\n", "");
-    for kind in ["lmdb", "cdb"] {
+    for (kind, place) in
+        [("lmdb", "lmdb: table"), ("cdb", "cdb: table"), ("hash", "hash: table"), ("btree", "btree: table")]
+    {
         let file = dir.path().join(kind);
         std::fs::write(&file, "127.0.0.1 yes\n").unwrap();
         let built = std::process::Command::new("postmap")
@@ -259,9 +261,12 @@ fn table_files() {
         assert!(built.expect("postmap(1)").success());
         let list = format!("qmqpd_authorized_clients = {kind}:{}", file.display());
         let server = start(&[&list]);
-        let place = if kind == "lmdb" { "lmdb: table" } else { "cdb: table" };
         each(&server, place, &[("pread64", &["EIO", "ENOMEM"])], "1", "127.0.0.1", &[Some('Z')]);
         each(&server, place, &[("pread64", &["EINTR"])], "1", "127.0.0.1", &[Some('K')]);
+        if matches!(kind, "hash" | "btree") {
+            each(&server, place, &[("flock", &["ENOLCK"])], "1+", "127.0.0.1", &[Some('Z')]);
+            each(&server, place, &[("flock", &["EINTR", "EAGAIN"])], "1", "127.0.0.1", &[Some('K')]);
+        }
     }
 }
 

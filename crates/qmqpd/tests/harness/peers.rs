@@ -17,6 +17,9 @@ pub fn file(path: &str) -> Option<PathBuf> {
     [PathBuf::from(path), below].into_iter().find(|candidate| candidate.exists())
 }
 
+/// Where Debian has db_load(1).
+pub const DB_LOAD: &str = "/usr/bin/db5.3_load";
+
 /// A command for a program of a package, or why there is none.
 pub fn command(path: &str) -> Result<Command, String> {
     let program = file(path).ok_or_else(|| format!("{path} is not there; run make peers"))?;
@@ -39,6 +42,8 @@ pub enum Peer {
     SmtpSink,
     /// Postfix's queue file reader.
     Postcat,
+    /// Berkeley DB's program that makes files of any shape.
+    DbLoad,
     /// nullmailer's QMQP client.
     Nullmailer,
     /// The log summary program.
@@ -91,6 +96,7 @@ impl Peer {
             Self::QmqpSource => absent("/usr/sbin/qmqp-source"),
             Self::SmtpSink => absent("/usr/sbin/smtp-sink"),
             Self::Postcat => absent("/usr/sbin/postcat"),
+            Self::DbLoad => absent(DB_LOAD),
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
             Self::OpenDkim => installed(&["/usr/sbin/opendkim", "/usr/bin/openssl"]),

@@ -1,9 +1,19 @@
 //! Lookup tables with random contents, asked by `postmap -q` and by ours: same answers, same warnings.
 //!
 //! The contents follow from the number of the table, so a failure names a table that can be had again.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs
+)]
 
+#[path = "../harness/mod.rs"]
 mod harness;
+
+mod berkeley;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -19,9 +29,12 @@ const TABLES_PER_KIND: u64 = 16;
 
 fn main() -> ExitCode {
     let mut trials = Trials::default();
-    for kind in ["cidr", "regexp", "pcre", "texthash", "lmdb", "cdb", "inline", "unionmap", "pipemap"] {
+    for kind in [
+        "cidr", "regexp", "pcre", "texthash", "lmdb", "cdb", "hash", "btree", "inline", "unionmap", "pipemap",
+    ] {
         trials.add(&format!("tables::{kind}"), &[Peer::Postfix], move || compare(kind));
     }
+    berkeley::add(&mut trials);
     trials.run()
 }
 
@@ -188,7 +201,7 @@ fn compare(kind: &str) {
     for number in 0..TABLES_PER_KIND {
         let mut dice = Dice(number);
         let name = name(kind, &mut dice, dir.path());
-        if matches!(kind, "lmdb" | "cdb") {
+        if matches!(kind, "lmdb" | "cdb" | "hash" | "btree") {
             // A duplicate or a bad line is a warning to postmap, and the table is built.
             run(&config, &[&format!("{kind}:{name}")], "");
         }
@@ -214,9 +227,12 @@ fn run(config: &Path, arguments: &[&str], input: &str) -> (String, String) {
     command.arg("-c").arg(config).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A table that is unusable makes postmap end before it reads its input.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        // A table that is unusable makes postmap end before it reads its input.
+        scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
+        child.wait_with_output().unwrap()
+    });
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }

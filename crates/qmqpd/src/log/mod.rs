@@ -72,7 +72,21 @@ struct Writer {
     framer: Framer,
     sinks: Sinks,
     unreported_loss: u64,
+    /// What the system said when a line was lost, if that was the reason.
+    loss_reason: Option<std::io::Error>,
     goes_line_by_line: Arc<AtomicBool>,
+}
+
+/// How many lines were lost, and why.
+fn loss(count: u64, reason: Option<&std::io::Error>) -> String {
+    match reason {
+        Some(error) => {
+            let words = error.raw_os_error().map(|code| nix::errno::Errno::from_raw(code).desc().to_owned());
+            let words = words.unwrap_or_else(|| error.to_string());
+            format!("{count} log lines were lost: the log could not be written: {words}")
+        }
+        None => format!("{count} log lines were lost: the log did not take them fast enough"),
+    }
 }
 
 impl Writer {
@@ -81,7 +95,11 @@ impl Writer {
         let Some(last) = lines.last() else { return };
         let at_once = if self.goes_line_by_line.load(Ordering::Acquire) { 1 } else { lines.len() };
         let batches = lines.chunks(at_once);
-        let lost: usize = batches.map(|lines| self.sinks.write(&mut self.framer, lines)).sum();
+        let mut reason = None;
+        let lost: usize = batches.map(|lines| self.sinks.write(&mut self.framer, lines, &mut reason)).sum();
+        if reason.is_some() {
+            self.loss_reason = reason;
+        }
         self.unreported_loss = self.unreported_loss.saturating_add(lost as u64);
         if lost < lines.len() && self.unreported_loss > 0 {
             self.report_loss(last.seconds);
@@ -89,11 +107,11 @@ impl Writer {
     }
 
     fn report_loss(&mut self, seconds: i64) {
-        let text =
-            format!("{} log lines were lost: the log did not take them fast enough", self.unreported_loss);
+        let text = loss(self.unreported_loss, self.loss_reason.as_ref());
         let line = Line { seconds, program: Program::Qmqpd, severity: Severity::Warning, text };
-        if self.sinks.write(&mut self.framer, &[line]) == 0 {
+        if self.sinks.write(&mut self.framer, &[line], &mut None) == 0 {
             self.unreported_loss = 0;
+            self.loss_reason = None;
         }
     }
 }
@@ -145,6 +163,7 @@ impl Log {
             framer: Framer::new(config),
             sinks,
             unreported_loss: 0,
+            loss_reason: None,
             goes_line_by_line: Arc::clone(&goes_line_by_line),
         };
         let direct = Mutex::new(Some(writer));

@@ -98,12 +98,12 @@ impl Sink {
         })
     }
 
-    /// How many of the lines were lost.
-    fn write(&mut self, framer: &mut Framer, lines: &[Line]) -> usize {
+    /// How many of the lines were lost; `reason` is what the system said about the last one, if it said anything.
+    fn write(&mut self, framer: &mut Framer, lines: &[Line], reason: &mut Option<std::io::Error>) -> usize {
         match self {
-            Self::Stderr => write_stream(&mut std::io::stderr(), framer, lines),
-            Self::Stdout => write_stream(&mut std::io::stdout().lock(), framer, lines),
-            Self::File(file) => write_stream(file, framer, lines),
+            Self::Stderr => write_stream(&mut std::io::stderr(), framer, lines, reason),
+            Self::Stdout => write_stream(&mut std::io::stdout().lock(), framer, lines, reason),
+            Self::File(file) => write_stream(file, framer, lines, reason),
             Self::Datagrams(datagrams) => match datagrams.framing {
                 Framing::Syslog => {
                     let is_sent = |line: &&Line| datagrams.send(framer.syslog(line));
@@ -147,7 +147,12 @@ fn send_together(datagrams: &mut Datagrams, framer: &mut Framer, lines: &[Line])
 const POSTLOG_DATAGRAM_BYTES_MAX: usize = 4000;
 
 /// Writes whole lines, as many at once as fit into [`WRITE_BYTES`].
-fn write_stream(stream: &mut impl Write, framer: &mut Framer, lines: &[Line]) -> usize {
+fn write_stream(
+    stream: &mut impl Write,
+    framer: &mut Framer,
+    lines: &[Line],
+    reason: &mut Option<std::io::Error>,
+) -> usize {
     let mut buffer = Vec::new();
     let (mut buffered, mut lost) = (0_usize, 0_usize);
     let mut rest = lines.iter().peekable();
@@ -155,8 +160,9 @@ fn write_stream(stream: &mut impl Write, framer: &mut Framer, lines: &[Line]) ->
         buffer.extend_from_slice(framer.file(line));
         buffered = buffered.saturating_add(1);
         if buffer.len() >= WRITE_BYTES || rest.peek().is_none() {
-            if stream.write_all(&buffer).and_then(|()| stream.flush()).is_err() {
+            if let Err(error) = stream.write_all(&buffer).and_then(|()| stream.flush()) {
                 lost = lost.saturating_add(buffered);
+                *reason = Some(error);
             }
             buffer.clear();
             buffered = 0;
@@ -181,9 +187,15 @@ impl Sinks {
         Self(config.places.iter().filter_map(|place| Sink::open(place).ok()).collect())
     }
 
-    /// Writes the lines to every place; returns how many some place has not taken.
-    pub(super) fn write(&mut self, framer: &mut Framer, lines: &[Line]) -> usize {
-        self.0.iter_mut().map(|sink| sink.write(framer, lines)).max().unwrap_or(0)
+    /// Writes the lines to every place; returns how many some place has not taken, and leaves in `reason` what the system said
+    /// about a file that took none.
+    pub(super) fn write(
+        &mut self,
+        framer: &mut Framer,
+        lines: &[Line],
+        reason: &mut Option<std::io::Error>,
+    ) -> usize {
+        self.0.iter_mut().map(|sink| sink.write(framer, lines, reason)).max().unwrap_or(0)
     }
 }
 
@@ -249,13 +261,13 @@ mod tests {
             text: text.to_owned(),
         };
         let lines = ["one", "two", &"x".repeat(2000), &"y".repeat(2000)].map(line);
-        assert_eq!(sinks.write(&mut framer, &lines), 0);
+        assert_eq!(sinks.write(&mut framer, &lines, &mut None), 0);
         let first = receive(&postlogd);
         let texts: Vec<&str> = first.split('\n').map(|line| line.split_once("]: ").unwrap().1).collect();
         assert_eq!(texts, ["one", "two", &"x".repeat(2000)]);
         assert!(receive(&postlogd).ends_with(&format!("]: {}", "y".repeat(2000))));
         drop(postlogd);
-        assert_eq!(sinks.write(&mut framer, &lines), 4, "all are lost, and counted");
+        assert_eq!(sinks.write(&mut framer, &lines, &mut None), 4, "all are lost, and counted");
     }
 
     #[test]
@@ -275,6 +287,42 @@ mod tests {
             let datagram = receive(&postlogd);
             assert!(!datagram.contains('\n') && datagram.ends_with(&format!("]: {text}")), "{datagram}");
         }
+    }
+
+    /// Takes nothing while it is full.
+    struct Disk {
+        is_full: bool,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.is_full {
+                return Err(std::io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            self.taken.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_the_reason_for_lost_lines() {
+        let mut framer = Framer::new(&config(Place::Stderr));
+        let line =
+            Line { seconds: 0, program: Program::Qmqpd, severity: Severity::Info, text: "x".to_owned() };
+        let (mut disk, mut reason) = (Disk { is_full: true, taken: Vec::new() }, None);
+        let lines = [line];
+        assert_eq!(write_stream(&mut disk, &mut framer, &lines, &mut reason), 1);
+        assert_eq!(reason.as_ref().map(std::io::Error::kind), Some(ErrorKind::StorageFull));
+        assert_eq!(
+            super::super::loss(7, reason.as_ref()),
+            "7 log lines were lost: the log could not be written: No space left on device"
+        );
+        disk.is_full = false;
+        assert_eq!(write_stream(&mut disk, &mut framer, &lines, &mut None), 0);
     }
 
     #[test]

@@ -176,7 +176,14 @@ pub enum State {
     Taken,
     /// `1`: it waits for clients.
     Available,
+    /// `2`: its sessions are over, and it only waits for the disk. Ours say it to our own master; Postfix's knows no such
+    /// word.
+    Syncing,
+    /// `3`: it is alive; nothing else has changed. To our own master only.
+    Alive,
 }
+
+const STATES: [State; 4] = [State::Taken, State::Available, State::Syncing, State::Alive];
 
 /// How many bytes a status message has.
 pub const STATUS_MESSAGE_BYTES: usize = 12;
@@ -188,6 +195,8 @@ pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; ST
     let state: u32 = match state {
         State::Taken => 0,
         State::Available => 1,
+        State::Syncing => 2,
+        State::Alive => 3,
     };
     let mut message = [0; STATUS_MESSAGE_BYTES];
     let fields = [process_id, generation, state].into_iter().flat_map(u32::to_ne_bytes);
@@ -199,11 +208,8 @@ pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; ST
 #[must_use]
 pub fn parse_status_message(message: &[u8; STATUS_MESSAGE_BYTES]) -> (u32, u32, Option<State>) {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *message;
-    let state = match u32::from_ne_bytes([i, j, k, l]) {
-        0 => Some(State::Taken),
-        1 => Some(State::Available),
-        _ => None,
-    };
+    let number = usize::try_from(u32::from_ne_bytes([i, j, k, l])).unwrap_or(usize::MAX);
+    let state = STATES.get(number).copied();
     (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), state)
 }
 
@@ -252,6 +258,16 @@ mod tests {
     fn the_eighth_generation_is_written_10() {
         assert_eq!(parse_generation("10"), 8);
         assert_eq!(parse_generation("nonsense"), 0);
+    }
+
+    #[test]
+    fn every_state_is_read_back_and_other_numbers_mean_nothing() {
+        for state in STATES {
+            assert_eq!(parse_status_message(&status_message(7, 9, state)), (7, 9, Some(state)));
+        }
+        let mut message = status_message(7, 9, State::Alive);
+        message[8..].copy_from_slice(&4_u32.to_ne_bytes());
+        assert_eq!(parse_status_message(&message), (7, 9, None));
     }
 
     #[test]

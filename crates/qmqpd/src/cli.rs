@@ -1,6 +1,7 @@
 //! The command line: an operator's commands, or the arguments with which a master(8) starts a daemon.
 
 use std::ffi::{CString, OsString};
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -119,11 +120,18 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// To standard error: standard output is for the outcome.
+fn say_meanwhile(text: &str) {
+    let _nobody_reads = writeln!(std::io::stderr(), "qmqpd: {text}");
+}
+
 fn obey(command: &Command) -> Result<String, Exit> {
     match command {
         Command::Serve(place) => master::serve(&place.source()?, &place.overrides).map(|()| String::new()),
         Command::Reload(place) => control::reload(&place.source()?, &place.overrides),
-        Command::Stop { place, drain } => control::stop(&place.source()?, &place.overrides, *drain),
+        Command::Stop { place, drain } => {
+            control::stop(&place.source()?, &place.overrides, *drain, &say_meanwhile)
+        }
         Command::Status(place) => control::status(&place.source()?, &place.overrides),
         Command::Check { place, postfix } => {
             let source = if *postfix { place.source_of_postfix()? } else { place.source()? };

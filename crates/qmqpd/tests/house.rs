@@ -198,7 +198,8 @@ fn every_dependency_has_its_reason() {
 }
 
 /// What every machine has that these tests can run on.
-const ALWAYS_THERE: &[&str] = &["/bin/sh", "/bin/true", "/dev/full", "/dev/null", "/usr/lib", "sh", "sync"];
+const ALWAYS_THERE: &[&str] =
+    &["/bin/sh", "/bin/true", "/dev/full", "/dev/null", "/usr/lib", "sh", "sleep", "sync"];
 
 /// Programs that tests start or look for, and other files of packages, stand in the table of .ci/peers, so that a fresh machine
 /// gets them, or says at once that it cannot. A bare name stands for any directory.

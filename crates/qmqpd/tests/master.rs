@@ -579,6 +579,48 @@ fn the_service_manager_hears_of_every_step() {
     assert!(master.wait().unwrap().success());
 }
 
+/// The master's health is that of its services: while one does not answer, the watchdog hears nothing.
+#[test]
+fn the_watchdog_hears_nothing_while_a_service_is_silent() {
+    const SILENCE: Duration = Duration::from_secs(3);
+    let site = Site::new();
+    site.configure(&format!("qmqpd_listen = {}\nqmqpd_hang_timeout = 24s\n", free_address()));
+    let socket = UnixDatagram::bind(site.path("notify")).unwrap();
+    let hear = |patience: Duration| {
+        socket.set_read_timeout(Some(patience)).unwrap();
+        let mut buffer = [0; 4096];
+        socket.recv(&mut buffer).ok().map(|length| text(&buffer[..length]))
+    };
+    let mut command = site.command(&["serve", "-c", "etc"]);
+    command.env("NOTIFY_SOCKET", site.path("notify")).env("WATCHDOG_USEC", "200000");
+    let master = command.stderr(fs::File::create(site.path("log")).unwrap()).spawn().unwrap();
+    let server = Server { site: &site, master, arguments: vec!["-c".to_owned(), "etc".to_owned()] };
+    server.wait_until_running();
+    let service = server.service();
+    kill(service, Signal::SIGSTOP).unwrap();
+    // A tenth of a second apart, then a silence of many seconds, before the process is killed.
+    let deadline = Instant::now() + PATIENCE;
+    while hear(SILENCE).is_some() {
+        assert!(Instant::now() < deadline, "the watchdog still hears that all is well");
+    }
+    assert!(!server.log().contains("has not answered"), "it was killed before the watchdog could notice");
+    kill(service, Signal::SIGCONT).unwrap();
+    assert_eq!(hear(PATIENCE).as_deref().map(str::trim), Some("WATCHDOG=1"));
+}
+
+/// A stop within its own bounds is not cut short by the service manager.
+#[test]
+fn the_unit_gives_a_stop_the_time_that_it_may_take() {
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../dist/qmqpd.service")).unwrap();
+    let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')).unwrap();
+    let parameter =
+        postfix::parameter::table::PARAMETERS.iter().find(|row| row.name == "qmqpd_stop_timeout").unwrap();
+    let postfix::parameter::DefaultValue::Text(default) = parameter.default else { panic!("no text") };
+    let seconds = |text: &str| text.trim_end_matches('s').parse::<u64>().unwrap();
+    // The sessions, and the burial of what had to be killed.
+    assert!(seconds(stop) >= seconds(default) + 5 + 10, "{stop}, {default}");
+}
+
 #[test]
 fn a_socket_of_the_service_manager_is_used() {
     let site = Site::new();

@@ -277,6 +277,16 @@ parameters! {
     /// clients together; the others are counted, and the log says how many they were. Messages are always logged. Zero is
     /// no limit.
     qmqpd_session_log_limit: integer((Bounds::at_least(0))) = "100"; Effective;
+    /// How long a service process of `qmqpd serve` that has ended its sessions may wait for the disk, on a stop for example,
+    /// before it is killed. Until accepted mail is on disk its journal answers for it; what is in the journal of a process
+    /// that was killed may be delivered again.
+    qmqpd_stop_timeout: time(POSITIVE) = "300s"; Effective;
+    /// How long a service process of `qmqpd serve` may be silent before it counts as hung, is killed, and another one takes
+    /// its place. Zero is for ever: for a process that somebody debugs.
+    qmqpd_hang_timeout: time(ANY) = "30s"; Effective;
+    /// How many processes of a service of `qmqpd serve` may finish their sessions after a reload, or after a table has changed.
+    /// When there are more, the oldest is told to end its sessions.
+    qmqpd_old_process_limit: integer((Bounds::at_least(0))) = "8"; Effective;
     /// Where log lines go while maillog_file is empty.
     qmqpd_log: keyword(LogTarget) = "syslog"; Effective;
 

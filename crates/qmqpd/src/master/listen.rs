@@ -146,6 +146,18 @@ impl Listener {
         SockRef::from(&self.socket).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
     }
 
+    /// Puts right what a process that shares the socket can have done to it: it blocks, or listens no more. Returns
+    /// whether it had stopped listening.
+    pub(super) fn heal(&self, backlog: u32) -> std::io::Result<bool> {
+        let socket = SockRef::from(&self.socket);
+        socket.set_nonblocking(true)?;
+        let has_stopped = !socket.is_listener()?;
+        if has_stopped {
+            self.set_backlog(backlog)?;
+        }
+        Ok(has_stopped)
+    }
+
     /// Stops listening, for every process that holds the socket; the address becomes free. [`Listener::set_backlog`]
     /// undoes it.
     fn silence(&self) {

@@ -3,13 +3,16 @@
 
 mod announce;
 mod listen;
-pub(crate) mod pid_file;
+mod pid_file;
+mod process;
 mod queue_directory;
+pub(crate) mod queue_lock;
 mod roster;
 mod settlement;
 mod start;
 pub(crate) mod state;
 mod status_channel;
+mod stop;
 mod supervise;
 mod systemd;
 
@@ -31,8 +34,8 @@ use crate::jail::{Owner, group_id, raise_limits};
 use crate::log::{Log, Place, Program};
 use crate::{address_space, check};
 use listen::Listener;
-use pid_file::PidFile;
 use queue_directory::Writer;
+use queue_lock::QueueLock;
 use supervise::{Master, Parts, Reloaded};
 
 /// Descriptors of a session: its socket, its queue file, and one in reserve.
@@ -92,7 +95,8 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     let log = Log::open(&config.log).map_err(|error| Exit::unavailable(error.to_string()))?;
     let refuse = |text: String| refuse(&log, &places, text);
     let run_directory = queue.join(&config.settings.process_id_directory);
-    let lock = PidFile::acquire(&run_directory).map_err(|error| refuse(error.to_string()))?;
+    let lock = QueueLock::acquire(&queue).map_err(|error| refuse(error.to_string()))?;
+    pid_file::write(&run_directory).map_err(|error| refuse(error.to_string()))?;
 
     let witness = make_witness(&queue, &log);
     let signals = take_signals().map_err(|errno| refuse(format!("cannot take signals: {errno}")))?;

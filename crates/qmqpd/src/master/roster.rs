@@ -1,10 +1,11 @@
 //! The processes of one service: who lives, who is idle, when to start another one, when to wait.
 //!
-//! The rules are those of Postfix's master(8), with three differences. One process is always there, since a process
+//! The rules are those of Postfix's master(8), with four differences. One process is always there, since a process
 //! of ours serves many clients. One that says it is busy has stopped accepting for good, because a table changed for
-//! example, so that a successor is started at once and not when a client knocks. And a process that fails at its start
-//! is tried again after 1 s, then 2 s, 4 s and so on up to `service_throttle_time`, where Postfix always waits that
-//! long.
+//! example, so that a successor is started at once and not when a client knocks. The process limit does not count those:
+//! however many finish their sessions, one takes clients (what bounds them is qmqpd_old_process_limit, in `supervise`).
+//! And a process that fails at its start is tried again after 1 s, then 2 s, 4 s and so on up to
+//! `service_throttle_time`, where Postfix always waits that long.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,6 @@ const LONG: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Child {
     pub(super) process_id: i32,
-    pub(super) generation: u32,
     started: Instant,
     idle: bool,
     /// Changes from busy to idle.
@@ -81,7 +81,7 @@ impl Roster {
 
     /// Whether a process has said that it is at work. A process speaks for the first time when it is ready to accept.
     pub(super) fn is_ready(&self) -> bool {
-        self.children.iter().any(|child| child.reported)
+        self.children.iter().any(|child| child.reported && child.idle)
     }
 
     /// Whether the start failed and is being waited out.
@@ -90,33 +90,29 @@ impl Roster {
     }
 
     /// Enters a process that was just started. It counts as idle from birth.
-    pub(super) fn started(&mut self, process_id: i32, generation: u32, now: Instant) {
+    pub(super) fn started(&mut self, process_id: i32, now: Instant) {
         self.throttled_until = None;
-        self.children.push(Child {
-            process_id,
-            generation,
-            started: now,
-            idle: true,
-            uses: 0,
-            reported: false,
-        });
+        self.children.push(Child { process_id, started: now, idle: true, uses: 0, reported: false });
     }
 
-    /// A status message came. Unknown processes are ignored, as by Postfix.
-    pub(super) fn reported(&mut self, process_id: i32, generation: u32, idle: bool) -> Option<Notice> {
-        let child = self.children.iter_mut().find(|child| child.process_id == process_id)?;
-        if child.generation != generation {
-            return Some(Notice::info(format!(
-                "ignoring status update from child pid {process_id} generation {generation}"
-            )));
-        }
+    /// A process has said whether it takes clients. Unknown processes are ignored, as by Postfix.
+    pub(super) fn reported(&mut self, process_id: i32, idle: bool) {
+        let Some(child) = self.children.iter_mut().find(|child| child.process_id == process_id) else {
+            return;
+        };
         child.reported = true;
         if idle && !child.idle {
             child.uses = child.uses.saturating_add(1);
             self.failures_in_a_row = 0;
         }
         child.idle = idle;
-        None
+    }
+
+    /// A process takes no client any more, whatever it says: it was killed, and may take long to go.
+    pub(super) fn given_up(&mut self, process_id: i32) {
+        for child in self.children.iter_mut().filter(|child| child.process_id == process_id) {
+            child.idle = false;
+        }
     }
 
     /// A process ended. `None`: it is not one of ours. Otherwise what to log.
@@ -169,12 +165,9 @@ impl Roster {
         wait
     }
 
-    /// What to do next. `process_limit` 0 means none.
-    pub(super) fn need(&self, now: Instant, process_limit: u32) -> Need {
-        // Even where one process is allowed, the one that finishes its sessions must not keep others waiting.
-        let allowed = if process_limit == 0 { u32::MAX } else { process_limit.max(2) };
-        let has_room = u32::try_from(self.children.len()).is_ok_and(|total| total < allowed);
-        if !has_room || self.children.iter().any(|child| child.idle) {
+    /// What to do next.
+    pub(super) fn need(&self, now: Instant) -> Need {
+        if self.children.iter().any(|child| child.idle) {
             return Need::Nothing;
         }
         self.throttled_until.filter(|until| *until > now).map_or(Need::Process, Need::Wait)
@@ -208,19 +201,19 @@ mod tests {
         let mut now = Instant::now();
         let mut waits = Vec::new();
         for process_id in 1..=8 {
-            assert_eq!(roster.need(now, 100), Need::Process);
-            roster.started(process_id, 1, now);
+            assert_eq!(roster.need(now), Need::Process);
+            roster.started(process_id, now);
             let log = texts(roster.ended(process_id, Outcome::Exit(1), now, "/usr/sbin/qmqpd", MINUTE));
             assert_eq!(log[0], format!("warning: process /usr/sbin/qmqpd pid {process_id} exit status 1"));
             assert_eq!(log[1], "warning: /usr/sbin/qmqpd: bad command startup -- throttling");
-            let Need::Wait(until) = roster.need(now, 100) else { panic!("not throttled") };
+            let Need::Wait(until) = roster.need(now) else { panic!("not throttled") };
             waits.push(until.duration_since(now).as_secs());
             now = until;
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        roster.started(9, 1, now);
+        roster.started(9, now);
         roster.ended(9, Outcome::Exit(1), now + MINUTE, "q", MINUTE);
-        let Need::Wait(until) = roster.need(now + MINUTE, 100) else { panic!("not throttled") };
+        let Need::Wait(until) = roster.need(now + MINUTE) else { panic!("not throttled") };
         assert_eq!(until.duration_since(now + MINUTE).as_secs(), 1, "it told its clients for a minute");
     }
 
@@ -230,23 +223,23 @@ mod tests {
         let now = Instant::now();
         let waits = [0; 8].map(|_| roster.not_started(now, MINUTE).as_secs());
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(roster.need(now, 100), Need::Wait(now + MINUTE));
+        assert_eq!(roster.need(now), Need::Wait(now + MINUTE));
     }
 
     #[test]
     fn a_process_that_served_is_replaced_at_once_whatever_its_end() {
         let mut roster = Roster::default();
         let now = Instant::now();
-        roster.started(7, 3, now);
+        roster.started(7, now);
         assert!(!roster.is_ready());
-        assert_eq!(roster.reported(7, 3, false), None);
-        assert_eq!(roster.reported(7, 3, true), None);
+        roster.reported(7, false);
+        roster.reported(7, true);
         assert!(roster.is_ready());
         assert_eq!(
             texts(roster.ended(7, Outcome::Signal(9), now, "q", MINUTE)),
             ["warning: process q pid 7 killed by signal 9"]
         );
-        assert_eq!(roster.need(now, 1), Need::Process);
+        assert_eq!(roster.need(now), Need::Process);
     }
 
     #[test]
@@ -254,12 +247,12 @@ mod tests {
         let mut roster = Roster::default();
         let mut now = Instant::now();
         for process_id in 1..=20 {
-            roster.started(process_id, 1, now);
-            roster.reported(process_id, 1, true);
+            roster.started(process_id, now);
+            roster.reported(process_id, true);
             let lived = if process_id % 2 == 0 { Duration::ZERO } else { QUICK };
             roster.ended(process_id, Outcome::Signal(9), now + lived, "q", MINUTE);
             now += lived;
-            if let Need::Wait(until) = roster.need(now, 1) {
+            if let Need::Wait(until) = roster.need(now) {
                 assert_eq!(until.duration_since(now), BACK_OFF_FIRST, "process {process_id}");
                 now = until;
             }
@@ -270,28 +263,39 @@ mod tests {
     fn a_clean_exit_is_silent_but_a_tight_loop_of_them_is_slowed() {
         let mut roster = Roster::default();
         let now = Instant::now();
-        roster.started(7, 1, now);
+        roster.started(7, now);
         assert!(texts(roster.ended(7, Outcome::Exit(0), now + QUICK, "q", MINUTE)).is_empty());
-        assert_eq!(roster.need(now, 1), Need::Process);
-        roster.started(8, 1, now);
+        assert_eq!(roster.need(now), Need::Process);
+        roster.started(8, now);
         assert!(!texts(roster.ended(8, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
-        assert!(matches!(roster.need(now, 1), Need::Wait(_)));
+        assert!(matches!(roster.need(now), Need::Wait(_)));
     }
 
     #[test]
-    fn a_process_that_gives_way_gets_a_successor_within_the_limit() {
+    fn however_many_finish_their_sessions_one_takes_clients() {
         let mut roster = Roster::default();
         let now = Instant::now();
-        roster.started(7, 1, now);
-        assert_eq!(roster.need(now, 1), Need::Nothing);
-        roster.reported(7, 1, false);
-        assert_eq!(roster.need(now, 0), Need::Process);
-        assert_eq!(roster.need(now, 1), Need::Process, "the successor of the only one");
-        roster.started(8, 2, now);
-        assert_eq!(roster.need(now, 3), Need::Nothing);
-        roster.reported(8, 2, false);
-        assert_eq!(roster.need(now, 2), Need::Nothing, "two are busy, and two are allowed");
-        assert_eq!(roster.need(now, 3), Need::Process);
+        for process_id in 1..=20 {
+            assert_eq!(roster.need(now), Need::Process, "process {process_id}");
+            roster.started(process_id, now);
+            assert_eq!(roster.need(now), Need::Nothing);
+            roster.reported(process_id, true);
+            assert!(roster.is_ready());
+            roster.reported(process_id, false);
+            assert!(!roster.is_ready(), "nothing takes clients");
+        }
+        assert_eq!(roster.children().len(), 20);
+    }
+
+    #[test]
+    fn a_process_that_is_given_up_has_a_successor_before_it_is_gone() {
+        let mut roster = Roster::default();
+        let now = Instant::now();
+        roster.started(7, now);
+        roster.reported(7, true);
+        roster.given_up(7);
+        assert_eq!(roster.need(now), Need::Process);
+        assert!(texts(roster.ended(7, Outcome::Signal(9), now + QUICK, "q", MINUTE)).len() == 1);
     }
 
     #[test]
@@ -300,39 +304,29 @@ mod tests {
         let now = Instant::now();
         // A table that changes again and again: each process is ready, then gives way within the second.
         for process_id in 1..=20 {
-            assert_eq!(roster.need(now, 2), Need::Process, "process {process_id}");
-            roster.started(process_id, 1, now);
-            roster.reported(process_id, 1, true);
-            roster.reported(process_id, 1, false);
+            assert_eq!(roster.need(now), Need::Process, "process {process_id}");
+            roster.started(process_id, now);
+            roster.reported(process_id, true);
+            roster.reported(process_id, false);
             assert!(texts(roster.ended(process_id, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
         }
         // One that says so and then crashes is another matter.
-        roster.started(21, 1, now);
-        roster.reported(21, 1, true);
-        roster.reported(21, 1, false);
+        roster.started(21, now);
+        roster.reported(21, true);
+        roster.reported(21, false);
         assert!(!texts(roster.ended(21, Outcome::Exit(1), now, "q", MINUTE)).is_empty());
-        assert!(matches!(roster.need(now, 2), Need::Wait(_)));
-    }
-
-    #[test]
-    fn messages_of_strangers_and_of_other_generations_change_nothing() {
-        let mut roster = Roster::default();
-        roster.started(7, 2, Instant::now());
-        assert_eq!(roster.reported(99, 2, false), None);
-        let notice = roster.reported(7, 1, false).unwrap();
-        assert_eq!(notice.text, "ignoring status update from child pid 7 generation 1");
-        assert!(!roster.is_ready());
+        assert!(matches!(roster.need(now), Need::Wait(_)));
     }
 
     #[test]
     fn a_new_generation_starts_afresh() {
         let mut roster = Roster::default();
         let now = Instant::now();
-        roster.started(7, 1, now);
+        roster.started(7, now);
         roster.ended(7, Outcome::Exit(1), now, "q", MINUTE);
-        roster.started(8, 2, now);
+        roster.started(8, now);
         assert_eq!(roster.renew().len(), 1);
-        assert_eq!(roster.need(now, 100), Need::Process);
+        assert_eq!(roster.need(now), Need::Process);
         assert!(roster.ended(8, Outcome::Exit(0), now, "q", MINUTE).is_none(), "a stranger by now");
     }
 }

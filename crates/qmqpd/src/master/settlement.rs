@@ -140,8 +140,9 @@ impl Master {
             &self.config.service_environment(),
             0,
         );
-        let started = StatusChannel::new().map_err(|error| error.to_string()).and_then(|status| {
-            let started = self.starter.start(&command.argv(), &variables, status.far_end(), &[]);
+        let channel = StatusChannel::new(Instant::now()).map_err(|error| error.to_string());
+        let started = channel.and_then(|(_near, far_end)| {
+            let started = self.starter.start(&command.argv(), &variables, &far_end, &[]);
             started.map_err(|error| error.to_string())
         });
         match started {

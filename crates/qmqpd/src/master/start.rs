@@ -4,7 +4,7 @@ use std::ffi::{CString, NulError};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use postfix::child::{
@@ -118,6 +118,9 @@ pub(super) struct Starter {
 /// Why a process could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
+    /// There is no channel on which it could speak.
+    #[error("cannot make a status channel: {0}")]
+    Channel(std::io::Error),
     /// A word holds a NUL byte.
     #[error("an argument or a variable holds a NUL byte: {0}")]
     Nul(#[from] NulError),
@@ -173,9 +176,15 @@ impl Starter {
         }
         let mut attributes = PosixSpawnAttr::init()?;
         attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
-        attributes.set_sigmask(&SigSet::empty())?;
+        attributes.set_sigmask(&from_a_terminal())?;
         Ok(posix_spawn(OWN_PROGRAM, &actions, &attributes, &words(argv)?, &words(environment)?)?)
     }
+}
+
+/// What a terminal sends to all processes at once: it is for the master, which ends its processes in order. Blocked in
+/// them, or each ^C would kill them with their journals.
+fn from_a_terminal() -> SigSet {
+    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP].into_iter().collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What `qmqpd status` and `qmqpd reload` read: `qmqpd.state`, beside the pid file, replaced in one step whenever something changes.
 //!
-//! Text, one `key value` a line. Only the master writes it; it is true while the lock on the pid file is held.
+//! Text, one `key value` a line. Only the master writes it; it is true while the lock on the queue is held.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -58,6 +58,8 @@ impl LastReload {
 pub(crate) struct State {
     /// The master's process ID.
     pub(crate) process_id: u32,
+    /// When it was started, as /proc/PID/stat says it: with the process ID, a process that no other is.
+    pub(crate) started: u64,
     /// The configuration directory, or `none`.
     pub(crate) configuration: String,
     /// Counts started service processes.
@@ -68,8 +70,12 @@ pub(crate) struct State {
     pub(crate) last_reload: LastReload,
     /// The services.
     pub(crate) services: Vec<ServiceState>,
-    /// Processes of earlier generations that finish their sessions.
+    /// Processes that take no client any more and finish their sessions.
     pub(crate) draining: Vec<i32>,
+    /// Processes whose sessions are over and that wait for the disk.
+    pub(crate) syncing: Vec<i32>,
+    /// How many seconds these may take at most.
+    pub(crate) disk_seconds_max: u64,
 }
 
 impl State {
@@ -78,10 +84,13 @@ impl State {
         let joined = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let mut lines = vec![
             format!("pid {}", self.process_id),
+            format!("started {}", self.started),
             format!("configuration {}", self.configuration),
             format!("generation {}", self.generation),
             format!("reloads {}", self.reloads),
             format!("draining {}", joined(&self.draining)),
+            format!("syncing {}", joined(&self.syncing)),
+            format!("disk_seconds_max {}", self.disk_seconds_max),
         ];
         let LastReload { errors, warnings } = &self.last_reload;
         lines.extend(errors.iter().map(|text| format!("reload_error {text}")));
@@ -103,12 +112,15 @@ impl State {
             let (key, value) = line.split_once(' ').unwrap_or((line, ""));
             match key {
                 "pid" => state.process_id = value.parse().unwrap_or_default(),
+                "started" => state.started = value.parse().unwrap_or_default(),
                 "configuration" => value.clone_into(&mut state.configuration),
                 "generation" => state.generation = value.parse().unwrap_or_default(),
                 "reloads" => state.reloads = value.parse().unwrap_or_default(),
                 "reload_error" => state.last_reload.errors.push(value.to_owned()),
                 "reload_warning" => state.last_reload.warnings.push(value.to_owned()),
                 "draining" => state.draining = ids(value),
+                "syncing" => state.syncing = ids(value),
+                "disk_seconds_max" => state.disk_seconds_max = value.parse().unwrap_or_default(),
                 "service" => {
                     state.services.push(ServiceState { name: value.to_owned(), ..ServiceState::default() });
                 }
@@ -160,6 +172,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = State {
             process_id: 4711,
+            started: 123_456,
             configuration: "/etc/with blank".to_owned(),
             generation: 9,
             reloads: 2,
@@ -181,6 +194,8 @@ mod tests {
                 },
             ],
             draining: vec![4000],
+            syncing: vec![4001, 4002],
+            disk_seconds_max: 300,
         };
         for _ in 0..2 {
             state.save(directory.path()).unwrap();

@@ -1,13 +1,13 @@
 //! The loop of the master: signals, status messages, ended processes, timers. It never reads a byte from a peer.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -15,33 +15,32 @@ use postfix::child::State as ChildState;
 use postfix::notice::{Notice, Severity};
 
 use super::listen::{ListenError, Listener, Wish, rebind};
+use super::process::{Limits, Process, Stage};
+use super::queue_lock::start_time;
 use super::roster::{Need, Outcome, Roster};
 use super::settlement::Settlement;
-use super::start::{Command, Starter, environment};
+use super::start::{Command, StartError, Starter, environment};
 use super::state::{LastReload, ServiceState, State};
 use super::status_channel::StatusChannel;
+use super::stop::Stop;
 use super::systemd::ServiceManager;
 use crate::config::{Config, Service};
 use crate::log::{Log, Program};
-
-/// How long processes have to end after SIGTERM.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the service manager waits for services that do not say they are ready.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One service with its sockets and processes.
 #[derive(Debug)]
-struct Lane {
-    service: Service,
+pub(super) struct Lane {
+    pub(super) service: Service,
     listeners: Vec<Listener>,
-    status: StatusChannel,
-    roster: Roster,
+    pub(super) roster: Roster,
 }
 
 impl Lane {
-    fn process_limit(&self) -> u32 {
-        self.service.process_limit
+    fn backlog(&self) -> u32 {
+        backlog(&self.service)
     }
 
     fn throttle_max(&self) -> Duration {
@@ -55,12 +54,6 @@ impl Lane {
             (false, false) => "starting",
         }
     }
-}
-
-/// What a finished stop looks like from outside.
-#[derive(Debug)]
-pub(super) struct Stop {
-    kill_at: Option<Instant>,
 }
 
 /// The configuration, read and checked afresh.
@@ -78,7 +71,7 @@ pub(super) type Reload = Box<dyn Fn() -> Reloaded>;
 
 /// See the module's text.
 pub(super) struct Master {
-    log: Log,
+    pub(super) log: Log,
     pub(super) config: Config,
     /// Where the state file is.
     run_directory: PathBuf,
@@ -86,18 +79,20 @@ pub(super) struct Master {
     pub(super) starter: Starter,
     pub(super) settlement: Settlement,
     signals: SignalFd,
-    manager: ServiceManager,
+    pub(super) manager: ServiceManager,
     /// Path of our program, for the log.
     program: String,
-    lanes: Vec<Lane>,
-    /// Processes of earlier generations and of removed services.
-    leaving: BTreeMap<i32, String>,
+    pub(super) lanes: Vec<Lane>,
+    /// All processes that live, those of earlier generations and of removed services among them.
+    pub(super) processes: BTreeMap<i32, Process>,
     generation: u32,
     reloads: u64,
     last_reload: LastReload,
     started: Instant,
     told_ready: bool,
     pub(super) stop: Option<Stop>,
+    /// Since when a stop waits for nothing but the journals of processes that are gone.
+    pub(super) settling_since: Option<Instant>,
     saved: Option<State>,
 }
 
@@ -125,21 +120,14 @@ pub(super) enum MasterError {
         /// Why.
         source: crate::log::LogError,
     },
-    /// The system failed us.
-    #[error("cannot {what}: {source}")]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
+}
+
+/// Postfix: the larger of the service's own limit and the general one.
+fn backlog(service: &Service) -> u32 {
+    service.process_limit.max(u32::try_from(service.settings.default_process_limit).unwrap_or(u32::MAX))
 }
 
 fn wishes(services: &[Service]) -> Vec<Wish> {
-    // Postfix: the larger of the service's own limit and the general one.
-    let backlog = |service: &Service| {
-        service.process_limit.max(u32::try_from(service.settings.default_process_limit).unwrap_or(u32::MAX))
-    };
     services
         .iter()
         .flat_map(|service| {
@@ -167,13 +155,14 @@ impl Master {
             manager,
             program,
             lanes: Vec::new(),
-            leaving: BTreeMap::new(),
+            processes: BTreeMap::new(),
             generation: 0,
             reloads: 0,
             last_reload: LastReload::default(),
             started: Instant::now(),
             told_ready: false,
             stop: None,
+            settling_since: None,
             saved: None,
             config,
         };
@@ -187,7 +176,7 @@ impl Master {
                 ),
             );
         }
-        master.lanes = lanes(&master.config.services)?;
+        master.lanes = lanes(&master.config.services);
         hand_out(&mut master.lanes, bound);
         Ok(master)
     }
@@ -208,18 +197,21 @@ impl Master {
     pub(super) fn run(mut self) {
         loop {
             self.start_what_is_needed();
+            self.bound_old_processes();
             self.tell_ready();
             self.save_state();
             self.look_for_journals();
-            if self.stop.is_some() && self.leaving.is_empty() && !self.settles_at_the_end() {
+            if self.is_over() {
                 break;
             }
             self.wait();
             self.read_signals();
             self.read_status();
             self.reap();
-            self.hurry_the_stop();
-            self.manager.ping();
+            self.look_after_processes();
+            self.look_after_stop();
+            let is_well = self.processes.values().all(Process::answers);
+            self.manager.ping(is_well);
         }
         State::remove(&self.run_directory);
         self.log.flush();
@@ -240,7 +232,7 @@ impl Master {
         let now = Instant::now();
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get(index) else { return };
-            if lane.roster.need(now, lane.process_limit()) == Need::Process {
+            if lane.roster.need(now) == Need::Process {
                 self.start(index, now);
             }
         }
@@ -250,35 +242,43 @@ impl Master {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let addresses: Vec<_> = lane.service.addresses.clone();
-        let argv = Command {
-            program: &lane.service.program,
-            name: &lane.service.name,
-            transport: None,
-            process_limit: lane.service.process_limit,
-            unprivileged: lane.service.unprivileged,
-            chroot: lane.service.chroot,
-            addresses: &addresses,
-            arguments: &lane.service.arguments,
+        let name = &lane.service.name;
+        let mut notices = Vec::new();
+        for listener in &lane.listeners {
+            // Whoever took over a process that is gone has had the socket, too.
+            match listener.heal(lane.backlog()) {
+                Ok(false) => {}
+                Ok(true) => notices.push(Notice::warning(format!(
+                    "service {name}: the socket on {} had stopped listening: it listens again",
+                    listener.address()
+                ))),
+                Err(error) => notices.push(Notice::warning(format!(
+                    "service {name}: the socket on {} is of no use: {error}",
+                    listener.address()
+                ))),
+            }
         }
-        .argv();
-        let variables = environment(
-            &lane.service.settings.import_environment,
-            |name| std::env::var(name).ok(),
-            &self.config.service_environment(),
-            generation,
-        );
-        match self.starter.start(&argv, &variables, lane.status.far_end(), &lane.listeners) {
-            Ok(process_id) => lane.roster.started(process_id.as_raw(), generation, now),
+        let channel = StatusChannel::new(now);
+        let started = channel.map_err(StartError::Channel).and_then(|(channel, far_end)| {
+            let process_id = spawn(lane, &self.starter, &self.config, &far_end, generation)?;
+            let limits = Limits::new(&lane.service.settings);
+            Ok((process_id, Process::new(&lane.service.name, generation, channel, limits, now)))
+        });
+        match started {
+            Ok((process_id, process)) => {
+                lane.roster.started(process_id, now);
+                self.processes.insert(process_id, process);
+            }
             Err(error) => {
                 let throttle_max = lane.throttle_max();
                 let wait = lane.roster.not_started(now, throttle_max).as_secs();
                 let name = &lane.service.name;
-                let text =
-                    format!("service {name}: cannot start a process: {error}; next attempt in {wait} s");
-                self.say(Severity::Warning, &text);
+                notices.push(Notice::warning(format!(
+                    "service {name}: cannot start a process: {error}; next attempt in {wait} s"
+                )));
             }
         }
+        self.say_all(&notices);
     }
 
     fn tell_ready(&mut self) {
@@ -295,11 +295,16 @@ impl Master {
     /// Sleeps until something happens or the next timer is due.
     fn wait(&self) {
         let now = Instant::now();
-        let mut due: Vec<Instant> = self.manager.next_ping().into_iter().collect();
+        // One that is past was for a wait that is over.
+        let extension = self.manager.next_extension().filter(|next| *next > now);
+        let mut due: Vec<Instant> = self.manager.next_ping().into_iter().chain(extension).collect();
         let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        for process in self.processes.values() {
+            watched.extend(process.channel().near_end().map(|end| PollFd::new(end, PollFlags::POLLIN)));
+            due.extend(process.next_look());
+        }
         for lane in &self.lanes {
-            watched.push(PollFd::new(lane.status.near_end(), PollFlags::POLLIN));
-            match lane.roster.need(now, lane.process_limit()) {
+            match lane.roster.need(now) {
                 Need::Wait(until) => due.push(until),
                 Need::Process => due.push(now),
                 Need::Nothing => {}
@@ -311,7 +316,7 @@ impl Master {
         if self.stop.is_none() {
             due.extend(self.settlement.next_look());
         }
-        due.extend(self.stop.as_ref().and_then(|stop| stop.kill_at));
+        due.extend(self.next_look_after_stop());
         let timeout = due.into_iter().min().map_or(PollTimeout::NONE, |due| {
             // Rounded up: a timer that is looked at too early would make the loop spin.
             let wait = due.saturating_duration_since(now).saturating_add(Duration::from_millis(1));
@@ -338,18 +343,32 @@ impl Master {
     }
 
     fn read_status(&mut self) {
-        let mut notices = Vec::new();
-        for lane in &mut self.lanes {
-            for (process_id, generation, state) in lane.status.read() {
-                let Some(state) = state else {
-                    notices.push(Notice::warning("master_status_event: ignoring unknown status"));
-                    continue;
-                };
-                let process_id = i32::try_from(process_id).unwrap_or_default();
-                notices.extend(lane.roster.reported(process_id, generation, state == ChildState::Available));
+        let process_ids: Vec<i32> = self.processes.keys().copied().collect();
+        process_ids.into_iter().for_each(|process_id| self.read_status_of(process_id));
+    }
+
+    /// What comes is judged by the channel; a process that says what it should not is put down.
+    fn read_status_of(&mut self, process_id: i32) {
+        let now = Instant::now();
+        let Some(process) = self.processes.get_mut(&process_id) else { return };
+        let states = match process.listen(process_id, now) {
+            Ok(states) => states,
+            Err(breach) => {
+                let service = process.service().to_owned();
+                self.put_down(
+                    process_id,
+                    &format!("service {service}: process {process_id}: {breach}: killed"),
+                );
+                return;
+            }
+        };
+        for state in states {
+            if let ChildState::Available | ChildState::Taken = state {
+                for lane in &mut self.lanes {
+                    lane.roster.reported(process_id, state == ChildState::Available);
+                }
             }
         }
-        self.say_all(&notices);
     }
 
     fn reap(&mut self) {
@@ -369,15 +388,9 @@ impl Master {
         if self.settlement_ended(process_id, outcome) {
             return;
         }
-        if self.leaving.remove(&process_id).is_some() {
-            // Signals that we sent ourselves are no news.
-            if self.stop.is_none() {
-                self.say_all(&outcome.notice(&self.program, process_id).into_iter().collect::<Vec<_>>());
-            }
-            return;
-        }
         // Its last words may still be on their way: they decide whether it failed to start.
-        self.read_status();
+        self.read_status_of(process_id);
+        let process = self.processes.remove(&process_id);
         let now = Instant::now();
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(index) else { return };
@@ -386,6 +399,12 @@ impl Master {
                 self.say_all(&notices);
                 return;
             }
+        }
+        // Signals that we sent ourselves are no news.
+        let was_told =
+            process.is_some_and(|process| matches!(process.stage(), Stage::Ending | Stage::Killed));
+        if !was_told {
+            self.say_all(&outcome.notice(&self.program, process_id).into_iter().collect::<Vec<_>>());
         }
     }
 
@@ -426,7 +445,7 @@ impl Master {
             );
         }
         let log = Log::open(&config.log).map_err(|error| MasterError::Log { source: error })?;
-        let mut fresh = lanes(&config.services)?;
+        let mut fresh = lanes(&config.services);
         let mut have: Vec<Listener> =
             self.lanes.iter_mut().flat_map(|lane| std::mem::take(&mut lane.listeners)).collect();
         match rebind(&mut have, &wishes(&config.services)) {
@@ -437,12 +456,7 @@ impl Master {
             }
         }
         let notices = config.notices.clone();
-        // With the lane goes our end of its status channel: that is how its processes learn to finish.
-        for mut lane in std::mem::replace(&mut self.lanes, fresh) {
-            for child in lane.roster.renew() {
-                self.leaving.insert(child.process_id, lane.service.name.clone());
-            }
-        }
+        self.dismiss_all(fresh);
         self.config = config;
         self.log = log;
         if let Err(error) = self.log.start_writer() {
@@ -452,55 +466,18 @@ impl Master {
         Ok(())
     }
 
-    fn begin_stop(&mut self, signal: Signal) {
-        self.say(Severity::Info, &format!("terminating on signal {}", signal as i32));
-        let again = self.stop.as_ref().is_some_and(|stop| stop.kill_at.is_some());
-        self.dismiss();
-        self.signal_all(if again { Signal::SIGKILL } else { Signal::SIGTERM });
-        self.stop = Some(Stop { kill_at: Instant::now().checked_add(STOP_PATIENCE) });
-    }
-
-    fn begin_drain(&mut self) {
-        self.say(Severity::Info, "draining: no new clients, and the end when the last session has ended");
-        self.dismiss();
-        self.stop.get_or_insert(Stop { kill_at: None });
-    }
-
-    /// Closes all sockets and status channels; every process is on its way out from here on.
-    fn dismiss(&mut self) {
-        self.manager.stopping();
-        for mut lane in std::mem::take(&mut self.lanes) {
-            for child in lane.roster.renew() {
-                self.leaving.insert(child.process_id, lane.service.name.clone());
-            }
-        }
-    }
-
-    fn hurry_the_stop(&mut self) {
-        let late = self.stop.as_ref().and_then(|stop| stop.kill_at).is_some_and(|at| at <= Instant::now());
-        if late && !self.leaving.is_empty() {
-            self.say(
-                Severity::Warning,
-                &format!(
-                    "{} processes did not end within {} s: killed",
-                    self.leaving.len(),
-                    STOP_PATIENCE.as_secs()
-                ),
-            );
-            self.signal_all(Signal::SIGKILL);
-            self.stop = Some(Stop { kill_at: Instant::now().checked_add(STOP_PATIENCE) });
-        }
-    }
-
-    fn signal_all(&self, signal: Signal) {
-        for process_id in self.leaving.keys() {
-            let _gone_already = kill(Pid::from_raw(*process_id), signal);
-        }
-    }
-
     fn save_state(&mut self) {
+        let at = |stages: &[Stage]| {
+            let found = self.processes.iter().filter(|(_, process)| stages.contains(&process.stage()));
+            found.map(|(process_id, _)| *process_id).collect::<Vec<_>>()
+        };
+        let taking_clients = at(&[Stage::Starting, Stage::Serving]);
+        let own =
+            |lane: &Lane| lane.roster.children().iter().map(|child| child.process_id).collect::<Vec<_>>();
+        let disk_max = self.processes.values().map(Process::disk_max).max().unwrap_or_default();
         let state = State {
             process_id: std::process::id(),
+            started: start_time(std::process::id()).unwrap_or_default(),
             configuration: self.config.source.to_string(),
             generation: self.generation,
             reloads: self.reloads,
@@ -511,11 +488,13 @@ impl Master {
                 .map(|lane| ServiceState {
                     name: lane.service.name.clone(),
                     addresses: lane.listeners.iter().map(|listener| listener.address().to_string()).collect(),
-                    process_ids: lane.roster.children().iter().map(|child| child.process_id).collect(),
+                    process_ids: own(lane).into_iter().filter(|id| taking_clients.contains(id)).collect(),
                     condition: lane.condition().to_owned(),
                 })
                 .collect(),
-            draining: self.leaving.keys().copied().collect(),
+            draining: at(&[Stage::Draining, Stage::Ending, Stage::Killed]),
+            syncing: at(&[Stage::Syncing]),
+            disk_seconds_max: disk_max.as_secs(),
         };
         if self.saved.as_ref() != Some(&state) {
             if let Err(error) = state.save(&self.run_directory) {
@@ -527,13 +506,40 @@ impl Master {
 }
 
 /// A lane for each service, without sockets.
-fn lanes(services: &[Service]) -> Result<Vec<Lane>, MasterError> {
-    let lane = |service: &Service| {
-        let status = StatusChannel::new()
-            .map_err(|source| MasterError::System { what: "make a status channel for a service", source })?;
-        Ok(Lane { service: service.clone(), listeners: Vec::new(), status, roster: Roster::default() })
+fn lanes(services: &[Service]) -> Vec<Lane> {
+    let lane = |service: &Service| Lane {
+        service: service.clone(),
+        listeners: Vec::new(),
+        roster: Roster::default(),
     };
     services.iter().map(lane).collect()
+}
+
+fn spawn(
+    lane: &Lane,
+    starter: &Starter,
+    config: &Config,
+    status: &OwnedFd,
+    generation: u32,
+) -> Result<i32, StartError> {
+    let argv = Command {
+        program: &lane.service.program,
+        name: &lane.service.name,
+        transport: None,
+        process_limit: lane.service.process_limit,
+        unprivileged: lane.service.unprivileged,
+        chroot: lane.service.chroot,
+        addresses: &lane.service.addresses,
+        arguments: &lane.service.arguments,
+    }
+    .argv();
+    let variables = environment(
+        &lane.service.settings.import_environment,
+        |name| std::env::var(name).ok(),
+        &config.service_environment(),
+        generation,
+    );
+    Ok(starter.start(&argv, &variables, status, &lane.listeners)?.as_raw())
 }
 
 /// Gives each lane the sockets that its service asks for.

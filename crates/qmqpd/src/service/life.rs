@@ -42,7 +42,7 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
     let doors = doors.map(|socket| Listener::inherit(socket, sockets.passes_connections));
     // Postfix's master can start another process for the clients that are too many for this one.
     let relief = status.as_ref().filter(|_| service.is_under_postfix);
-    drain::run(
+    let life = drain::run(
         Arc::clone(&service),
         doors.collect::<io::Result<_>>()?,
         relief.map(|status| Arc::clone(&status.reporter)),
@@ -58,10 +58,25 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
                 ties.give_way();
             }
         },
-    )
-    .await;
+    );
+    select! {
+        () = life => {}
+        () = beats(&service, status.as_ref()) => {}
+    }
     Ok(())
 }
+
+/// Never ends.
+async fn beats(service: &Service, status: Option<&StatusChannel>) {
+    let silence_max = service.settings.qmqpd_hang_timeout;
+    match status.filter(|_| !service.is_under_postfix && !silence_max.is_zero()) {
+        Some(status) => status.beat(silence_max / BEATS_PER_TIMEOUT).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The master counts four ticks in that time, and there has to be a beat in each.
+const BEATS_PER_TIMEOUT: u32 = 5;
 
 /// Waits until a successor should take over for a reason that comes from outside, or because this process is worn out.
 async fn successor_is_wanted(

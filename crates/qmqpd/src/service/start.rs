@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::clients::{Clients, Limits};
 use super::prepare::{Confinement, Failure, Prepared, prepare};
+use super::status::Farewell;
 use super::worker::{self, Role};
 use super::{
     Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, now, refuse, settlement,
@@ -100,6 +101,12 @@ impl Inherited {
         }
     }
 
+    /// What there is to say at the end. Without a descriptor to spare it stays unsaid, and the master is impatient.
+    fn farewell(&self) -> Option<Farewell> {
+        let socket = self.status.as_ref()?.try_clone().ok()?;
+        Some(Farewell::new(socket, self.generation))
+    }
+
     /// Whether a master(8) left them: its status channel and a socket that listens. A shell may leave other things at
     /// the numbers.
     fn are_of_a_master(&self) -> bool {
@@ -166,6 +173,10 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
         Ok(service) => Arc::new(service),
         Err(error) => return fatal(&log, &no_threads("start threads", &error)),
     };
+    let farewell = match &work {
+        Work::Clients(sockets) if !service.is_under_postfix => sockets.farewell(),
+        Work::Clients(_) | Work::Stdin => None,
+    };
     let ending = runtime.block_on(async {
         tokio::spawn(Arc::clone(&service).report_unlogged_sessions());
         match work {
@@ -177,6 +188,9 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     // not keep a process that is about to end.
     runtime.shutdown_timeout(LAST_SESSIONS_TIME_MAX);
     service.report_unlogged();
+    if let Some(farewell) = farewell {
+        farewell.say();
+    }
     service.submit.shut_down();
     match ending {
         Ok(()) => {

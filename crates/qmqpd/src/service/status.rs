@@ -3,12 +3,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use postfix::child::{State, status_message};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
 
 use super::sync::Mutex;
 
@@ -18,6 +20,8 @@ pub(super) struct StatusChannel {
     socket: Arc<AsyncFd<OwnedFd>>,
     /// What is said over it.
     pub(super) reporter: Arc<Reporter>,
+    process_id: u32,
+    generation: u32,
 }
 
 impl StatusChannel {
@@ -31,7 +35,15 @@ impl StatusChannel {
             // An error means that the master does not listen any more; `closed` tells.
             let _ = rustix::net::send(ours.get_ref(), &messages, rustix::net::SendFlags::NOSIGNAL);
         });
-        Ok(Self { socket, reporter: Arc::new(reporter) })
+        Ok(Self { socket, reporter: Arc::new(reporter), process_id, generation })
+    }
+
+    /// Tells our own master now and then that this process lives; Postfix's master would not understand it.
+    pub(super) async fn beat(&self, every: Duration) {
+        loop {
+            sleep(every).await;
+            say_at_once(self.socket.get_ref(), self.process_id, self.generation, State::Alive);
+        }
     }
 
     /// Returns when the master has closed its end: it reloads, restarts the service under stress, or is gone.
@@ -48,6 +60,32 @@ impl StatusChannel {
             }
         }
     }
+}
+
+/// A process's last word to our own master: its sessions are over, and from here on it only waits for the disk.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    socket: OwnedFd,
+    generation: u32,
+}
+
+impl Farewell {
+    /// Over this status channel.
+    pub(super) const fn new(socket: OwnedFd, generation: u32) -> Self {
+        Self { socket, generation }
+    }
+
+    /// Says it.
+    pub(super) fn say(self) {
+        say_at_once(&self.socket, std::process::id(), self.generation, State::Syncing);
+    }
+}
+
+/// Says it, unless nothing more goes into the channel: a master that does not listen must not hold up what we do.
+fn say_at_once(socket: impl AsFd, process_id: u32, generation: u32, state: State) {
+    let message = status_message(process_id, generation, state);
+    let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
+    let _ = rustix::net::send(socket, &message, flags);
 }
 
 /// What the master has to know, and what it has been told.

@@ -26,6 +26,7 @@ mod limits;
 mod milters;
 mod proxymap;
 mod strangers;
+mod supervision;
 mod trouble;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     strangers::add(&mut trials);
     trouble::add(&mut trials);
     life::add(&mut trials);
+    supervision::add(&mut trials);
     crash::add(&mut trials);
     changes::add(&mut trials);
     proxymap::add(&mut trials);

@@ -51,7 +51,6 @@ const CASES: &[(&str, &str, usize)] = &[
     ("epoll_create1", "EMFILE", 2),
     ("eventfd2", "EMFILE", 2),
     ("clone3", "EAGAIN", 8),
-    ("flock", "ENOLCK", 2),
     ("fcntl", "ENOLCK", 6),
     ("unlink", "EROFS", 3),
     ("rename", "ENOSPC", 3),

@@ -1,9 +1,10 @@
 //! The master: a service process ends, and a new one cannot be started at once.
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::harness::client;
-use super::harness::ours::{Instance, Setup};
+use super::harness::ours::{Instance, PROGRAM, Setup};
 use super::harness::peers::Peer;
 use super::harness::strace::{Fault, Injection, threads};
 use super::harness::trials::Trials;
@@ -12,6 +13,99 @@ use super::record;
 
 pub fn add(trials: &mut Trials) {
     trials.add("supervision::start", &[Peer::Strace], start);
+    trials.add("supervision::a_stop_waits_for_the_disk", &[Peer::Strace], stop_waits);
+    trials.add("supervision::a_second_signal_leaves_the_disk_its_time", &[Peer::Strace], second_signal);
+    trials.add("supervision::the_wait_for_the_disk_is_bounded", &[Peer::Strace], bounded_wait);
+    trials.add("supervision::a_draining_process_has_the_disk_for_itself_too", &[Peer::Strace], draining);
+}
+
+/// Longer than sessions have to end, so that a master which does not know better would have killed.
+const SLOW: Fault = Fault { call: "syncfs", error: "delay_enter=9000000", when: "1+" };
+/// Longer than any test waits.
+const STUCK: Fault = Fault { call: "syncfs", error: "delay_enter=120000000", when: "1+" };
+
+/// Puts a slow disk below the process, and a message into its journal.
+fn with_a_slow_disk(server: &Instance, process: Pid, fault: &Fault) -> Injection {
+    let injection = Injection::attach(&threads(process, |_| true), fault);
+    let said = client::send(server.address, b"Subject: x\n\n", b"a@sender.example", &[b"b@rcpt.example"]);
+    assert!(said.starts_with('K'), "{said}");
+    assert_ne!(journals(server), 0);
+    injection
+}
+
+fn journals(server: &Instance) -> usize {
+    std::fs::read_dir(server.queue.path.join("journal")).map_or(0, Iterator::count)
+}
+
+fn only_service(server: &Instance) -> Pid {
+    let [process] = server.services()[..] else { panic!("one process: {:?}", server.services()) };
+    process
+}
+
+fn qmqpd(server: &Instance, verb: &str) -> std::process::Output {
+    std::process::Command::new(PROGRAM).arg(verb).arg("-c").arg(&server.config).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn assert_stopped_in_order(server: &Instance) {
+    let log = server.log.all();
+    assert_eq!(journals(server), 0, "a journal is left: {log}");
+    assert!(!log.contains("killed"), "{log}");
+    assert!(log.contains("has ended its sessions and waits for the disk"), "{log}");
+}
+
+fn stop_waits() {
+    let mut server = Instance::start(&Setup::default());
+    let _slow = with_a_slow_disk(&server, only_service(&server), &SLOW);
+    let output = qmqpd(&server, "stop");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && out.starts_with("stopped: process "), "{out}{err}");
+    assert!(err.contains("waiting for the disk: processes "), "{err}");
+    assert!(server.wait().success());
+    assert_stopped_in_order(&server);
+}
+
+fn second_signal() {
+    let mut server = Instance::start(&Setup::default());
+    let _slow = with_a_slow_disk(&server, only_service(&server), &SLOW);
+    server.signal(Signal::SIGTERM);
+    wait::until("the disk is waited for", || server.log.all().contains("waits for the disk").then_some(()));
+    server.signal(Signal::SIGTERM);
+    wait::until("it was heard", || {
+        server.log.all().contains("only waits for the disk: no signal").then_some(())
+    });
+    assert!(server.wait().success());
+    assert_stopped_in_order(&server);
+}
+
+fn bounded_wait() {
+    let main_cf = vec!["qmqpd_stop_timeout = 3s".to_owned()];
+    let mut server = Instance::start(&Setup { main_cf, ..Setup::default() });
+    let _stuck = with_a_slow_disk(&server, only_service(&server), &STUCK);
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait().success());
+    let log = server.log.all();
+    assert!(log.contains("waited for the disk for 3 s (qmqpd_stop_timeout): killed"), "{log}");
+    assert_eq!(journals(&server), 1, "nothing may be thrown away: {log}");
+}
+
+/// After a reload the old process ends its last session, and is still at the disk when the stop comes.
+fn draining() {
+    let mut server = Instance::start(&Setup::default());
+    let old = only_service(&server);
+    let _slow = with_a_slow_disk(&server, old, &SLOW);
+    server.signal(Signal::SIGHUP);
+    wait::until("it waits for the disk", || {
+        text(&qmqpd(&server, "status").stdout)
+            .contains(&format!("waiting for the disk: processes {old}"))
+            .then_some(())
+    });
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait().success());
+    assert_stopped_in_order(&server);
 }
 
 fn start() {

@@ -121,7 +121,8 @@ impl Injection {
 
 /// How many calls in a trace were made to fail.
 pub fn injected(trace: &std::path::Path) -> usize {
-    std::fs::read_to_string(trace).unwrap_or_default().matches("(INJECTED)").count()
+    let trace = std::fs::read_to_string(trace).unwrap_or_default();
+    trace.matches("(INJECTED)").count() + trace.matches("(DELAYED)").count()
 }
 
 impl Drop for Injection {

@@ -299,7 +299,13 @@ impl<D: Disk> Shared<D> {
             }
             Err(error) => {
                 // It may have its final permissions already. Failing again would be no news.
-                let _ = file.map(|file| self.disk.set_mode(file, DRAFT_MARK | 0o600));
+                let _ = match file {
+                    Some(file) => self.disk.set_mode(file, DRAFT_MARK | 0o600),
+                    None => self
+                        .disk
+                        .open_to_write(path)
+                        .and_then(|file| self.disk.set_mode(&file, DRAFT_MARK | 0o600)),
+                };
                 let words = match kind_of(&error) {
                     ErrorKind::ReadOnly => "it stays until the file system can be written again",
                     _ => "remove it by hand",

@@ -188,3 +188,39 @@ fn remedy(error: &io::Error) -> &'static str {
         ErrorKind::Poisoned | ErrorKind::Io => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    /// What the log tells an operator to do, by what the system said.
+    #[test]
+    fn each_kind_of_failure_has_its_remedy() {
+        let table = [
+            (Errno::NOSPC, ErrorKind::NoSpace, "make room"),
+            (Errno::DQUOT, ErrorKind::NoSpace, "raise the quota"),
+            (Errno::FBIG, ErrorKind::TooLarge, "ulimit -f"),
+            (Errno::MFILE, ErrorKind::TooManyFiles, "ulimit -n"),
+            (Errno::NFILE, ErrorKind::TooManyFiles, "ulimit -n"),
+            (Errno::ROFS, ErrorKind::ReadOnly, "look for disk errors"),
+            (Errno::ACCESS, ErrorKind::Denied, "belong to the user"),
+            (Errno::PERM, ErrorKind::Denied, "belong to the user"),
+            (Errno::NOENT, ErrorKind::Layout, "create the queue directories"),
+            (Errno::NOTDIR, ErrorKind::Layout, "create the queue directories"),
+            (Errno::LOOP, ErrorKind::Layout, "create the queue directories"),
+        ];
+        for (errno, kind, remedy) in table {
+            let error = disk(Step::Write, "incoming/X")(errno.into());
+            assert_eq!(error.kind(), kind, "{errno:?}");
+            let words = error.to_string();
+            assert!(words.starts_with("cannot write to incoming/X: ") && words.contains(remedy), "{words}");
+        }
+        let error = disk(Step::Sync, "incoming/X")(Errno::IO.into());
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(
+            error.to_string().starts_with("cannot bring to disk incoming/X: ")
+                && !error.to_string().contains(';')
+        );
+    }
+}

@@ -193,3 +193,72 @@ pub(crate) fn find_in<D: Disk>(
 pub(crate) fn is_hash_directory(name: &str) -> bool {
     name.len() == 1 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated::Simulated;
+
+    const EIO: i32 = 5;
+
+    fn queue() -> Simulated {
+        let disk = Simulated::new();
+        for directory in ["incoming", "incoming/A", "incoming/B"] {
+            disk.create_directory(directory, 0o700).unwrap();
+        }
+        for path in ["incoming/A/A1B2C3", "incoming/B/B1B2C3", "incoming/C1B2C3"] {
+            disk.put(path, 0o700, b"12345");
+        }
+        disk.make_durable();
+        disk
+    }
+
+    /// An operator who asks what is there is told what could not be looked at.
+    #[test]
+    fn a_failure_of_any_call_of_a_listing_is_told_and_the_rest_is_listed() {
+        let disk = queue();
+        assert_eq!(list(&disk, Queue::Incoming).filter_map(Result::ok).count(), 3);
+        let calls = disk.calls();
+        assert_eq!(calls, 6);
+        for call in 0..calls {
+            let disk = queue();
+            disk.fail(call..=call, EIO, false);
+            let all: Vec<_> = list(&disk, Queue::Incoming).collect();
+            let errors: Vec<_> = all.iter().filter_map(|entry| entry.as_ref().err()).collect();
+            assert_eq!(errors.len(), 1, "call {call}");
+            assert!(errors[0].to_string().contains("incoming"), "{}", errors[0]);
+            // One file is missing, or the directory with all that is in it.
+            let found = all.len() - 1;
+            assert!(found == 2 || (call == 0 && found == 0), "call {call}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_vanishes_during_a_listing_is_left_out() {
+        let calls = {
+            let disk = queue();
+            list(&disk, Queue::Incoming).for_each(drop);
+            disk.calls()
+        };
+        for call in 1..calls {
+            let disk = queue();
+            disk.before_call(call, |disk| {
+                disk.remove_by_another("incoming/A/A1B2C3");
+            });
+            let all: Vec<_> = list(&disk, Queue::Incoming).map(Result::unwrap).collect();
+            assert!((2..=3).contains(&all.len()), "call {call}");
+        }
+    }
+
+    /// No answer is better than "it is not there".
+    #[test]
+    fn a_search_that_fails_finds_nothing_and_says_so() {
+        let id = QueueId::parse("B1B2C3").unwrap();
+        let disk = queue();
+        assert_eq!(find(&disk, &id).unwrap().unwrap().path, "incoming/B/B1B2C3");
+        // The flat queue is looked at first.
+        disk.fail(disk.calls()..=disk.calls(), EIO, false);
+        assert!(find(&disk, &id).is_err());
+        assert_eq!(find(&disk, &QueueId::parse("D1B2C3").unwrap()).unwrap(), None);
+    }
+}

@@ -83,6 +83,7 @@ struct World {
     power_cut_at: Option<u64>,
     lies: Vec<Lie>,
     has_locks: bool,
+    has_sync_all: bool,
     has_nameless_files: bool,
     umask: u32,
     clock: Timestamp,
@@ -169,6 +170,7 @@ impl Simulated {
             power_cut_at: None,
             lies: Vec::new(),
             has_locks: true,
+            has_sync_all: true,
             has_nameless_files: true,
             umask: 0,
             clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
@@ -228,6 +230,11 @@ impl Simulated {
     /// Takes locks away, as some network file systems do.
     pub fn remove_locks(&self) {
         self.lock().has_locks = false;
+    }
+
+    /// Takes the sync of everything away, as Linux before 5.8 lets nobody trust it.
+    pub fn remove_sync_all(&self) {
+        self.lock().has_sync_all = false;
     }
 
     /// Takes files without a name away, as many file systems and kernels do.

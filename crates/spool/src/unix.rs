@@ -116,17 +116,7 @@ impl Disk for UnixDisk {
     }
 
     fn write_at(&self, file: &OwnedFd, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let (mut offset, mut rest) = (offset, bytes);
-        while !rest.is_empty() {
-            let written = retry_on_intr(|| rustix::io::pwrite(file, rest, offset))?;
-            // A disk that takes nothing and says nothing would keep us here for ever.
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            rest = rest.get(written..).unwrap_or_default();
-            offset = offset.checked_add(written as u64).ok_or(Errno::FBIG)?;
-        }
-        Ok(())
+        write_all(offset, bytes, |offset, rest| Ok(retry_on_intr(|| rustix::io::pwrite(file, rest, offset))?))
     }
 
     fn truncate(&self, file: &OwnedFd, bytes: u64) -> io::Result<()> {
@@ -172,7 +162,7 @@ impl Disk for UnixDisk {
     }
 
     fn prepare_sync_all(&self) -> io::Result<()> {
-        if !syncfs_tells_of_errors() {
+        if !syncfs_tells_of_errors(&rustix::system::uname().release().to_string_lossy()) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.whole().map(drop)
@@ -280,6 +270,25 @@ impl Disk for UnixDisk {
     }
 }
 
+/// Writes until all is written. `write` takes some bytes from an offset on, and says how many.
+fn write_all(
+    offset: u64,
+    bytes: &[u8],
+    mut write: impl FnMut(u64, &[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let (mut offset, mut rest) = (offset, bytes);
+    while !rest.is_empty() {
+        let written = write(offset, rest)?;
+        // A disk that takes nothing and says nothing would keep us here for ever.
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        rest = rest.get(written..).unwrap_or_default();
+        offset = offset.checked_add(written as u64).ok_or(Errno::FBIG)?;
+    }
+    Ok(())
+}
+
 /// A file system that was made read-only after an error has nothing left to do, and some versions of Linux then say of a
 /// sync that it succeeded, with bytes of before the error still to be written.
 fn refuse_read_only(file: impl AsFd) -> io::Result<()> {
@@ -291,9 +300,7 @@ fn refuse_read_only(file: impl AsFd) -> io::Result<()> {
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// Before Linux 5.8 syncfs(2) returned 0 although bytes could not be written.
-fn syncfs_tells_of_errors() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
+fn syncfs_tells_of_errors(release: &str) -> bool {
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
@@ -338,5 +345,46 @@ fn status(stat: &Stat) -> Status {
         },
         uid: stat.st_uid,
         gid: stat.st_gid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kernel_that_tells_of_errors_is_trusted_with_a_sync_of_everything() {
+        for release in ["5.8", "5.8.0-rc1", "5.10.0-20-amd64", "6.1.0", "10.0"] {
+            assert!(syncfs_tells_of_errors(release), "{release}");
+        }
+        for release in ["", "x", "3.10.0-1160.el7", "4.19.0", "5.7.19", "5"] {
+            assert!(!syncfs_tells_of_errors(release), "{release}");
+        }
+    }
+
+    #[test]
+    fn a_write_goes_on_until_all_is_written_or_the_disk_takes_nothing() {
+        let mut disk = vec![0; 3];
+        let mut take = |offset: u64, bytes: &[u8]| {
+            assert_eq!(offset as usize, disk.len());
+            let taken = bytes.len().min(2);
+            disk.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        };
+        write_all(3, b"seven", &mut take).unwrap();
+        assert_eq!(disk, b"\0\0\0seven");
+        let error = write_all(0, b"x", |_, _| Ok(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        assert!(write_all(0, b"", |_, _| Ok(0)).is_ok());
+        assert!(write_all(0, b"x", |_, _| Err(Errno::NOSPC.into())).is_err());
+        assert!(write_all(u64::MAX, b"xx", |_, _| Ok(1)).is_err());
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_told_from_a_lock_that_fails() {
+        for error in [nix::Error::ENOLCK, nix::Error::ENOSYS, nix::Error::EOPNOTSUPP, nix::Error::EINVAL] {
+            assert_eq!(lock_error(error).kind(), io::ErrorKind::Unsupported, "{error}");
+        }
+        assert_eq!(lock_error(nix::Error::EBADF).raw_os_error(), Some(libc::EBADF));
     }
 }

@@ -349,6 +349,34 @@ fn a_disk_that_fails_for_good_accepts_nothing_more() {
     }
 }
 
+/// The disk fails for a while in the middle of a commit. What was refused is not delivered, even if it cannot be removed.
+#[test]
+fn a_refused_message_that_cannot_be_removed_is_not_ready() {
+    const EIO: i32 = 5;
+    for options in [flat(), named(flat())] {
+        let (mut refused, mut left) = (0, 0);
+        for call in 0..12 {
+            for last in call..call + 6 {
+                let disk = Simulated::new();
+                let spool = Spool::open(disk.clone(), &options, silent()).unwrap();
+                let draft = draft(&spool).unwrap();
+                let first = disk.calls();
+                disk.fail(first + call..=first + last, EIO, false);
+                if draft.commit().is_ok() {
+                    continue;
+                }
+                refused += 1;
+                let modes: Vec<_> = disk.files().iter().map(|path| disk.mode(path)).collect();
+                left += modes.len();
+                // While the disk refuses everything nothing can be done.
+                let is_over = disk.calls() > first + last + 1;
+                assert!(!is_over || !modes.contains(&Some(0o700)), "calls {call} to {last} fail: {modes:?}");
+            }
+        }
+        assert!(refused > 5 && left > 2, "{refused} refused, {left} left");
+    }
+}
+
 fn draft(spool: &Spool<Simulated>) -> Result<Draft<Simulated>, SpoolError> {
     let mut draft = spool.create(&|| Timestamp { seconds: 1_795_000_000, microseconds: 1 })?;
     Message::new(1, 5).write(&mut draft)?;

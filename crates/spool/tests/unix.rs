@@ -447,14 +447,140 @@ fn the_queue_is_found_again_wherever_the_process_or_the_queue_goes() {
     assert!(fixture.path(&format!("after/incoming/{}", receipt.queue_id())).exists());
 }
 
+/// The limit is that of a process, so the rest runs in one of its own, started by a shell that sets it.
 #[test]
 fn a_file_size_limit_is_an_error_with_a_kind() {
-    // The largest offset that there is stands for a limit: the system answers with EFBIG or EINVAL.
+    if std::env::var_os("SPOOL_TEST_SIZE_LIMIT").is_none() {
+        let shell = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact a_file_size_limit_is_an_error_with_a_kind --nocapture";
+        let child = std::process::Command::new("/bin/sh")
+            .args(["-c", shell])
+            .arg(std::env::current_exe().unwrap())
+            .env("SPOOL_TEST_SIZE_LIMIT", "8 blocks of 512 bytes")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{child:?}");
+        return;
+    }
     let fixture = Fixture::new();
     let spool = fixture.open(&own_queue()).unwrap();
     let mut draft = spool.create(&now).unwrap();
-    let error = draft.write_at(i64::MAX as u64, b"xx").unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Io), "{error}");
+    draft.write_at(0, &[b'x'; 4096]).unwrap();
+    let error = draft.write_at(4096, b"x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert!(error.to_string().contains("message_size_limit"), "{error}");
     assert!(draft.commit().is_err());
     assert_eq!(spool.list(Queue::Incoming).count(), 0);
+}
+
+/// What is beyond the largest offset that there is.
+#[test]
+fn an_offset_that_no_file_has_is_an_error() {
+    let fixture = Fixture::new();
+    let spool = fixture.open(&own_queue()).unwrap();
+    let mut draft = spool.create(&now).unwrap();
+    assert!(draft.write_at(i64::MAX as u64, b"xx").is_err());
+    assert!(draft.commit().is_err());
+    assert_eq!(spool.list(Queue::Incoming).count(), 0);
+}
+
+/// A symbolic link in the queue leads nowhere, and a named pipe stops nothing.
+#[test]
+fn only_what_lies_in_the_queue_itself_is_opened() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("incoming")).unwrap();
+    fs::create_dir(fixture.path("elsewhere")).unwrap();
+    fs::write(fixture.path("elsewhere/file"), b"secret").unwrap();
+    symlink("../elsewhere/file", fixture.path("incoming/link")).unwrap();
+    symlink("elsewhere", fixture.path("directory")).unwrap();
+    let disk = Arc::new(UnixDisk::open(fixture.directory.path()).unwrap());
+    assert!(disk.open("incoming/link").is_err());
+    assert!(disk.open_to_write("incoming/link").is_err());
+    assert!(disk.create_new("incoming/link", 0o600).is_err());
+    assert!(disk.names("directory").is_err());
+    assert!(disk.is_empty("directory").is_err());
+    let before = mode(&fixture.path("elsewhere"));
+    assert!(disk.set_directory_mode("directory", 0o711).is_err());
+    assert!(disk.set_directory_mode("elsewhere/file", 0o711).is_err(), "only directories");
+    assert_eq!(mode(&fixture.path("elsewhere")), before);
+    assert!(disk.names("elsewhere/file").is_err());
+    assert!(UnixDisk::open(&fixture.path("elsewhere/file")).is_err());
+
+    let (pipe, mode) = (fixture.path("incoming/pipe"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (to, from) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let opened = disk.open("incoming/pipe");
+        to.send(opened.is_ok()).unwrap();
+    });
+    assert_eq!(from.recv_timeout(std::time::Duration::from_secs(20)), Ok(true), "it waits for the other end");
+}
+
+/// A program that this one starts inherits no file of the queue.
+#[test]
+fn every_descriptor_is_closed_on_exec() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("incoming")).unwrap();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    let new = disk.create_new("incoming/a", 0o600).unwrap();
+    let nameless = disk.create_nameless("incoming", 0o600);
+    let files = [disk.open("incoming/a").unwrap(), disk.open_to_write("incoming/a").unwrap(), new];
+    disk.sync_all().unwrap();
+    let mut seen = 0;
+    for link in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if fs::read_link(link.path()).is_ok_and(|to| to.starts_with(fixture.directory.path())) {
+            let about = fs::read_to_string(Path::new("/proc/self/fdinfo").join(link.file_name())).unwrap();
+            let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+            assert_ne!(i64::from_str_radix(flags, 8).unwrap() & 0o2_000_000, 0, "{link:?} has flags {flags}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 2 + files.len() + usize::from(nameless.is_ok()));
+}
+
+/// What the system says of a file is what we say of it.
+#[test]
+fn the_status_of_a_file_is_told_whole() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("incoming")).unwrap();
+    fs::write(fixture.path("incoming/a"), b"12345").unwrap();
+    fs::hard_link(fixture.path("incoming/a"), fixture.path("incoming/b")).unwrap();
+    fs::set_permissions(fixture.path("incoming/a"), fs::Permissions::from_mode(0o1640)).unwrap();
+    let modified = UNIX_EPOCH + std::time::Duration::from_micros(1_795_000_000_123_456);
+    fs::File::open(fixture.path("incoming/a")).unwrap().set_modified(modified).unwrap();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    let metadata = fs::metadata(fixture.path("incoming/a")).unwrap();
+    for status in
+        [disk.status("incoming/a").unwrap(), disk.file_status(&disk.open("incoming/b").unwrap()).unwrap()]
+    {
+        assert_eq!(status.modified, Timestamp { seconds: 1_795_000_000, microseconds: 123_456 });
+        assert_eq!((status.mode, status.links, status.size_bytes), (0o1640, 2, 5));
+        assert_eq!((status.inode, status.device), (metadata.ino(), metadata.dev()));
+        assert_eq!((status.uid, status.gid), (metadata.uid(), metadata.gid()));
+        assert_eq!(status.kind, spool::FileKind::Regular);
+    }
+    symlink("a", fixture.path("incoming/link")).unwrap();
+    assert_eq!(disk.status("incoming/link").unwrap().kind, spool::FileKind::Other);
+    assert_eq!(disk.status("").unwrap().kind, spool::FileKind::Directory);
+    let file = disk.open_to_write("incoming/a").unwrap();
+    let earlier = Timestamp { seconds: 1_700_000_000, microseconds: 654_321 };
+    disk.set_modified(&file, earlier).unwrap();
+    assert_eq!(disk.file_status(&file).unwrap().modified, earlier);
+}
+
+/// A lock of another process keeps ours away; those of the descriptor itself do not.
+#[test]
+fn a_lock_belongs_to_the_open_file() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("file"), b"").unwrap();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    let (first, second) = (disk.open_to_write("file").unwrap(), disk.open_to_write("file").unwrap());
+    let reader = disk.open("file").unwrap();
+    assert!(!disk.is_locked(&reader).unwrap());
+    assert!(disk.try_lock(&first).unwrap() && disk.try_lock(&first).unwrap());
+    assert!(!disk.try_lock(&second).unwrap());
+    assert!(disk.is_locked(&reader).unwrap() && disk.is_locked(&second).unwrap());
+    assert!(!disk.is_locked(&first).unwrap());
+    disk.close(first).unwrap();
+    assert!(disk.try_lock(&second).unwrap());
 }

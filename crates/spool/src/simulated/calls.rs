@@ -146,7 +146,7 @@ impl Disk for Simulated {
     }
 
     fn prepare_sync_all(&self) -> io::Result<()> {
-        Ok(())
+        if self.lock().has_sync_all { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
     }
 
     fn sync_all(&self) -> io::Result<()> {

@@ -9,6 +9,7 @@
     reason = "these are tests"
 )]
 
+mod checkpoints;
 mod faults;
 mod settlement;
 

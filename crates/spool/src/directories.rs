@@ -188,3 +188,81 @@ fn layout<D: Disk>(disk_: &D, name: &str, problem: String, remedy: String) -> Sp
 fn place<D: Disk>(disk_: &D, name: &str) -> String {
     format!("{}/{name}", disk_.describe())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::simulated::Simulated;
+
+    const EACCES: i32 = 13;
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_told_and_one_that_is_there_is_none_of_it() {
+        for number in 0..DIRECTORIES.len() as u64 {
+            let disk = Simulated::new();
+            disk.fail(number..=number, EACCES, false);
+            let error = create_missing(&disk, None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied);
+            let words = error.to_string();
+            let (name, ..) = DIRECTORIES[number as usize];
+            assert!(words.starts_with(&format!("cannot create the directory simulated/{name}")), "{words}");
+        }
+        let disk = Simulated::new();
+        create_missing(&disk, None).unwrap();
+        create_missing(&disk, None).unwrap();
+        // A user who may not write there sees that all is there.
+        disk.make_read_only();
+        create_missing(&disk, None).unwrap();
+    }
+
+    #[test]
+    fn what_is_odd_is_told_and_what_is_missing_beside_the_queues_is_not() {
+        let queue = || {
+            let disk = Simulated::new();
+            create_missing(&disk, None).unwrap();
+            disk
+        };
+        assert_eq!(verify(&queue()).unwrap(), []);
+        let disk = queue();
+        disk.remove_by_another("flush");
+        disk.remove_by_another("pid");
+        assert_eq!(verify(&disk).unwrap(), []);
+        for name in ["active", "deferred", "hold", "corrupt"] {
+            let disk = queue();
+            disk.remove_by_another(name);
+            let notices = verify(&disk).unwrap();
+            assert!(notices.len() == 1 && notices[0].text.contains(name), "{notices:?}");
+        }
+        let disk = queue();
+        disk.set_directory_mode("hold", 0o750).unwrap();
+        disk.set_directory_mode("pid", 0o755).unwrap();
+        let notices = verify(&disk).unwrap();
+        assert!(notices.len() == 1 && notices[0].text.contains("mode 0750 lets in others"), "{notices:?}");
+        let disk = queue();
+        disk.set_directory_owner("active", 7, None).unwrap();
+        disk.set_directory_owner("pid", 0, None).unwrap();
+        let notices = verify(&disk).unwrap();
+        assert!(
+            notices.len() == 1 && notices[0].text.contains("active: not owned by user 1000"),
+            "{notices:?}"
+        );
+        let disk = queue();
+        disk.fail(disk.calls()..=disk.calls(), EACCES, false);
+        let words = verify(&disk).unwrap_err().to_string();
+        assert!(words.starts_with("cannot examine simulated/incoming"), "{words}");
+        // On another file system only the queues are in the way.
+        let disk = queue();
+        disk.set_device("pid", 2);
+        assert_eq!(verify(&disk).unwrap(), []);
+    }
+
+    /// In a queue that Postfix has made, this one directory is ours to make.
+    #[test]
+    fn the_directory_of_journals_is_made_for_the_user_that_the_process_becomes() {
+        let disk = Simulated::new();
+        create_journal(&disk, Some(7)).unwrap();
+        let status = disk.status(journal::DIRECTORY).unwrap();
+        assert_eq!((status.kind, status.uid, status.mode), (FileKind::Directory, 7, 0o700));
+    }
+}

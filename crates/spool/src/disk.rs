@@ -257,3 +257,37 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What a person would call the queue directory, for messages.
     fn describe(&self) -> String;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_goes_over_into_the_next_second() {
+        let moment = |seconds, microseconds| Timestamp { seconds, microseconds };
+        assert_eq!(moment(5, 999_998).plus_microseconds(1), moment(5, 999_999));
+        assert_eq!(moment(5, 999_998).plus_microseconds(2), moment(6, 0));
+        assert_eq!(moment(5, 3).plus_microseconds(2_000_004), moment(7, 7));
+        assert_eq!(moment(5, 3).minus_seconds(2), moment(3, 3));
+        assert_eq!(moment(5, 3).minus_seconds(6), moment(0, 3));
+    }
+
+    #[test]
+    fn only_a_whole_file_of_its_owner_is_ready() {
+        let status = |kind, mode| Status {
+            kind,
+            mode,
+            inode: 1,
+            device: 1,
+            links: 1,
+            size_bytes: 0,
+            modified: Timestamp::default(),
+            uid: 0,
+            gid: 0,
+        };
+        assert!(status(FileKind::Regular, 0o700).is_ready() && status(FileKind::Regular, 0o1755).is_ready());
+        assert!(
+            !status(FileKind::Regular, 0o600).is_ready() && !status(FileKind::Directory, 0o700).is_ready()
+        );
+    }
+}

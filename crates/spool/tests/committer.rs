@@ -194,6 +194,32 @@ fn shutting_down_does_all_that_was_taken_and_takes_no_more() {
     assert_eq!(refused.reason, Reason::ShuttingDown);
 }
 
+/// However it ends: what was taken is done by then, and no journal is left.
+#[test]
+fn the_end_waits_for_the_last_answer() {
+    for is_dropped in [false, true] {
+        let disk = Simulated::new();
+        let spool = Spool::open(disk.clone(), &with_journal(1), Arc::new(|_| ())).unwrap();
+        let committers = Committers::start(spool, clock(), 2, 100).unwrap();
+        let (to, from) = mpsc::channel();
+        let draft = create(&committers);
+        let done: Box<dyn FnOnce(Result<Receipt, SpoolError>) + Send> = Box::new(move |outcome| {
+            // Long enough for an end that does not wait.
+            std::thread::sleep(Duration::from_millis(100));
+            to.send(outcome).unwrap();
+        });
+        committers.submit(Job::Commit { draft, writes: vec![(0, b"x".to_vec())], done }).unwrap();
+        if is_dropped {
+            drop(committers);
+        } else {
+            committers.shut_down();
+        }
+        assert!(from.try_recv().unwrap().is_ok());
+        assert!(disk.files().iter().all(|path| path.starts_with("incoming/")), "{:?}", disk.files());
+        assert_eq!(disk.files().len(), 1);
+    }
+}
+
 #[test]
 fn the_queue_before_the_threads_has_its_limit() {
     let disk = Simulated::new();

@@ -417,3 +417,54 @@ fn a_refused_message_that_cannot_be_removed_is_not_ready() {
     }
     assert!(refused > 50 && left > 5, "{refused} refused, {left} left");
 }
+
+/// A master asks this to know whether somebody has to settle.
+#[test]
+fn only_a_journal_without_a_process_is_an_orphan() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    assert!(!server.spool.has_orphans().unwrap(), "there is none");
+    disk.put(&format!("journal/{}.v3", "a".repeat(32)), 0o600, b"of a later version");
+    server.accept("m", 3).unwrap();
+    assert!(!server.spool.has_orphans().unwrap(), "its process lives");
+    let killed = disk.after_kill();
+    let next =
+        Server::open(&killed, &Options { commit_way: CommitWay::File, ..options(FIRST_BOOT, 2) }).unwrap();
+    assert!(next.spool.has_orphans().unwrap());
+    // What cannot be looked at is no answer: the directory, the file, its lock.
+    for call in 0..3 {
+        let call = killed.calls() + call;
+        killed.fail(call..=call, EIO, false);
+        assert!(next.spool.has_orphans().is_err(), "call {call}");
+    }
+    let path = journal_path();
+    killed.before_call(killed.calls() + 1, move |disk| {
+        disk.remove_by_another(&path);
+    });
+    assert!(!next.spool.has_orphans().unwrap(), "another process has settled it");
+    killed.remove_by_another("journal");
+    assert!(!next.spool.has_orphans().unwrap(), "without a directory there is none");
+}
+
+/// What is on hold, or was written to before, has a sync of its own.
+#[test]
+fn a_message_on_hold_or_in_pieces_passes_by_the_journal() {
+    for (is_held, is_begun) in [(true, false), (false, true), (true, true)] {
+        let disk = Simulated::new();
+        let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+        let bytes = message("m", 3);
+        let mut draft = server.begin(&bytes).unwrap();
+        let id = draft.queue_id().to_string();
+        if is_held {
+            draft.hold();
+        }
+        if is_begun {
+            draft.write_at(0, &bytes[..10]).unwrap();
+        }
+        server.commit(draft, bytes.clone(), || ());
+        assert_eq!(accounted(&disk).messages.len(), 0, "held: {is_held}, begun: {is_begun}");
+        let lost = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
+        let queue = if is_held { "hold" } else { "incoming" };
+        assert_eq!(lost.bytes(&format!("{queue}/{id}")), Some(bytes));
+    }
+}

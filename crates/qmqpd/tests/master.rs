@@ -302,6 +302,18 @@ fn a_file_for_myorigin_is_read_and_a_missing_one_is_refused() {
 }
 
 #[test]
+fn check_says_that_a_journal_syncs_the_data_of_others() {
+    let site = Site::new();
+    let words = "shares its file system with";
+    for (way, is_told) in [("journal", true), ("file", false)] {
+        site.configure(&format!("qmqpd_commit = {way}\n"));
+        let checked = site.run(&["check", "-c", "etc"]);
+        assert_eq!(checked.status.code(), Some(0));
+        assert_eq!(text(&checked.stderr).contains(words), is_told, "{way}: {}", text(&checked.stderr));
+    }
+}
+
+#[test]
 fn check_goes_on_behind_the_first_error() {
     let site = Site::new();
     site.configure(

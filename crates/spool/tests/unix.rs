@@ -447,6 +447,23 @@ fn the_queue_is_found_again_wherever_the_process_or_the_queue_goes() {
     assert!(fixture.path(&format!("after/incoming/{}", receipt.queue_id())).exists());
 }
 
+/// Another user may own the directory above, and put a link where we look for a directory.
+#[test]
+fn owner_and_mode_of_what_a_link_names_stay_as_they_are() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("queue")).unwrap();
+    let target = fixture.path("target");
+    fs::create_dir(&target).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(&target, fixture.path("queue/link")).unwrap();
+    let disk = UnixDisk::open(&fixture.path("queue")).unwrap();
+    assert!(disk.set_directory_mode("link", 0o700).is_err());
+    assert!(disk.set_directory_owner("link", 1, Some(1)).is_err());
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
+    disk.create_directory("own", 0o710).unwrap();
+    assert_eq!(fs::metadata(fixture.path("queue/own")).unwrap().permissions().mode() & 0o7777, 0o710);
+}
+
 /// The limit is that of a process, so the rest runs in one of its own, started by a shell that sets it.
 #[test]
 fn a_file_size_limit_is_an_error_with_a_kind() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,6 +38,7 @@ pub fn add(trials: &mut Trials) {
         draining_is_killed,
     );
     trials.add("crash::a_stop_settles_what_killed_processes_left", &[], stop_settles);
+    trials.add("crash::what_cannot_be_settled_stops_no_mail", &[Peer::Root], unsettled);
     trials.add("crash::without_its_journal_directory_mail_goes_on", &[Peer::Root], journal_directory_goes);
 }
 
@@ -230,6 +231,31 @@ fn stop_settles() {
     server.wait();
     assert_eq!(queue::files_below(&server.queue.path.join("journal")), Vec::<std::path::PathBuf>::new());
     assert_eq!(server.queue.take().len(), 1);
+}
+
+/// What cannot be settled stays, is told, and stops no mail; when it can, it is settled.
+fn unsettled() {
+    let queue = super::harness::postfix::scratch("unsettled");
+    let path = queue.path().join("queue");
+    let setup = Setup { main_cf: vec!["qmqpd_commit = journal".to_owned()], queue: Some(path.clone()) };
+    drop(Instance::start(&setup));
+    // A journal that cannot be opened.
+    let left = path.join("journal").join(format!("{}.v2", "a".repeat(32)));
+    fs::create_dir(&left).unwrap();
+    let server = Instance::start(&setup);
+    assert!(try_send(server.address, "beside it").is_some());
+    wait::until("it is told", || {
+        server.log.all().contains("stays, and keeps the accepted messages").then_some(())
+    });
+    assert!(left.exists());
+    assert!(try_send(server.address, "behind it").is_some());
+    drop(server);
+    fs::remove_dir(&left).unwrap();
+    fs::write(&left, b"").unwrap();
+    chown(&left, Some(fs::metadata(path.join("incoming")).unwrap().uid().into()), None).unwrap();
+    let server = Instance::start(&setup);
+    wait::until("it is settled", || (!left.exists()).then_some(()));
+    assert_eq!(server.queue.take().len(), 2);
 }
 
 /// An operator removes `journal/` beneath a running server, and makes it again as root. No client has to come again.

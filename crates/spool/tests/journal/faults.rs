@@ -187,3 +187,41 @@ fn a_draft_that_is_being_written_is_left_alone() {
         assert_eq!(places(&crashed, &owed[&ids[0]]).len(), 1);
     }
 }
+
+/// A bug in the middle of a write to the journal: nobody waits for ever, then or later.
+#[test]
+fn a_panic_in_the_writer_leaves_no_message_without_an_answer() {
+    let calls = {
+        let disk = Simulated::new();
+        let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+        server.accept("before", 20).unwrap();
+        let first = disk.calls();
+        server.accept("m", 20).unwrap();
+        first..disk.calls()
+    };
+    let mut panics = 0;
+    for call in calls {
+        let disk = Simulated::new();
+        let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+        let before = server.accept("before", 20).unwrap();
+        disk.before_call(call, |_| panic!("a bug"));
+        let (sender, bytes) = (server.clone(), message("m", 20));
+        // A panic before the message is in the hands of the journal is the caller's.
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let draft = sender.begin(&bytes).unwrap();
+            let (told, answer) = std::sync::mpsc::channel();
+            draft.commit_whole(bytes, Box::new(move |outcome| told.send(outcome.is_ok()).unwrap()));
+            answer.try_recv().expect("an answer")
+        }));
+        if caught.is_ok() {
+            panics += usize::from(caught.is_ok_and(|is_accepted| !is_accepted));
+        }
+        let after = server.accept("after", 20).expect("the next message is accepted");
+        let lost = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
+        start(&lost, SECOND_BOOT, 2).unwrap();
+        for id in [before, after] {
+            assert!(lost.bytes(&format!("incoming/{id}")).is_some(), "call {call}: {id}");
+        }
+    }
+    assert!(panics >= 3, "only {panics} panics were the writer's");
+}

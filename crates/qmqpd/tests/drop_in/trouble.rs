@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use spool::{Disk, UnixDisk};
 
 use super::harness::client::{self, Step, request};
 use super::harness::drop_in::{self, Submit};
@@ -15,7 +16,7 @@ use super::harness::peers::Peer;
 use super::harness::postfix::{Instance, Setup};
 use super::harness::small_disk::SmallDisk;
 use super::harness::trials::Trials;
-use super::harness::{name_server, wait};
+use super::harness::{name_server, queue, wait};
 use super::load::send;
 
 pub fn add(trials: &mut Trials) {
@@ -24,6 +25,7 @@ pub fn add(trials: &mut Trials) {
     let names = [Peer::Postfix, Peer::Isolation];
     trials.add("trouble::a_killed_cleanup_is_z", &postfix, killed_cleanup);
     trials.add("trouble::a_cleanup_killed_in_time_costs_nothing", &postfix, stopped_cleanup);
+    trials.add("trouble::a_killed_worker_with_a_journal_loses_nothing", &postfix, killed_with_journal);
     for (way, submit) in [("cleanup", Submit::Postfix), ("our_cleanup", Submit::Local)] {
         trials.add(&format!("trouble::a_full_disk_is_z_with_{way}"), &disk, move || full_disk(submit));
         trials.add(
@@ -125,6 +127,38 @@ fn killed_cleanup() {
     let table = TableServer::start();
     assert_eq!(outcome(Instance::start(&table.setup()), &table), WRITE_ERROR);
     assert_eq!(outcome(drop_in::start(Submit::Postfix, &table.setup()), &table), WRITE_ERROR);
+}
+
+/// The process that does the work is killed: the next one settles its journal before its first client. Where the kernel tells
+/// mounts apart, what was delivered does not come back.
+fn killed_with_journal() {
+    let lines = ["qmqpd_commit = journal", "qmqpd_journal_checkpoint_delay = 1h", SHORT_THROTTLE];
+    let setup = Setup { main_cf: lines.map(str::to_owned).to_vec(), ..Default::default() };
+    let server = drop_in::start(Submit::Local, &setup);
+    let id =
+        |said: String| said.strip_prefix("KOk: queued as ").unwrap_or_else(|| panic!("{said}")).to_owned();
+    let (delivered, stays) = (id(send(&server)), id(send(&server)));
+    let incoming = server.queue.path.join("incoming");
+    fs::remove_file(incoming.join(&delivered)).unwrap();
+    let before = queue::journals(&server.queue.path);
+    assert_eq!(before.len(), 1);
+    for (known, _) in server.children().into_iter().filter(|(_, name)| name == "qmqpd") {
+        let path = format!("/proc/{known}/task/{known}/children");
+        let workers = fs::read_to_string(path).unwrap_or_default();
+        for worker in workers.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        }
+    }
+    let next = id(wait::until("the next process serves", || {
+        Some(send(&server)).filter(|said| said.starts_with('K'))
+    }));
+    wait::until("the journal is settled", || {
+        (!queue::journals(&server.queue.path).contains(&before[0])).then_some(())
+    });
+    let there = |id: &str| incoming.join(id).exists();
+    assert!(there(&stays) && there(&next), "{}", server.log.all());
+    let knows_mounts = UnixDisk::open(&server.queue.path).unwrap().mount_id() != 0;
+    assert_eq!(there(&delivered), !knows_mounts, "{}", server.log.all());
 }
 
 /// A cleanup(8) that has not taken the connection yet: the next one does.

@@ -192,6 +192,8 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
         server.signal(Signal::SIGHUP);
         wait::until("a reload brings the service back", || (letter_after(server) == Some('K')).then_some(()));
         wait::until("the old process is gone", || (!server.services().contains(&process)).then_some(()));
+        // The one before answers until it is gone.
+        wait::until("the new process serves", || (letter_after(server) == Some('K')).then_some(()));
     } else {
         assert_eq!(after, Some('K'), "{fault}: the service does not return");
     }

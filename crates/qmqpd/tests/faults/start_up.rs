@@ -33,7 +33,7 @@ const CASES: &[(&str, &str, usize)] = &[
     ("read", "EIO", 24),
     ("mkdir", "ENOSPC", 4),
     ("mkdirat", "EROFS", 4),
-    ("fchownat", "EPERM", 4),
+    ("fchown", "EPERM", 4),
     ("chdir", "EACCES", 3),
     ("chroot", "EPERM", 2),
     ("setgroups", "EPERM", 2),

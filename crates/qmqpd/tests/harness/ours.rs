@@ -161,12 +161,17 @@ impl Instance {
         Pid::from_raw(i32::try_from(self.master.id()).unwrap())
     }
 
-    /// The service processes: children of the master.
+    /// The service processes: children of the master, but for the one that settles journals now and then.
     pub fn services(&self) -> Vec<Pid> {
         let pid = self.pid();
         let children =
             std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|child| child.parse().ok()).map(Pid::from_raw).collect()
+        let serves = |child: &&str| {
+            let arguments = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            !arguments.split(|byte| *byte == 0).any(|word| word == b"settle")
+        };
+        let serving = children.split_whitespace().filter(serves);
+        serving.filter_map(|child| child.parse().ok()).map(Pid::from_raw).collect()
     }
 
     /// Sends a signal to the master.

@@ -252,7 +252,7 @@ fn unsettled() {
     drop(server);
     fs::remove_dir(&left).unwrap();
     fs::write(&left, b"").unwrap();
-    chown(&left, Some(fs::metadata(path.join("incoming")).unwrap().uid().into()), None).unwrap();
+    chown(&left, Some(fs::metadata(path.join("incoming")).unwrap().uid()), None).unwrap();
     let server = Instance::start(&setup);
     wait::until("it is settled", || (!left.exists()).then_some(()));
     assert_eq!(server.queue.take().len(), 2);

@@ -26,10 +26,7 @@ use postfix::notice::Notice;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-pub(crate) use self::database::Method;
-#[cfg(fuzzing)]
-pub(crate) use self::database::{Database as FuzzedDatabase, Fault as FuzzedFault, Storage as FuzzedStorage};
-use self::database::{Database, Fault, Storage};
+pub(super) use self::database::{Database, Fault, Method, Storage};
 use super::indexed::Indexed;
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;

@@ -442,10 +442,16 @@ fn a_draft_with_a_failed_write_is_never_committed() {
 #[test]
 fn a_draft_that_somebody_removed_is_not_acknowledged() {
     let disk = Simulated::new();
-    let spool = Spool::open(disk.clone(), &named(flat()), silent()).unwrap();
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&notices);
+    let notify = Arc::new(move |notice: Notice| log.lock().unwrap().push(notice.text));
+    let spool = Spool::open(disk.clone(), &named(flat()), notify).unwrap();
     let draft = draft(&spool).unwrap();
-    disk.unlink(&format!("incoming/{}", draft.queue_id())).unwrap();
+    let path = format!("incoming/{}", draft.queue_id());
+    disk.unlink(&path).unwrap();
     assert!(matches!(draft.commit(), Err(SpoolError::Vanished { .. })));
+    let told = notices.lock().unwrap().clone();
+    assert!(told.len() == 1 && told[0].starts_with(&format!("{path}: somebody took it")), "{told:?}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::mpsc;
 use std::time::Instant;
 
-use spool::journal::record::Content;
+use spool::journal::continuity::Mount;
+use spool::journal::record::{Batch, Content, Header};
 use spool::journal::scan::{Account, account, scan};
 use spool::simulated::{Bytes, Names, Simulated};
 use spool::{CommitWay, Options};
@@ -467,4 +468,35 @@ fn a_message_on_hold_or_in_pieces_passes_by_the_journal() {
         let queue = if is_held { "hold" } else { "incoming" };
         assert_eq!(lost.bytes(&format!("{queue}/{id}")), Some(bytes));
     }
+}
+
+/// A process that lives has delivered what is in the journal of one that is gone.
+#[test]
+fn what_is_done_in_a_live_journal_does_not_come_back() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    let mut bytes = Vec::new();
+    encode(&mut bytes, RecordType::TIME, b"1795000001 7");
+    encode(&mut bytes, RecordType::END, b"");
+    let draft = server.begin(&bytes).unwrap();
+    let queue_id = *draft.queue_id();
+    server.commit(draft, bytes.clone(), || ());
+    let crashed = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
+    let mut live = vec![0; 8192];
+    Header {
+        instance: Instance([2; 16]),
+        mount: Mount::UNKNOWN,
+        sequence: 1,
+        batch: Batch { first: 1, count: 1, follows: 1, retired_below: 1 },
+        content: Content::Done { queue_id, arrival: Timestamp { seconds: 1_795_000_001, microseconds: 7 } },
+        payload_bytes: 0,
+        payload_checksum: 0,
+    }
+    .encode(&mut live);
+    let path = format!("journal/{}.v2", Instance([2; 16]));
+    crashed.put(&path, 0o600, &live);
+    crashed.hold_there(&path);
+    start(&crashed, SECOND_BOOT, 3).unwrap();
+    assert_eq!(crashed.bytes(&incoming(queue_id.as_str())), None, "it came back");
+    assert!(crashed.bytes(&path).is_some());
 }

@@ -94,14 +94,14 @@ impl Budget {
         self.spent_at.get_or_init(|| here)
     }
 
-    /// The same for somebody who cannot wait: an expression that does not end at once fails, and
+    /// The same for a caller that cannot wait: an expression that does not end at once fails, and
     /// [`has_stayed`](Self::has_stayed) says so.
     #[must_use]
     pub fn staying(self) -> Self {
         Self { stays: true, ..self }
     }
 
-    /// Whether some lookup has failed only because nobody could wait for it.
+    /// Whether some lookup has failed only because the caller could not wait for it.
     #[must_use]
     pub fn has_stayed(&self) -> bool {
         self.has_stayed.load(Ordering::Relaxed)

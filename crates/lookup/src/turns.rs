@@ -40,7 +40,7 @@ impl Default for TurnOptions {
 /// The most that work at the same time, on whatever machine.
 pub const TURNS_MAX: usize = 8;
 
-/// A client, as far as fairness is concerned: its address, or the network that stands for it. 0 is nobody known.
+/// A client, as far as fairness is concerned: its address, or the network that stands for it. 0 is an unknown client.
 pub type Owner = u128;
 
 /// The bounds of one process, and who works at the moment.
@@ -60,7 +60,7 @@ struct State {
     next_ticket: u64,
 }
 
-/// Somebody who waits for a turn.
+/// A thread that waits for a turn.
 #[derive(Debug)]
 struct Waiting {
     ticket: u64,
@@ -217,12 +217,12 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Which of the turns it is: nobody else has this number meanwhile.
+    /// Which of the turns it is: no other turn has this number meanwhile.
     pub(crate) const fn number(&self) -> usize {
         self.number
     }
 
-    /// Whether it has lasted long enough, and somebody waits.
+    /// Whether it has lasted long enough, and another thread waits.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= TURN_TIME && !self.turns.state().waiting.is_empty()
     }

@@ -69,7 +69,7 @@ impl PeerAddress {
     }
 }
 
-/// Whoever has one address of an IPv6 network of 64 bits has all of them: the network counts as one client.
+/// A client with one address of an IPv6 network of 64 bits has all of them: the network counts as one client.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address {

@@ -126,7 +126,7 @@ pub fn reload(source: &ConfigSource, overrides: &[String]) -> Result<String, Exi
     }
 }
 
-/// What to say about each `-o` that somebody gives to a reload in the hope that it changes something: it serves to find the
+/// What to say about each `-o` that an operator gives to a reload in the hope that it changes something: it serves to find the
 /// running server.
 fn without_effect(overrides: &[String]) -> Vec<String> {
     let name = |text: &String| text.split('=').next().unwrap_or_default().trim().to_owned();

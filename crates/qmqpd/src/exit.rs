@@ -1,6 +1,6 @@
 //! How the program ends, and what it says then: the exit status numbers of sysexits(3).
 //!
-//! What is said goes to whoever listens: a reader that has gone, or a full disk behind standard error, is no reason to die.
+//! What is said goes to the terminal or the program that started us: a reader that has gone, or a full disk behind standard error, is no reason to die.
 
 use std::io::Write;
 use std::process::ExitCode;

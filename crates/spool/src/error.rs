@@ -82,7 +82,7 @@ pub enum SpoolError {
         /// The draft.
         path: String,
     },
-    /// Somebody removed the journal of a process that lives. Nothing was lost: the queue files were synced when it was noticed.
+    /// An operator removed the journal of a process that lives. Nothing was lost: the queue files were synced when it was noticed.
     #[error(
         "{path} was removed while it was in use; remove nothing below journal/ as long as the server runs"
     )]

@@ -232,7 +232,7 @@ impl Simulated {
         self.lock().has_locks = false;
     }
 
-    /// Takes the sync of everything away, as Linux before 5.8 lets nobody trust it.
+    /// Takes the sync of everything away, as on Linux before 5.8, where it cannot be trusted.
     pub fn remove_sync_all(&self) {
         self.lock().has_sync_all = false;
     }

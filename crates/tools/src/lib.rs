@@ -8,6 +8,6 @@ pub mod send;
 /// One line of qmqpctl on standard error.
 fn complain(what: &dyn std::fmt::Display) {
     use std::io::Write;
-    // A standard error that is gone has nobody to tell.
+    // A standard error that is gone has no reader.
     let _ = writeln!(std::io::stderr(), "qmqpctl: {what}");
 }

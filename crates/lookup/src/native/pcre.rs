@@ -106,7 +106,7 @@ struct Code(NonNull<pcre2_sys::pcre2_code_8>);
 
 // SAFETY: the object is owned here and belongs to no thread.
 unsafe impl Send for Code {}
-// SAFETY: PCRE2 lets threads share compiled code as long as nobody changes it; nobody does.
+// SAFETY: PCRE2 lets threads share compiled code as long as it is not changed, and it never is.
 unsafe impl Sync for Code {}
 
 impl Code {
@@ -183,7 +183,7 @@ struct Limits<'a> {
 
 // SAFETY: the object is owned here and belongs to no thread.
 unsafe impl Send for Limits<'static> {}
-// SAFETY: PCRE2 lets threads share a match context as long as nobody changes it; one without a ticker is not changed
+// SAFETY: PCRE2 lets threads share a match context as long as it is not changed; one without a ticker is not changed
 // when it has been made.
 unsafe impl Sync for Limits<'static> {}
 

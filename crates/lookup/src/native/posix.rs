@@ -22,7 +22,7 @@ pub(crate) struct PosixFlags {
 
 /// A compiled expression.
 ///
-/// The C library lets nobody else use one while it searches, and cannot be stopped. So a long key is searched in pieces, each
+/// The C library lets no other thread use one while it searches, and cannot be stopped. So a long key is searched in pieces, each
 /// with some of the places where a match may begin; and what may take long has a copy of its own, so that short keys
 /// need not wait for it.
 pub(crate) struct Posix {
@@ -89,7 +89,7 @@ impl Posix {
         Ok(None)
     }
 
-    /// The copy that nobody else uses for long.
+    /// The copy that no other thread uses for long.
     fn copy(&self, pace: &Pace<'_>) -> Result<&Compiled, Halt> {
         let Some(copy) = pace.turn().and_then(|turn| self.others.get(turn)) else { return Ok(&self.first) };
         let copy = copy.get_or_init(|| Compiled::new(&self.pattern, self.bits).ok());

@@ -165,7 +165,7 @@ pub(super) fn open(engine: Engine, name: &[u8], options: &Options, notices: &mut
     Ok(Box::new(build(engine, &shown(name), &lines, file, &options.turns, notices)?))
 }
 
-/// The table of some lines, or why there is none: one of its rules must not be used, and without it the others would
+/// The table of some lines, or why there is no table: one of its rules must not be used, and without it the others would
 /// mean something else.
 fn build(
     engine: Engine,

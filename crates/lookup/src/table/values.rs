@@ -1,4 +1,4 @@
-//! Values in a table of a match list: they do not count there. Whoever is found in the table is on the list, also where the
+//! Values in a table of a match list: they do not count there. A client that is found in the table is on the list, also where the
 //! value says `REJECT` to another program, or the file was made by tcprules(1).
 
 use super::Table;

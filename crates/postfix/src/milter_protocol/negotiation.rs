@@ -222,7 +222,7 @@ mod tests {
         assert!(all.wants(Step::Data) && all.answers(Step::Header) && !all.leading_blank());
         let old = agreed("6", [2, 0, 0], b"").unwrap();
         assert!(!old.has(Step::Data) && old.has(Step::Mail));
-        // It says of a step that its version lacks that it does not want it: nobody sends it.
+        // It says of a step that its version lacks that it does not want it: it is never sent.
         assert!(!agreed("6", [2, 0, 1 << 9], b"").unwrap().wants(Step::Data));
         assert!(!agreed("3", [3, 0, 0], b"").unwrap().has(Step::Data));
         // A version that nobody defined has what the one before it has.

@@ -282,7 +282,7 @@ parameters! {
     /// that was killed may be delivered again.
     qmqpd_stop_timeout: time(POSITIVE) = "300s"; Effective;
     /// How long a service process of `qmqpd serve` may be silent before it counts as hung, is killed, and another one takes
-    /// its place. Zero is for ever: for a process that somebody debugs.
+    /// its place. Zero is for ever: for a process that is being debugged.
     qmqpd_hang_timeout: time(ANY) = "30s"; Effective;
     /// How many processes of a service of `qmqpd serve` may finish their sessions after a reload, or after a table has changed.
     /// When there are more, the oldest is told to end its sessions.

@@ -41,7 +41,7 @@ pub(super) fn read_at_rest(path: &Path) -> std::io::Result<Vec<u8>> {
 pub(super) fn first_line(path: &str) -> Result<Vec<u8>, String> {
     let mut line = Vec::new();
     let mut read = || {
-        // Nobody may write to a named pipe: opening it must not wait.
+        // A named pipe may have no writer: opening it must not wait.
         let file = File::options()
             .read(true)
             .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())

@@ -137,7 +137,7 @@ impl Listener {
 
     /// Whether it serves a wish to listen on `wanted`.
     pub(super) fn is_for(&self, wanted: &Listen) -> bool {
-        // What kind of service a socket in the file system is for cannot be told from one that somebody left to us.
+        // What kind of service a socket in the file system is for cannot be told from one that another program left to us.
         self.address == *wanted || (wanted.path().is_some() && self.address.path() == wanted.path())
     }
 
@@ -179,7 +179,7 @@ fn bind_inet(address: SocketAddr) -> std::io::Result<Socket> {
 }
 
 /// Binds a socket in the file system, which everybody may use who gets as far as its directory: as Postfix's, with mode 0666.
-/// A socket that another server left behind goes away; one on which somebody listens stays.
+/// A socket that another server left behind goes away; one on which a process listens stays.
 ///
 /// The directory belongs to mail_owner, so nothing is changed by path: the mode comes from the umask.
 fn bind_unix(path: &Path) -> std::io::Result<Socket> {
@@ -195,7 +195,7 @@ fn bind_unix(path: &Path) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether there is a socket on which nobody listens.
+/// Whether there is a socket on which no process listens.
 fn is_stale(path: &Path, address: &SockAddr) -> std::io::Result<bool> {
     let is_socket = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type().is_socket(),

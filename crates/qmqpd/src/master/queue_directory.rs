@@ -60,7 +60,7 @@ pub(crate) fn owner(queue: &Path) -> Option<u32> {
     std::fs::metadata(queue.join("incoming")).ok().map(|found| found.uid())
 }
 
-/// The directory above, if the queue is not on a file system of its own: whoever syncs that file system syncs the data of
+/// The directory above, if the queue is not on a file system of its own: a program that syncs that file system syncs the data of
 /// others, too. A queue that is not there yet will be on that of the directory above.
 pub(crate) fn shares_file_system_with(queue: &Path) -> Option<PathBuf> {
     let above = queue.canonicalize().unwrap_or_else(|_| queue.to_owned()).parent()?.to_owned();

@@ -179,7 +179,7 @@ fn whole_file() -> libc::flock {
     }
 }
 
-/// When a process was started, in the kernel's ticks since the start of the machine; `None`: there is none with this number, or
+/// When a process was started, in the kernel's ticks since the start of the machine; `None`: no process has this number, or
 /// it cannot be told.
 pub(crate) fn start_time(process_id: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?;

@@ -245,7 +245,7 @@ impl Master {
         let name = &lane.service.name;
         let mut notices = Vec::new();
         for listener in &lane.listeners {
-            // Whoever took over a process that is gone has had the socket, too.
+            // An attacker who took over a process that is gone has had the socket, too.
             match listener.heal(lane.backlog()) {
                 Ok(false) => {}
                 Ok(true) => notices.push(Notice::warning(format!(

@@ -114,7 +114,7 @@ struct Shared {
 #[derive(Debug)]
 struct Lookup {
     began: Instant,
-    /// The one before failed: nobody who can do without the name waits for this one.
+    /// The one before failed: a client that can do without the name does not wait for this one.
     is_doubtful: bool,
     outcome: OnceLock<Remembered>,
     done: Notify,

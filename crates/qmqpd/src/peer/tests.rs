@@ -410,7 +410,7 @@ fn an_impatient_client_does_not_harm_the_next() {
     assert_eq!(world.lookup("192.0.2.1"), verified("here.e"));
 }
 
-/// Whoever can do without the name waits for it once, and not again until it is found.
+/// A client that can do without the name waits for it once, and not again until it is found.
 #[test]
 fn a_name_that_does_not_come_is_not_waited_for_again() {
     let mut zone = Zone::new();

@@ -37,7 +37,7 @@ pub(super) trait House: Send + Sync + 'static {
     /// Nobody comes in any more: a successor takes over, and this process ends with its last session.
     fn give_way(&self, reason: &str);
 
-    /// Serves somebody to the end. The place is given back when no more is needed than telling him that he may not send.
+    /// Serves a client to the end. The place is given back when all that is left is to tell the client that it may not send.
     fn serve(
         self: Arc<Self>,
         arrival: <Self::Door as Door>::Arrival,

@@ -43,7 +43,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Waits until somebody else wants it.
+    /// Waits until another client wants it.
     pub(crate) async fn wanted(&self) {
         self.wanted.notified().await;
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postfix::settings::Settings;
 
-/// The limits of one client; zero is none. Names and meaning as those of Postfix's smtpd(8) and anvil(8).
+/// The limits of one client; zero is no limit. Names and meaning as those of Postfix's smtpd(8) and anvil(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// `qmqpd_client_connection_count_limit`: connections at a time.

@@ -39,7 +39,7 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
 }
 
 /// The same for a process whose only client is at standard input and output: it hears `Z`, and the exit status is that by
-/// which programs under tcpserver(1) say "try again later". Whoever started it need not wait.
+/// which programs under tcpserver(1) say "try again later". The program that started it need not wait.
 pub(super) fn stdin(log: &Log, reasons: &[String]) -> ExitCode {
     for reason in reasons {
         log.write(Program::Qmqpd, Severity::Error, reason);

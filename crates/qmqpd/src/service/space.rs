@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// What is free, remembered for a moment.
 #[derive(Debug)]
 pub struct FreeSpace {
-    /// In bytes; 0 is no limit, and nobody is asked.
+    /// In bytes; 0 is no limit, and the file system is not asked.
     min: u64,
     known: Mutex<Option<(Instant, u64)>>,
 }

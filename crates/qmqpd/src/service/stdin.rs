@@ -31,7 +31,7 @@ pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells whoever is there that nothing can be done for him, and reads nothing of what he has to say.
+/// Tells the client that it cannot be served, and reads nothing of what it sends.
 pub(super) fn refuse(reply: &[u8]) -> io::Result<()> {
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     if is_inet_socket(&input) {

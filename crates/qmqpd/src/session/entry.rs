@@ -1,4 +1,5 @@
-//! Who comes, and whether he may send: the part of a session before its first byte. Somebody who may not, or of whom that takes time
+//! Which client comes, and whether it may send: the part of a session before its first byte. A client that may not, or of
+//! which that takes time
 //! to find out, must not keep the places of those who may.
 
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(super) struct Met {
     pub(super) refusal: Option<Ending>,
 }
 
-/// Finds out who it is. Whom the list of clients lets in by what is known at once, or refuses, waits for his name briefly, for the
+/// Finds out who it is. A client that the list lets in by what is known at once, or refuses, waits for its name briefly, for the
 /// log; all others until the list has what it needs.
 pub(super) async fn meet<'s>(
     service: &'s Service,
@@ -118,7 +119,7 @@ pub(super) async fn meet<'s>(
     met(named(&service.names.lookup(ip).await), None, None)
 }
 
-/// A place for a client that found none, if it may send, and one is free before somebody else wants its seat.
+/// A place for a client that found none, if it may send, and one is free before another client wants its seat.
 pub(super) async fn place_after_all(service: &Service, peer: PeerAddress, seat: &Seat) -> Option<Place> {
     let with_port = service.settings.qmqpd_client_port_logging;
     let client = match peer.ip() {

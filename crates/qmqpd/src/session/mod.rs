@@ -174,7 +174,7 @@ impl Session<'_> {
         self.answer(&verdict).await;
     }
 
-    /// Tells a client that is not served why, from the waiting room: until it has read it, or somebody else wants the seat.
+    /// Tells a client that is not served why, from the waiting room: until it has read it, or another client wants the seat.
     async fn dismiss(&mut self, ending: &Ending, mut holdings: Holdings<'_>) {
         holdings.leave(self.service);
         self.patience.operation = self.patience.operation.min(DISMISSAL_TIME_MAX);

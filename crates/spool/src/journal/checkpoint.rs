@@ -90,7 +90,7 @@ impl<D: Disk> Journal<D> {
         match shared.disk.sync_all() {
             Ok(()) => {
                 let mut state = self.lock();
-                // Somebody else may have met an error meanwhile.
+                // Another thread may have met an error meanwhile.
                 state.mark_due = Some(below).filter(|_| !state.is_given_up);
             }
             Err(error) => self.give_up(shared, &disk(Step::Sync, &shared.disk.describe())(error)),

@@ -63,7 +63,7 @@ impl Mount {
     }
 
     /// Whether the file system that this was written on has stayed mounted until now, on the way that `now` shows.
-    /// `is_witness_held`: somebody holds the lock of the witness that is named here.
+    /// `is_witness_held`: a process holds the lock of the witness that is named here.
     #[must_use]
     pub fn lasts(&self, now: &Self, is_witness_held: bool) -> bool {
         self.boot_id.is_same(now.boot_id) && (is_witness_held || (self.id != 0 && self.id == now.id))
@@ -95,7 +95,7 @@ impl<D: Disk> Witness<D> {
             }
         }
         let path = names::witness(id);
-        // Whoever looks may not be the user who made it.
+        // The process that looks may run as another user.
         let file = disk.create_new(&path, 0o644)?;
         let is_ours = disk.set_mode(&file, 0o644).and_then(|()| disk.try_lock(&file));
         if !is_ours.as_ref().is_ok_and(|is_ours| *is_ours) {

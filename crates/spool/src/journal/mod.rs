@@ -21,7 +21,7 @@
 //! A process whose journal cannot be written or synced, or whose checkpoint failed, *gives it up*: it lets go of the file, for
 //! settlement to prove message by message what is on disk, and from then on syncs each queue file by itself. What
 //! waited for the journal is proven in the same way, or refused. So an error in another program's file, or a journal that
-//! somebody removed, stops no mail; and where the disk is broken, each message is told so by its own sync.
+//! an operator removed, stops no mail; and where the disk is broken, each message is told so by its own sync.
 //!
 //! # Order of things
 //!

@@ -376,7 +376,7 @@ mod tests {
         let mut journal = journal(&[(vec![10, 10], 0), (vec![10], 0)]);
         let failed = Batch { first: 4, count: 2, follows: 4, retired_below: 1 };
         append(&mut journal.file, &header(OURS, 4, failed, b"refused"), b"refused");
-        assert_eq!(sequences(&read(&journal.file)), [1, 2, 3, 4], "nobody knows yet");
+        assert_eq!(sequences(&read(&journal.file)), [1, 2, 3, 4], "it is not known yet");
         append_mark(&mut journal.file, Batch { first: 6, count: 1, follows: 4, retired_below: 1 }, false);
         let account = read(&journal.file);
         assert_eq!(sequences(&account), [1, 2, 3]);

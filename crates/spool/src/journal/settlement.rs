@@ -5,7 +5,7 @@
 //! in steps: so many messages, one sync, one mark in the journal that says so. A crash in between repeats the step that was
 //! under way, and a disk that is full stops it where it is. When nothing is left, the journal goes.
 //!
-//! Nobody has to wait for this. Until a message is settled its journal answers for it, and new messages have journals of
+//! No client has to wait for this. Until a message is settled its journal answers for it, and new messages have journals of
 //! their own.
 //!
 //! [`continuity`]: super::continuity
@@ -174,7 +174,7 @@ impl<D: Disk> Orphan<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(disk(Step::Open, &path)(error)),
         };
-        // Without locks nobody has written a journal here.
+        // Without locks no process has written a journal here.
         if !disk_.try_lock(&file).map_err(disk(Step::Lock, &path))? {
             return Ok(None);
         }
@@ -277,8 +277,8 @@ impl<D: Disk> Settlement<'_, D> {
         outcome
     }
 
-    /// Sees to it that a message is in a queue, whole, and will be written to disk with the next sync, or that nobody needs
-    /// it. Returns under which ID it is there.
+    /// Sees to it that a message is in a queue, whole, and will be written to disk with the next sync, or that it is not needed
+    /// any more. Returns under which ID it is there.
     fn message(&mut self, offset: u64, header: &Header) -> Result<Option<QueueId>, SpoolError> {
         let Content::Message { queue, queue_id, is_late } = header.content else { return Ok(None) };
         let payload = self.payload(offset, header)?;

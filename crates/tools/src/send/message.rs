@@ -25,7 +25,7 @@ pub enum MessageError {
         /// Why.
         source: io::Error,
     },
-    /// Whoever started the program has closed standard input.
+    /// The program was started with standard input closed.
     #[error("standard input is closed: give the message there, or name a file with --message")]
     Closed,
     /// The temporary file for a message that comes through a pipe.

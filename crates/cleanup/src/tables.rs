@@ -169,3 +169,26 @@ impl Tables for NoTables {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_addresses_are_those_whose_keys_are_addresses() {
+        let (addresses, texts): (Vec<Maps>, Vec<Maps>) =
+            Maps::ALL.into_iter().partition(|maps| maps.has_address_keys());
+        assert!(texts.iter().all(|maps| maps.parameter().ends_with("_checks")), "{texts:?}");
+        assert!(addresses.iter().all(|maps| maps.parameter().ends_with("_maps")), "{addresses:?}");
+        assert_eq!((addresses.len(), texts.len()), (6, 5));
+    }
+
+    #[test]
+    fn where_no_tables_are_nothing_is_found() {
+        for maps in Maps::ALL {
+            assert!(!NoTables.has(maps));
+            assert_eq!(NoTables.find(maps, Key::Whole(b"x"), &mut Vec::new()), Ok(None));
+        }
+        assert_eq!(NoTables.is_listed(Names::MyDestination, b"x", &mut Vec::new()), Ok(false));
+    }
+}

@@ -240,3 +240,166 @@ fn status_codes_are_those_of_rfc_3463() {
     assert_eq!(with_dsn("5.7.1", b"why  not "), b"5.7.1 why  not ");
     assert_eq!(cut("a\u{fc}b", 2), "a");
 }
+
+/// What a rule about the header `Subject: x` logs, without the line about the Message-ID, and what the content becomes.
+fn by_header(rule: &'static str) -> (Outcome, Vec<String>, String) {
+    let content = format!("{COMPLETE}Subject: x\n\nbody\n");
+    let (outcome, lines) = receive(Options::default(), vec![(Maps::HeaderChecks, "Subject", rule)], &content);
+    let said = log(&outcome).into_iter().filter(|line| !line.contains("message-id=")).map(str::to_owned);
+    let said = said.collect();
+    (outcome, said, lines.strip_prefix(COMPLETE).unwrap_or(&lines).to_owned())
+}
+
+#[test]
+fn every_action_says_what_it_does() {
+    let end = "from host[192.0.2.1]; from=<s@x> to=<r@x> proto=QMQP";
+    let kept = "Subject: x\n\nbody\n";
+    for (rule, action, lines) in [
+        ("WARN", "warning", kept),
+        ("warn see this", "warning", kept),
+        ("INFO see this", "info", kept),
+        ("FILTER smtp:next", "filter", kept),
+        ("PASS see this", "pass", kept),
+        ("HOLD see this", "hold", kept),
+        ("REDIRECT other@x", "redirect", kept),
+        ("BCC other@x", "bcc", kept),
+        ("STRIP see this", "strip", "\nbody\n"),
+        ("PREPEND X: y", "prepend", "X: y\nSubject: x\n\nbody\n"),
+        ("REPLACE X: y", "replace", "X: y\n\nbody\n"),
+    ] {
+        let (outcome, said, found) = by_header(rule);
+        let argument = rule.split_once(' ').map_or(String::new(), |(_, argument)| format!(": {argument}"));
+        assert_eq!(said, [format!("ID: {action}: header Subject: x {end}{argument}")], "{rule}");
+        assert_eq!((outcome.result.is_ok(), found.as_str()), (true, lines), "{rule}");
+    }
+    for (rule, lines) in [("DUNNO", kept), ("ok", kept), ("IGNORE", "\nbody\n")] {
+        let (outcome, said, found) = by_header(rule);
+        assert_eq!((outcome.result.is_ok(), said.len(), found.as_str()), (true, 0, lines), "{rule}");
+    }
+}
+
+#[test]
+fn a_rule_that_makes_no_sense_is_told_and_changes_nothing() {
+    for (rule, warning) in [
+        ("FILTER", "missing FILTER command argument in header_checks map"),
+        ("FILTER next", "bad FILTER command next in header_checks -- need transport:destination"),
+        ("PREPEND", "PREPEND action without text in header_checks map"),
+        (
+            "PREPEND x y",
+            "bad PREPEND header text \"x y\" in header_checks map -- need \"headername: headervalue\"",
+        ),
+        ("REPLACE ", "REPLACE action without text in header_checks map"),
+        (
+            "REPLACE x y",
+            "bad REPLACE header text \"x y\" in header_checks map -- need \"headername: headervalue\"",
+        ),
+        ("REDIRECT other", "bad REDIRECT target \"other\" in header_checks map -- need user@domain"),
+        ("BCC other", "bad BCC address \"other\" in header_checks map -- need user@domain"),
+        ("DELIVER it", "unknown command in header_checks map: DELIVER it"),
+    ] {
+        let (outcome, said, lines) = by_header(rule);
+        assert_eq!(said, [warning], "{rule}");
+        assert_eq!((lines.as_str(), outcome.is_passed), ("Subject: x\n\nbody\n", false), "{rule}");
+        assert_eq!(outcome.result.unwrap().counts.recipients, 1, "{rule}");
+    }
+}
+
+#[test]
+fn a_rejection_is_permanent_unless_its_code_says_otherwise() {
+    let refused = |rule: &'static str| {
+        let (outcome, said, _) = by_header(rule);
+        (outcome.result.unwrap_err(), said)
+    };
+    let (content, defer) = (
+        |text: &str| Refusal::Content { text: text.into() },
+        |text: &str| Refusal::Defer { text: text.into() },
+    );
+    for (rule, refusal, text) in [
+        ("REJECT", content("5.7.1 message content rejected"), "5.7.1 message content rejected"),
+        ("REJECT no", content("5.7.1 no"), "5.7.1 no"),
+        ("REJECT 5.1.2 no", content("5.1.2 no"), "5.1.2 no"),
+        ("REJECT 4.1.2 later", defer("4.1.2 later"), "4.1.2 later"),
+    ] {
+        let (found, said) = refused(rule);
+        assert_eq!(found, refusal, "{rule}");
+        let line = "ID: reject: header Subject: x from host[192.0.2.1]; from=<s@x> to=<r@x> proto=QMQP";
+        assert_eq!(said, [format!("{line}: {text}")], "{rule}");
+    }
+    let (found, said) = refused("REJECT 2.0.0 fine");
+    assert_eq!(found, defer("4.0.0 fine"));
+    assert_eq!(said[0], "bad DSN action in 2.0.0 fine -- need 4.x.x or 5.x.x");
+}
+
+#[test]
+fn a_message_is_held_once_and_what_is_discarded_is_not_held() {
+    let rules = |first| vec![(Maps::HeaderChecks, "Subject", first), (Maps::BodyChecks, "b", "HOLD")];
+    let content = format!("{COMPLETE}Subject: x\n\nbody\nbody\n");
+    let (outcome, _) = receive(Options::default(), rules("HOLD"), &content);
+    assert_eq!(log(&outcome).iter().filter(|line| line.contains(": hold: ")).count(), 1);
+    let mut book =
+        super::Rules::new(Arc::new(Options::default()), Arc::new(Rulebook::default()), "ID", "host");
+    book.decisions.is_discarded = true;
+    book.act(super::Subject::Body, b"x", b"HOLD", "body_checks");
+    assert!(!book.decisions.is_held && book.notices.len() == 0);
+}
+
+#[test]
+fn the_body_is_looked_at_up_to_its_limit() {
+    let warned = |limit| {
+        let options = Options { body_checks_size_limit: limit, ..Options::default() };
+        let rules = vec![(Maps::BodyChecks, "line", "WARN"), (Maps::BodyChecks, "x", "PREPEND no header")];
+        let (outcome, lines) = receive(options, rules, &format!("{COMPLETE}\nline\nline\nline\nx\n"));
+        let is_warning = |line: &&&str| line.starts_with("ID: warning: body line from host");
+        (log(&outcome).iter().filter(is_warning).count(), lines.ends_with("no header\nx\n"))
+    };
+    // The empty line before the body is its first byte.
+    assert_eq!([warned(0), warned(2), warned(1000)], [(3, true), (1, false), (3, true)]);
+}
+
+#[test]
+fn characters_are_rejected_or_stripped_as_long_as_anything_is_looked_at() {
+    let bad = |rejected: &[u8], stripped: &[u8], is_on| Options {
+        message_reject_characters: rejected.to_vec(),
+        message_strip_characters: stripped.to_vec(),
+        header_body_checks: is_on,
+        ..Options::default()
+    };
+    let content = format!("{COMPLETE}Subject: x\n\nb\x01o\x02dy\n");
+    let pass = || vec![(Maps::HeaderChecks, "Subject", "PASS")];
+    let end_of = |options, rules| {
+        let (outcome, lines) = receive(options, rules, &content);
+        (outcome.result, lines.lines().last().unwrap_or_default().to_owned())
+    };
+    let refusal = Err(Refusal::Content { text: "5.7.1 disallowed character".to_owned() });
+    let (result, _) = end_of(bad(b"\x01", b"", true), vec![]);
+    assert_eq!(result.map(|_| ()), refusal);
+    let (outcome, _) = receive(bad(b"\x01", b"", true), vec![], &content);
+    let line = "ID: reject: content b?o?dy from host[192.0.2.1]; from=<s@x> to=<r@x> proto=QMQP";
+    assert_eq!(log(&outcome).last().copied(), Some(format!("{line}: 5.7.1 disallowed character").as_str()));
+    for (options, rules, last) in [
+        (bad(b"\x03", b"", true), vec![], "b\x01o\x02dy"),
+        (bad(b"", b"\x01", true), vec![], "bo\x02dy"),
+        (bad(b"\x03", b"\x01\x02", true), vec![], "body"),
+        (bad(b"\x01", b"\x01", false), vec![], "b\x01o\x02dy"),
+        (bad(b"\x01", b"", true), pass(), "b\x01o\x02dy"),
+        (bad(b"", b"\x01", true), pass(), "b\x01o\x02dy"),
+    ] {
+        let (result, found) = end_of(options, rules);
+        assert_eq!((result.is_ok(), found.as_str()), (true, last));
+    }
+}
+
+#[test]
+fn only_the_last_rule_of_a_header_ends_all_looking() {
+    for (rule, ends) in [
+        (&b"REJECT"[..], true),
+        (b"discard x", true),
+        (b"PASS", true),
+        (b"REDIRECT a@b", true),
+        (b"REDIRECT a", false),
+        (b"BCC a@b", false),
+        (b"WARN", false),
+    ] {
+        assert_eq!(super::ends_looking(rule), ends, "{}", rule.escape_ascii());
+    }
+}

@@ -182,3 +182,88 @@ fn over_limit(excess: &Excess, address: &str, permanent: Status) -> Verdict {
 fn warned(status: Status, text: String) -> Verdict {
     Verdict { reply: Some((status, text.clone())), log: Some((Severity::Warning, text)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cleanup::Refusal as Message;
+
+    /// The reply, the line, and whether the reply waits for `qmqpd_error_delay`.
+    type Decided = (Option<(char, String)>, Option<(Severity, String)>, bool);
+
+    fn decided(ending: &Ending, soft_bounce: bool) -> Decided {
+        let verdict = decide(ending, "c[192.0.2.1]", soft_bounce);
+        let is_delayed = verdict.is_delayed();
+        (verdict.reply.map(|(status, text)| (char::from(status.letter()), text)), verdict.log, is_delayed)
+    }
+
+    /// What the client hears is what stands in the log, as a warning.
+    #[test]
+    fn refusals_are_temporary_if_the_same_message_may_be_accepted_later() {
+        let message = |refusal| Ending::Refused(Refusal::Message(refusal));
+        let text = |text: &str| text.to_owned();
+        for (ending, letter, words) in [
+            (Ending::NotAuthorized, 'D', "Error: c[192.0.2.1] is not authorized to use this service"),
+            (
+                Ending::NotAuthorizedBefore,
+                'Z',
+                "Error: the list of authorized clients has just changed, try again later",
+            ),
+            (Ending::ConfigurationError, 'Z', "Error: server configuration error"),
+            (
+                Ending::NameUnresolved,
+                'Z',
+                "Error: cannot verify the host name of c[192.0.2.1], try again later",
+            ),
+            (Ending::LookupsBusy, 'Z', "Error: too many table lookups, try again later"),
+            (Ending::TooManyConnections, 'Z', "Error: too many connections, try again later"),
+            (Ending::OutOfMemoryBudget, 'Z', "Error: server is busy, try again later"),
+            (Ending::Refused(Refusal::Storage), 'Z', "Error: queue file write error"),
+            (message(Message::Write), 'Z', "Error: queue file write error"),
+            (message(Message::Bad { status: 2 }), 'Z', "Error: internal error 2"),
+            (message(Message::Defer { text: text("4.7.1 later") }), 'Z', "Error: 4.7.1 later"),
+            (message(Message::Content { text: text("4.7.1 later") }), 'Z', "Error: 4.7.1 later"),
+            (message(Message::Content { text: text("5.7.1 no") }), 'D', "Error: 5.7.1 no"),
+            (message(Message::Size), 'D', "Error: message too large"),
+            (message(Message::Hops), 'D', "Error: too many hops"),
+            (message(Message::NoRecipients), 'D', "Error: no recipients specified"),
+            (
+                message(Message::Verp { first_delimiter: b'+', filter: text("-=+") }),
+                'D',
+                "Error: Invalid VERP delimiters: \"+=\". Need two characters from \"-=+\"",
+            ),
+        ] {
+            let warning = Some((Severity::Warning, words.to_owned()));
+            assert_eq!(decided(&ending, false), (Some((letter, words.to_owned())), warning.clone(), true));
+            assert_eq!(decided(&ending, true), (Some(('Z', words.to_owned())), warning, true));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_and_who_is_gone_is_not() {
+        let phase = Phase::Sender;
+        for (problem, letter, words) in [
+            (Problem::Format, Some('D'), "netstring format error while receiving sender address"),
+            (
+                Problem::TooLong,
+                Some('D'),
+                "netstring length exceeds storage limit while receiving sender address",
+            ),
+            (Problem::Lost, None, "lost connection while receiving sender address"),
+            (Problem::Timeout, None, "read/write timeout while receiving sender address"),
+        ] {
+            let ending = Ending::Peer(Fault { problem, phase });
+            let log = Some((Severity::Info, words.to_owned()));
+            let reply = |letter: Option<char>| letter.map(|letter| (letter, words.to_owned()));
+            assert_eq!(decided(&ending, false), (reply(letter), log.clone(), letter.is_some()));
+            assert_eq!(decided(&ending, true), (reply(letter.map(|_| 'Z')), log, letter.is_some()));
+        }
+    }
+
+    #[test]
+    fn a_session_that_took_too_long_is_told_so() {
+        let words = "session deadline exceeded while receiving message content".to_owned();
+        let expected = (Some(('Z', words.clone())), Some((Severity::Info, words)), true);
+        assert_eq!(decided(&Ending::Deadline(Phase::Content), false), expected);
+    }
+}

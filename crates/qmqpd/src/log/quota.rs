@@ -233,4 +233,67 @@ mod tests {
         assert!(!quota.begin(None).0.has_message());
         assert!(quota.end_window().is_empty());
     }
+
+    /// Beyond the greatest number, those that are known keep their own count.
+    #[test]
+    fn known_clients_keep_their_count_when_there_are_too_many() {
+        let quota = SessionQuota::new(1000);
+        let client = |number: u32| Some(IpAddr::from(std::net::Ipv4Addr::from_bits(number)));
+        for number in 0..1100 {
+            assert!(!quota.begin(client(number)).0.is_silent());
+        }
+        assert_eq!(quota.window().clients.len(), CLIENTS_MAX);
+        assert_eq!(quota.window().others.logged, 100);
+        for _ in 0..999 {
+            assert!(!quota.begin(client(5)).0.is_silent(), "it has a thousand places of its own");
+        }
+        assert!(quota.begin(client(5)).0.is_silent());
+        assert!(!quota.begin(client(6)).0.is_silent());
+        assert_eq!(quota.end_window(), ["sessions without a message, not logged: 1 from [0.0.0.5]"]);
+    }
+
+    #[test]
+    fn all_clients_together_have_ten_times_the_places_of_one() {
+        let quota = SessionQuota::new(2);
+        for client in 1..=10 {
+            assert_eq!(sessions(&quota, &format!("192.0.2.{client}"), 2), (0, vec![]));
+        }
+        let words = "too many sessions without a message from all clients: until the minute is over, further ones are \
+                     only counted";
+        assert_eq!(sessions(&quota, "192.0.2.11", 1), (1, vec![words.to_owned()]));
+        assert_eq!(sessions(&quota, "192.0.2.12", 2), (2, vec![]));
+        assert_eq!(
+            quota.end_window(),
+            [
+                "sessions without a message, not logged: 2 from [192.0.2.12]",
+                "sessions without a message, not logged: 1 from [192.0.2.11]"
+            ]
+        );
+    }
+
+    /// A message frees the place of its session for another.
+    #[test]
+    fn a_message_gives_back_the_place_of_all_clients_too() {
+        let quota = SessionQuota::new(1);
+        let voices: Vec<_> =
+            (1..=10).map(|client| quota.begin(address(&format!("192.0.2.{client}"))).0).collect();
+        assert!(voices.iter().all(|voice| !voice.is_silent()));
+        let (silent, _) = quota.begin(address("192.0.2.11"));
+        assert!(silent.is_silent());
+        assert!(!voices[0].has_message());
+        assert!(!quota.begin(address("192.0.2.12")).0.is_silent());
+        assert!(quota.begin(address("192.0.2.13")).0.is_silent());
+        assert!(silent.has_message() && !silent.is_silent());
+        let line = "sessions without a message, not logged: 1 from [192.0.2.13]";
+        assert_eq!(quota.end_window(), [line]);
+    }
+
+    #[test]
+    fn clients_without_an_address_are_one() {
+        let quota = SessionQuota::new(1);
+        assert!(!quota.begin(None).0.is_silent());
+        let (voice, said) = quota.begin(None);
+        assert!(voice.is_silent() && said.is_some_and(|text| text.contains(" from local clients: ")));
+        assert_eq!(quota.end_window(), ["sessions without a message, not logged: 1 from local clients"]);
+    }
 }

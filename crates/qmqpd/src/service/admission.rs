@@ -60,7 +60,7 @@ impl Drop for Seat {
 
 impl Admission {
     /// With so many places.
-    pub(super) fn new(places_max: usize) -> Self {
+    pub(crate) fn new(places_max: usize) -> Self {
         let places_max = u32::try_from(places_max.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX)));
         Self {

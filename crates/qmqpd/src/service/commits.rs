@@ -71,3 +71,33 @@ impl Drop for Commit<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Whether it ends without anything else happening.
+    async fn ends(future: impl Future) -> bool {
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn a_stop_waits_for_all_that_are_under_way_and_lets_none_begin() {
+        let commits = Commits::default();
+        let (first, second) = (commits.begin().await, commits.begin().await);
+        let mut finish = pin!(commits.finish());
+        assert!(!ends(finish.as_mut()).await);
+        drop(first);
+        assert!(!ends(finish.as_mut()).await, "one is under way");
+        assert!(!ends(commits.begin()).await, "a new one waits for ever");
+        drop(second);
+        timeout(Duration::from_secs(60), finish).await.expect("the last one has ended");
+        assert!(ends(commits.finish()).await, "nothing is under way");
+    }
+}

@@ -40,6 +40,8 @@ use crate::submit::Submit;
 pub use admission::Admission;
 pub(crate) use admission::{Place, Seat};
 pub(crate) use clients::Held;
+#[cfg(all(test, not(shuttle)))]
+pub(crate) use clients::Limits;
 pub use clients::{Clients, Excess, Limit};
 pub use commits::{Commit, Commits};
 pub(crate) use prepare::list_options;

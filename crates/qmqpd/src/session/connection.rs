@@ -247,3 +247,162 @@ const LINGER_READ_BYTES: usize = 16 * 1024;
 
 /// With [`LINGER_READ_BYTES`] each: more than a receive buffer has.
 const READS_AT_LAST_MAX: usize = 64;
+
+#[cfg(test)]
+// Two attributes: clippy knows a test module by `cfg(test)` alone.
+#[cfg(not(shuttle))]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Until a test gives up.
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    const fn patience(operation: Duration) -> Patience {
+        Patience { operation, deadline: None }
+    }
+
+    fn pair() -> (UnixStream, Connection) {
+        let (client, server) = UnixStream::pair().unwrap();
+        (client, Connection::new(server.into_std().unwrap().into()))
+    }
+
+    /// A connection that the peer has reset.
+    async fn reset() -> Connection {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        accepted.write_all(b"x").await.unwrap();
+        client.readable().await.unwrap();
+        // What it has not read makes its close a reset.
+        drop(client);
+        accepted.readable().await.unwrap();
+        Connection::new(accepted.into_std().unwrap().into())
+    }
+
+    #[tokio::test]
+    async fn the_nearer_limit_counts() {
+        let now = Instant::now();
+        for (operation, deadline, is_deadline) in
+            [(10, None, false), (10, Some(20), false), (20, Some(10), true)]
+        {
+            let deadline = deadline.map(|seconds| now + Duration::from_secs(seconds));
+            let (until, broken) = Patience { operation: Duration::from_secs(operation), deadline }.until();
+            assert_eq!(matches!(broken, Broken::Deadline), is_deadline);
+            assert!(until >= now + Duration::from_secs(10) && until < now + Duration::from_secs(19));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_sends_is_read_and_its_end_too() {
+        let (mut client, mut connection) = pair();
+        let mut buffer = Vec::with_capacity(4);
+        assert!(!connection.has_unread_bytes());
+        client.write_all(b"abcdef").await.unwrap();
+        assert!(connection.has_unread_bytes());
+        connection.readable(&patience(LONG)).await.unwrap();
+        assert!(matches!(connection.0, Socket::Fresh(_)), "there was nothing to wait for");
+        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 4);
+        assert_eq!(buffer, b"abcd");
+        buffer.clear();
+        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 2);
+        assert!(!connection.has_unread_bytes());
+        // Now it has to wait, twice.
+        assert!(matches!(connection.readable(&patience(SHORT)).await, Err(Broken::Timeout)));
+        assert!(matches!(connection.read(&mut buffer, &patience(SHORT)).await, Err(Broken::Timeout)));
+        client.write_all(b"gh").await.unwrap();
+        connection.readable(&patience(LONG)).await.unwrap();
+        assert!(connection.has_unread_bytes());
+        buffer.clear();
+        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 2);
+        drop(client);
+        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 0);
+        assert!(!connection.has_unread_bytes());
+        assert_eq!(buffer, b"gh");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_arrives_whole_although_the_peer_is_slow() {
+        let (mut client, mut connection) = pair();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        let (mut read, long) = (vec![0; bytes.len()], patience(LONG));
+        let (written, heard) =
+            tokio::join!(connection.write_all(&bytes, &long), client.read_exact(&mut read));
+        assert!(written.is_ok() && heard.is_ok() && read == bytes);
+        assert!(matches!(connection.write_all(&bytes, &patience(SHORT)).await, Err(Broken::Timeout)));
+        let deadline = Patience { operation: LONG, deadline: Some(Instant::now() + SHORT) };
+        assert!(matches!(connection.write_all(&bytes, &deadline).await, Err(Broken::Deadline)));
+        drop(client);
+        assert!(matches!(connection.write_all(&bytes, &patience(LONG)).await, Err(Broken::Lost)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_reset_is_lost() {
+        let mut connection = reset().await;
+        let read = timeout(LONG, connection.read(&mut Vec::with_capacity(9), &patience(LONG))).await.unwrap();
+        assert!(matches!(read, Err(Broken::Lost)), "{read:?}");
+        let mut connection = reset().await;
+        let written = timeout(LONG, connection.write_all(b"x", &patience(LONG))).await.unwrap();
+        assert!(matches!(written, Err(Broken::Lost)), "{written:?}");
+        let mut gone = Connection(Socket::Gone);
+        assert!(matches!(gone.readable(&patience(LONG)).await, Err(Broken::Lost)));
+        assert!(!gone.has_unread_bytes() && gone.socket().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_still_says_is_read_until_it_closes() {
+        let (mut client, mut connection) = pair();
+        let linger = tokio::spawn(async move {
+            connection.linger(u64::MAX, LONG * 60).await;
+            connection
+        });
+        // The reply is at its end, but not the connection.
+        assert_eq!(timeout(LONG, client.read(&mut [0; 9])).await.unwrap().unwrap(), 0);
+        client.write_all(&[b'x'; 1_000_000]).await.unwrap();
+        assert!(!linger.is_finished());
+        drop(client);
+        timeout(LONG, linger).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_announced_is_read_as_long_as_it_comes() {
+        let (mut client, mut connection) = pair();
+        client.write_all(&[b'x'; 5000]).await.unwrap();
+        assert!(timeout(LONG, connection.read_on(5000, LONG, None)).await.unwrap());
+        assert!(!connection.has_unread_bytes());
+        let passed = Instant::now();
+        client.write_all(b"x").await.unwrap();
+        assert!(!timeout(LONG, connection.read_on(1, LONG, Some(passed))).await.unwrap(), "its time is over");
+        // Too little within its window is nothing.
+        let began = Instant::now();
+        assert!(!timeout(LONG, connection.read_on(9999, Duration::from_secs(1), None)).await.unwrap());
+        assert!(began.elapsed() >= Duration::from_secs(1));
+        drop(client);
+        assert!(!timeout(LONG, connection.read_on(1, LONG, None)).await.unwrap(), "it is gone");
+        assert!(timeout(LONG, connection.read_on(0, LONG, None)).await.unwrap(), "nothing was to come");
+    }
+
+    #[tokio::test]
+    async fn lingering_has_a_limit_of_bytes_and_of_time() {
+        let (mut client, mut connection) = pair();
+        client.write_all(&[b'x'; 1000]).await.unwrap();
+        timeout(LONG, connection.linger(1000, LONG * 60)).await.expect("a thousand bytes are enough");
+        let began = Instant::now();
+        timeout(LONG, connection.linger(1, Duration::from_secs(1))).await.expect("it waits a second");
+        assert!(began.elapsed() >= Duration::from_secs(1));
+        // One that is chatty has no more time than one that is silent.
+        let (mut client, mut connection) = pair();
+        let talk = tokio::spawn(async move { while client.write_all(b"x").await.is_ok() {} });
+        timeout(LONG, connection.linger(u64::MAX, Duration::from_secs(1))).await.expect("it has one second");
+        drop(connection);
+        timeout(LONG, talk).await.unwrap().unwrap();
+        let (mut client, mut connection) = pair();
+        client.write_all(b"x").await.unwrap();
+        connection.linger(0, LONG).await;
+        assert!(connection.has_unread_bytes(), "nothing was to be read");
+    }
+}

@@ -28,9 +28,9 @@ struct Letter<'s> {
 }
 
 /// What has come since a moment that is at most `qmqpd_stress_timeout` ago.
-struct Pace {
-    since: Instant,
-    bytes: usize,
+pub(super) struct Pace {
+    pub(super) since: Instant,
+    pub(super) bytes: usize,
 }
 
 /// Less than this within `qmqpd_stress_timeout` is not worth a share of the memory that others wait for.
@@ -106,7 +106,11 @@ impl<'s> Session<'s> {
 
     /// Reads what is there. While all shares of the memory are taken, a message that does not come on gives way: a few hundred
     /// clients that stop in the middle would hold up all others for `qmqpd_timeout`.
-    async fn read(&mut self, buffer: &mut Vec<u8>, pace: Option<&mut Pace>) -> Result<usize, Stop> {
+    pub(super) async fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        pace: Option<&mut Pace>,
+    ) -> Result<usize, Stop> {
         let Some(pace) = pace else { return Ok(self.connection.read(buffer, &self.patience).await?) };
         let until = Instant::now() + self.patience.operation;
         loop {
@@ -242,7 +246,7 @@ impl<'s> Session<'s> {
 }
 
 /// Why no more is read.
-enum Stop {
+pub(super) enum Stop {
     Broken(Broken),
     /// To messages that wait for memory.
     GaveWay,

@@ -209,6 +209,17 @@ impl Simulated {
         true
     }
 
+    /// Overwrites bytes of a file as another program would, or a disk that loses what it has, without counting as a call.
+    ///
+    /// # Panics
+    /// There is no such file.
+    pub fn overwrite_by_another(&self, path: &str, offset: u64, bytes: &[u8]) {
+        let mut world = self.lock();
+        let now = world.clock;
+        let written = world.lookup(path).and_then(|inode| world.inode(inode)?.write(offset, bytes, now));
+        assert!(written.is_ok(), "{path}: {written:?}");
+    }
+
     /// Takes a file's name away as another program would, without counting as a call. `false` if it is not there.
     pub fn remove_by_another(&self, path: &str) -> bool {
         let mut world = self.lock();

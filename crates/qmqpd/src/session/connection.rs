@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Reads so many bytes into nothing, as long as they move: [`PACE_BYTES_MIN`] within each `window`. False if they did not all come
+    /// Reads so many bytes into nothing, as long as they move: `PACE_BYTES_MIN` within each `window`. False if they did not all come
     /// until the deadline.
     pub async fn read_on(&mut self, bytes: u64, window: Duration, deadline: Option<Instant>) -> bool {
         let mut discarded = Vec::with_capacity(LINGER_READ_BYTES);

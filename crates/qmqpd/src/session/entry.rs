@@ -1,6 +1,5 @@
 //! Which client comes, and whether it may send: the part of a session before its first byte. A client that may not, or of
-//! which that takes time
-//! to find out, must not keep the places of those who may.
+//! which that takes time to find out, must not keep the places of those who may.
 
 use std::time::Duration;
 

@@ -66,7 +66,14 @@ fn a_failure_of_any_call_of_settlement_keeps_the_journal_and_loses_nothing() {
                     server.ledger.lock().unwrap().notices.iter().any(|n| n.severity != Severity::Info);
                 let is_there = image.files().iter().any(|path| path.starts_with("journal/"));
                 match settled {
-                    Ok(settled) if settled.kept == 0 => {}
+                    // What a crash left of a message is gone then, or is whole.
+                    Ok(settled) if settled.kept == 0 => {
+                        for (id, whole) in &owed {
+                            let left = Queue::ALL.map(|queue| image.bytes(&format!("{queue}/{id}")));
+                            let is_whole = left.iter().flatten().all(|found| found == whole);
+                            assert!(is_whole, "{what}: a remnant of {id} is left in silence");
+                        }
+                    }
                     Ok(_) => {
                         kept += 1;
                         assert!(is_there && is_told, "{what}: {:?}", image.files());
@@ -224,4 +231,114 @@ fn a_panic_in_the_writer_leaves_no_message_without_an_answer() {
         }
     }
     assert!(panics >= 3, "only {panics} panics were the writer's");
+}
+
+/// The disk shows other bytes of the journal than a moment ago: nothing is written from them.
+#[test]
+fn a_record_that_changes_under_the_eyes_of_settlement_is_not_believed() {
+    let (crashed, owed, sent) = crashed(true);
+    let journal = crashed.files().into_iter().find(|path| path.starts_with("journal/")).unwrap();
+    let bytes = crashed.bytes(&journal).unwrap();
+    let line = bytes.windows(12).position(|window| window == b"m4@example.o").unwrap();
+    let mut kept = 0;
+    for call in calls_of_settlement(&crashed, true) {
+        let image = crashed.after_kill();
+        let server = settler(&image, true).unwrap();
+        let path = journal.clone();
+        image.before_call(call, move |disk| {
+            if disk.bytes(&path).is_some() {
+                disk.overwrite_by_another(&path, line as u64, b"x");
+            }
+        });
+        kept += server.spool.settle(&later()).unwrap().kept;
+        for path in image.files().into_iter().filter(|path| !path.starts_with("journal/")) {
+            let id = path.rsplit('/').next().unwrap().to_owned();
+            // The second one was delivered, which a power cut forgets.
+            let is_sent =
+                owed.get(&id).map_or(id == sent[1], |whole| image.bytes(&path).as_ref() == Some(whole));
+            let is_complete = image.bytes(&path).is_some_and(|bytes| is_complete(&bytes));
+            assert!(is_sent || !is_complete || image.mode(&path) != Some(0o700), "call {call}: {path}");
+        }
+    }
+    assert!(kept > 0, "the change was never met");
+}
+
+/// Settlement is stopped in two places, and what it wrote last about it is damaged: what it wrote before stands.
+#[test]
+fn the_mark_of_a_settlement_stands_while_the_next_one_is_written() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    let ids: Vec<String> = (0..9).map(|n| server.accept(&format!("m{n}"), 20).unwrap()).collect();
+    drop(server);
+    let mut image = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
+    let journal = image.files().into_iter().find(|path| path.starts_with("journal/")).unwrap();
+    let count =
+        |image: &Simulated| ids.iter().filter(|id| image.bytes(&format!("incoming/{id}")).is_some()).count();
+    // Twice the disk is full for a moment, some messages later each time.
+    for _ in 0..2 {
+        let before = count(&image);
+        image = (10..400)
+            .find_map(|call| {
+                let stopped = image.after_kill();
+                let server = settler(&stopped, true).unwrap();
+                stopped.fail(call..=call, ENOSPC, false);
+                let kept = server.spool.settle(&later()).map_or(0, |settled| settled.kept);
+                let is_stopped = kept == 1 && (before + 2..ids.len() - 2).contains(&count(&stopped));
+                is_stopped.then_some(stopped)
+            })
+            .expect("a place to stop it");
+    }
+    let is_back = |image: &Simulated, id: &String| image.bytes(&format!("incoming/{id}")).is_some();
+    let marks = |places: &[u64]| -> Vec<bool> {
+        let bytes = image.bytes(&journal).unwrap();
+        places.iter().map(|place| bytes[*place as usize..].starts_with(b"qmqpd-J")).collect()
+    };
+    assert_eq!(marks(&[0, 4096]), [true, true]);
+    // All that is back is delivered; then the newest mark is damaged: the one with the greater number of what is retired.
+    for id in ids.iter().filter(|id| is_back(&image, id)) {
+        assert!(image.remove_by_another(&format!("incoming/{id}")));
+    }
+    let bytes = image.bytes(&journal).unwrap();
+    let retired = |place: usize| u64::from_le_bytes(bytes[place + 72..place + 80].try_into().unwrap());
+    assert_ne!(retired(0), retired(4096));
+    let newest = if retired(0) > retired(4096) { 0 } else { 4096 };
+    let first = retired(4096 - newest as usize);
+    image.overwrite_by_another(&journal, newest, &[0xff; 256]);
+    let server = settler(&image, true).unwrap();
+    server.spool.settle(&later()).unwrap();
+    let back = count(&image) as u64;
+    assert_eq!(
+        back,
+        ids.len() as u64 - (first - 1),
+        "what the first mark retired came back, or more is missing"
+    );
+}
+
+/// What the log says of a settlement, and that it says nothing when there was nothing to do.
+#[test]
+fn the_log_counts_what_was_written_again() {
+    for (is_cut, expected) in [(true, 1), (false, 0)] {
+        let (crashed, _, _) = crashed(is_cut);
+        let server = settler(&crashed, is_cut).unwrap();
+        let settled = server.spool.settle(&later()).unwrap();
+        let notices = server.ledger.lock().unwrap().notices.clone();
+        let sums: Vec<_> =
+            notices.iter().filter(|notice| notice.text.contains("since the last checkpoint")).collect();
+        assert_eq!(sums.len(), expected, "{notices:?}");
+        for sum in sums {
+            let words = format!(
+                "5 messages since the last checkpoint, {} of them written again, 0 more not finished",
+                settled.written_again
+            );
+            assert!(
+                sum.text.contains(&words) && sum.text.contains("the machine was started again"),
+                "{}",
+                sum.text
+            );
+            assert_eq!(
+                notices.iter().filter(|n| n.text.contains(": written again from journal/")).count() as u64,
+                settled.written_again
+            );
+        }
+    }
 }

@@ -53,11 +53,11 @@ pub enum Bytes {
 /// A sync that can be taken out; see [`Simulated::make_sync_lie`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// [`Disk::sync`] of files below this directory.
+    /// [`Disk::sync`](crate::Disk::sync) of files below this directory.
     File(&'static str),
-    /// [`Disk::sync_data`].
+    /// [`Disk::sync_data`](crate::Disk::sync_data).
     Data,
-    /// [`Disk::sync_all`].
+    /// [`Disk::sync_all`](crate::Disk::sync_all).
     All,
 }
 

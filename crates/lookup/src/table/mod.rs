@@ -95,7 +95,7 @@ pub trait Table: Send + Sync {
     }
 
     /// An entry whose value says that it is refused, or that it is a rule for another program, as
-    /// [`values::is_foreign`] has it: its key and its value. Looks at a bounded part of the table.
+    /// `values::is_foreign` has it: its key and its value. Looks at a bounded part of the table.
     fn foreign_entry(&self) -> Option<(String, Vec<u8>)> {
         None
     }

@@ -6,7 +6,8 @@
 //!   itself) ends the process at once: whoever asks is no longer us;
 //! - a socket of a family that we do not speak fails with EAFNOSUPPORT;
 //! - a call that is allowed in one form only fails with EPERM in the others: threads but no processes, memory but none
-//!   that can be run, its own resource limits to read but not to set;
+//!   that can be run, its own resource limits to read but not to set; mode and times of a file that is open, and no mode
+//!   that lets others in, since Landlock knows nothing of either;
 //! - whatever is in no list fails with ENOSYS, as on an older kernel. The C library has a way round calls that are not
 //!   there, and a new version of it must not end a server by trying a new call.
 
@@ -29,7 +30,7 @@ const SERVE: &[c_long] = &[
     libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2,
     libc::SYS_lseek, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_statfs, libc::SYS_fstatfs,
     libc::SYS_getdents64, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_mkdirat,
-    libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_utimensat, libc::SYS_ftruncate, libc::SYS_fallocate,
+    libc::SYS_fchmod, libc::SYS_utimensat, libc::SYS_ftruncate, libc::SYS_fallocate,
     libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_sync_file_range, libc::SYS_syncfs, libc::SYS_flock,
     libc::SYS_fcntl, libc::SYS_ioctl, libc::SYS_dup, libc::SYS_dup3, libc::SYS_getcwd, libc::SYS_readlinkat,
     libc::SYS_faccessat, libc::SYS_faccessat2,
@@ -59,7 +60,7 @@ const SERVE: &[c_long] = &[
 #[rustfmt::skip]
 const SERVE_OLDER: &[c_long] = &[
     libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink, libc::SYS_rename, libc::SYS_unlink,
-    libc::SYS_mkdir, libc::SYS_chmod, libc::SYS_pipe, libc::SYS_dup2, libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait,
+    libc::SYS_mkdir, libc::SYS_pipe, libc::SYS_dup2, libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait,
     libc::SYS_epoll_create, libc::SYS_eventfd, libc::SYS_getrlimit, libc::SYS_time,
 ];
 #[cfg(not(target_arch = "x86_64"))]
@@ -94,6 +95,31 @@ const FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6
 /// What the runtime and the C library ask about descriptors.
 const IOCTLS: [libc::Ioctl; 5] =
     [libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::TCGETS, libc::TIOCGWINSZ];
+
+/// Duplicates, flags and locks. Not who is signalled when a descriptor is ready, with any signal: that reaches other processes of
+/// the same user.
+#[rustfmt::skip]
+const FCNTLS: [libc::c_int; 12] = [
+    libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GETLK,
+    libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW,
+];
+
+/// Mode bits that no file or directory of ours gets while clients are served: what the group and all others may do, and
+/// set-user-ID.
+const OTHERS_BITS: [u64; 7] = [0o001, 0o002, 0o004, 0o010, 0o020, 0o040, 0o4000];
+
+/// Programs that look at what arrives: on the listening socket, which all processes share, one would outlive the process that
+/// put it there, and keep clients away. Nor does the process choose the interface or the routing mark of its packets.
+const SOCKET_FILTERS: [libc::c_int; 8] = [
+    libc::SO_ATTACH_FILTER,
+    libc::SO_ATTACH_BPF,
+    libc::SO_ATTACH_REUSEPORT_CBPF,
+    libc::SO_ATTACH_REUSEPORT_EBPF,
+    libc::SO_DETACH_FILTER,
+    libc::SO_LOCK_FILTER,
+    libc::SO_BINDTODEVICE,
+    libc::SO_MARK,
+];
 
 /// Names for threads and for memory, which the standard library and the C library give; and what comes before each
 /// further filter, which only takes away.
@@ -181,7 +207,17 @@ fn forms(calls: Calls, loads_modules: bool) -> Result<Rules, BackendError> {
         (libc::SYS_prlimit64, vec![rule(2, Qword, SeccompCmpOp::Ne, 0)?]),
         (libc::SYS_ioctl, vec![none_of(1, IOCTLS.iter().map(|&request| narrow(request)))?]),
         (libc::SYS_prctl, vec![none_of(0, PRCTLS.iter().map(|&option| flag(option)))?]),
+        (libc::SYS_fcntl, vec![none_of(1, FCNTLS.iter().map(|&command| flag(command)))?]),
+        // A path: no file but an open one, which Landlock has let us open.
+        (libc::SYS_utimensat, vec![rule(1, Qword, SeccompCmpOp::Ne, 0)?]),
     ]);
+    let lets_others_in = OTHERS_BITS.map(|bit| rule(1, Dword, SeccompCmpOp::MaskedEq(bit), bit));
+    rules.insert(libc::SYS_fchmod, lets_others_in.into_iter().collect::<Result<_, _>>()?);
+    let filters = SOCKET_FILTERS.iter().map(|&option| {
+        let level = SeccompCondition::new(1, Dword, SeccompCmpOp::Eq, flag(libc::SOL_SOCKET))?;
+        SeccompRule::new(vec![level, SeccompCondition::new(2, Dword, SeccompCmpOp::Eq, flag(option))?])
+    });
+    rules.insert(libc::SYS_setsockopt, filters.collect::<Result<_, _>>()?);
     if !loads_modules {
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
             rules.insert(call, vec![rule(2, Dword, SeccompCmpOp::MaskedEq(executable), executable)?]);
@@ -229,6 +265,11 @@ mod tests {
             libc::SYS_listen,
             libc::SYS_kill,
             libc::SYS_fchownat,
+            libc::SYS_fchown,
+            libc::SYS_fchmodat,
+            libc::SYS_setxattr,
+            libc::SYS_fsetxattr,
+            libc::SYS_truncate,
             libc::SYS_symlinkat,
             libc::SYS_seccomp,
         ] {

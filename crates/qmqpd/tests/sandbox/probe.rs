@@ -48,6 +48,25 @@ const PROBES: &[Probe] = &[
     ("names_an_open_file", ["ok", "ok", "ok", "ok"], name_an_open_file),
     ("links_a_queue_file", ["EPERM", "EPERM", "ok", "ok"], || std::fs::hard_link("incoming/message", "incoming/link")),
     ("makes_a_symbolic_link", ["ENOSYS", "ENOSYS", "EACCES", "ok"], || std::os::unix::fs::symlink("x", "incoming/link")),
+    // What Landlock does not know: who may use a file, its times, its attributes.
+    ("opens_the_mail_of_others_by_name", ["ENOSYS", "ENOSYS", "ok", "ok"], || rustix::fs::chmod("active", 0o777.into()).map_err(io::Error::from)),
+    ("opens_the_mail_of_others_by_a_newer_call", ["ENOSYS", "ENOSYS", "ok", "ok"], || fchmodat2("active", 0o777)),
+    ("closes_a_queue_by_name", ["ENOSYS", "ENOSYS", "ok", "ok"], || rustix::fs::chmod("active", 0o000.into()).map_err(io::Error::from)),
+    ("opens_a_file_to_others", ["EPERM", "EPERM", "ok", "ok"], || fchmod("incoming/message", 0o644)),
+    ("opens_a_file_to_its_group", ["EPERM", "EPERM", "ok", "ok"], || fchmod("incoming/message", 0o620)),
+    ("opens_an_open_directory_to_others", ["EPERM", "EPERM", "ok", "ok"], || fchmod("incoming", 0o777)),
+    ("opens_a_directory_of_logs_to_others", ["EPERM", "EPERM", "ok", "ok"], || fchmod("defer", 0o711)),
+    ("makes_a_file_that_others_run_as_its_owner", ["EPERM", "EPERM", "ok", "ok"], || fchmod("incoming/message", 0o4700)),
+    ("marks_a_draft_and_its_end", ["ok", "ok", "ok", "ok"], || fchmod("incoming/message", 0o600).and_then(|()| fchmod("incoming/message", 0o700))),
+    ("dates_an_open_file", ["ok", "ok", "ok", "ok"], || std::fs::File::options().write(true).open("incoming/message")?.set_modified(std::time::UNIX_EPOCH)),
+    ("dates_a_file_by_name", ["EPERM", "EPERM", "ok", "ok"], date_by_name),
+    ("gives_a_file_an_attribute", ["ENOSYS", "ENOSYS", "EOPNOTSUPP", "EOPNOTSUPP"], attribute),
+    ("truncates_a_file_by_name", ["ENOSYS", "ENOSYS", "EACCES", "ok"], || nix::unistd::truncate("active/message", 0).map_err(io::Error::from)),
+    ("truncates_another_queue_by_opening", ["EACCES", "ok", "EACCES", "ok"], || std::fs::File::options().write(true).truncate(true).open("active/message").map(drop)),
+    ("locks_a_table", ["ok", "ok", "ok", "ok"], || rustix::fs::flock(std::fs::File::open("incoming/message")?, rustix::fs::FlockOperation::LockExclusive).map_err(io::Error::from)),
+    ("has_another_process_signalled", ["EPERM", "EPERM", "ok", "ok"], signal_by_descriptor),
+    ("filters_a_socket", ["EPERM", "EPERM", "ok", "ok"], filter_a_socket),
+    ("makes_a_device", ["SIGSYS", "SIGSYS", "EACCES", "EPERM"], || nix::sys::stat::mknod("incoming/device", nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRWXU, 0x0103).map_err(io::Error::from)),
     // Other programs, users, processes.
     ("executes_a_program", ["SIGSYS", "SIGSYS", "EACCES", ""], execute),
     ("spawns_a_program", ["EPERM", "EPERM", "EACCES", "ok"], || Command::new("/bin/true").status().map(drop)),
@@ -177,6 +196,63 @@ fn hashed_queue_file() -> io::Result<()> {
     std::fs::create_dir("incoming/B")?;
     std::fs::rename("incoming/draft", "incoming/B/whole")?;
     std::fs::read_dir("incoming/A").map(drop)
+}
+
+fn fchmod(path: &str, mode: u32) -> io::Result<()> {
+    rustix::fs::fchmod(std::fs::File::open(path)?, mode.into()).map_err(io::Error::from)
+}
+
+/// The call of Linux 6.6, which the C library tries where flags are given.
+#[allow(unsafe_code)]
+fn fchmodat2(path: &str, mode: libc::mode_t) -> io::Result<()> {
+    let path = std::ffi::CString::new(path).unwrap();
+    // SAFETY: the path is a string that lives until the call has returned; the other arguments are numbers.
+    let outcome = unsafe { libc::syscall(libc::SYS_fchmodat2, libc::AT_FDCWD, path.as_ptr(), mode, 0) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn date_by_name() -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let flags = rustix::fs::AtFlags::empty();
+    rustix::fs::utimensat(rustix::fs::CWD, "active/message", &times, flags).map_err(io::Error::from)
+}
+
+/// A name space that the file system has for root alone: without a filter the call gets as far as that.
+fn attribute() -> io::Result<()> {
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr("active/message", "nonsense", b"x", flags).map_err(io::Error::from)
+}
+
+/// The kernel signals whom one likes, with what one likes, when a descriptor is ready.
+#[allow(unsafe_code)]
+fn signal_by_descriptor() -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (reader, _writer) = io::pipe()?;
+    // SAFETY: the descriptor is open; the other arguments are numbers.
+    let outcome = unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETOWN, libc::getpid()) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Its filter lets nothing through, and stays with the socket.
+#[allow(unsafe_code)]
+fn filter_a_socket() -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let mut nothing = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &mut nothing };
+    let length = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap();
+    // SAFETY: the program is valid, has one instruction, and lives until the call has returned.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            length,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn nameless_file() -> io::Result<()> {

@@ -267,6 +267,7 @@ fn journal_directory_goes() {
     assert!(try_send(server.address, "without").is_some());
     fs::create_dir(&journal).unwrap();
     assert!(try_send(server.address, "of another owner").is_some());
+    wait::until("it is said", || server.log.all().contains("remove nothing below journal/").then_some(()));
     let log = server.log.all();
     assert_eq!(log.matches("remove nothing below journal/").count(), 1, "{log}");
     // The next process has a journal, if the directory is as it must be; and none, if it is not.

@@ -83,6 +83,12 @@ fn is_over(stream: &TcpStream) -> bool {
     is_over
 }
 
+/// A log line comes a moment after what it tells of.
+fn until_logged(server: &Instance, words: &str) {
+    let found = wait::within(wait::PATIENCE, || server.log.all().contains(words).then_some(()));
+    assert!(found.is_some(), "no {words:?} in {}", server.log.all());
+}
+
 fn until_gone(server: &Instance, process: Pid) {
     wait::until("the process is gone", || (!server.services().contains(&process)).then_some(()));
 }
@@ -95,7 +101,7 @@ fn hung() {
     let said = send(&server);
     assert!(said.starts_with('K'), "{said}; {}", server.log.all());
     let words = format!("process {process} has not answered for 4 s (qmqpd_hang_timeout): killed");
-    assert!(server.log.all().contains(&words), "{}", server.log.all());
+    until_logged(&server, &words);
 }
 
 fn hung_and_draining() {
@@ -108,7 +114,7 @@ fn hung_and_draining() {
     });
     kill(process, Signal::SIGSTOP).unwrap();
     until_gone(&server, process);
-    assert!(server.log.all().contains(&format!("process {process} has not answered for 4 s")));
+    until_logged(&server, &format!("process {process} has not answered for 4 s"));
 }
 
 /// The status channel of a process, as that process has it.
@@ -149,8 +155,7 @@ fn flood() {
         assert!(reloaded.status.success(), "{}", text(&reloaded.stderr));
     });
     assert!(send(&server).starts_with('K'));
-    let log = server.log.all();
-    assert!(log.contains(&format!("process {process}: it floods its status channel: killed")), "{log}");
+    until_logged(&server, &format!("process {process}: it floods its status channel: killed"));
     let grown = memory_peak(server.pid()) - before;
     assert!(grown < 10_000, "the master has grown by {grown} KiB");
 }
@@ -164,7 +169,7 @@ fn nonsense() {
     until_gone(&server, process);
     assert!(send(&server).starts_with('K'));
     let words = format!("process {process}: it says what no process of ours would say: killed");
-    assert!(server.log.all().contains(&words), "{}", server.log.all());
+    until_logged(&server, &words);
 }
 
 /// Where the master.cf line allows one process, two changes of a table with a slow client each left no process that accepts.
@@ -207,8 +212,8 @@ fn many_reloads() {
     assert!(send(&server).starts_with('K'));
     wait::until("few processes are left", || (server.services().len() <= 3).then_some(()));
     assert!(clients.iter().take(6).all(is_over) && !clients.iter().skip(6).any(is_over));
+    until_logged(&server, "more than 2 processes finish their sessions (qmqpd_old_process_limit)");
     let log = server.log.all();
-    assert!(log.contains("more than 2 processes finish their sessions (qmqpd_old_process_limit)"), "{log}");
     assert!(!log.contains("killed by signal"), "{log}");
 }
 
@@ -248,7 +253,7 @@ fn silenced() {
     kill(process, Signal::SIGKILL).unwrap();
     wait::until("it listens again", || TcpStream::connect(server.address).ok());
     assert!(send(&server).starts_with('K'));
-    assert!(server.log.all().contains("had stopped listening: it listens again"), "{}", server.log.all());
+    until_logged(&server, "had stopped listening: it listens again");
 }
 
 /// Ends with the value.
@@ -354,7 +359,8 @@ fn status_for_others() {
     let run = |verb: &str| {
         let mut command = Command::new(&program);
         command.arg(verb).arg("-c").arg(&server.config).uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
-        command.output().unwrap()
+        // Another test's child may hold the copy open for writing until it has become its program.
+        wait::until("the copy can be run", || command.output().ok())
     };
     let seen = run("status");
     assert!(

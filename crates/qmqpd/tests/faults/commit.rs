@@ -149,8 +149,11 @@ fn letter_after(server: &mut Instance) -> Option<char> {
 
 fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content: &[u8], heard: Heard) {
     let process = service(server);
-    let committer = threads(process, |name| name.starts_with("committer"));
-    assert_eq!(committer.len(), 1, "one committer thread");
+    // After a reload it may have been started a moment ago.
+    let committer = wait::until("there is one committer thread", || {
+        let found = threads(process, |name| name.starts_with("committer"));
+        (found.len() == 1).then_some(found)
+    });
     let open_before = descriptors(process);
     let injection = Injection::attach(&committer, fault);
     let (reply, lines) = send(server, content);

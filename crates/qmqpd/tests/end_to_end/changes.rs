@@ -201,7 +201,7 @@ fn missing_for_a_moment(
     table.allow("127.0.0.1");
     let server = Server::start(who, columns, &table.list(form));
     assert!(server.send().starts_with('K'), "{kind}: {}", server.log());
-    let index = table.file().with_extension(kind);
+    let index = table.file().with_extension(if matches!(kind, "hash" | "btree") { "db" } else { kind });
     let file = if is_built { &index } else { &table.file() };
     for _ in 0..2 {
         fs::remove_file(file).unwrap();

@@ -78,6 +78,9 @@ const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// writes them and nothing else.
 const GROWTH_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
 
+/// How often a new journal is made that another process takes for one that was left.
+const MAKING_ATTEMPTS_MAX: u32 = 10;
+
 /// How a journal is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -427,30 +430,43 @@ impl<D: Disk> Journal<D> {
         if let Some(file) = &*slot {
             return Ok(Arc::clone(file));
         }
-        let file = shared.disk.create_new(&self.path, 0o600).map_err(disk(Step::Create, &self.path))?;
-        if let Err(error) = self.make(shared, &file) {
-            // What is left otherwise is empty, and settlement removes it.
-            let _ = shared.disk.unlink(&self.path);
-            return Err(error);
+        for _ in 0..MAKING_ATTEMPTS_MAX {
+            let file = shared.disk.create_new(&self.path, 0o600).map_err(disk(Step::Create, &self.path))?;
+            match self.make(shared, &file) {
+                Ok(true) => {
+                    let file = Arc::new(file);
+                    *slot = Some(Arc::clone(&file));
+                    return Ok(file);
+                }
+                // The process that took it removes it, as it finds nothing in it; if not, here.
+                Ok(false) => match shared.disk.unlink(&self.path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(disk(Step::Remove, &self.path)(error));
+                    }
+                    _ => {}
+                },
+                Err(error) => {
+                    // What is left otherwise is empty, and settlement removes it.
+                    let _ = shared.disk.unlink(&self.path);
+                    return Err(error);
+                }
+            }
         }
-        let file = Arc::new(file);
-        *slot = Some(Arc::clone(&file));
-        Ok(file)
+        Err(disk(Step::Lock, &self.path)(io::ErrorKind::WouldBlock.into()))
     }
 
-    /// Locks a new journal file, gives it room for the marks, and makes its name durable.
-    fn make(&self, shared: &Shared<D>, file: &D::File) -> Result<(), SpoolError> {
+    /// Locks a new journal file, gives it room for the marks, and makes its name durable. `false`: a process that settles journals
+    /// saw it in the moment before it was locked, and has taken it for one that was left.
+    fn make(&self, shared: &Shared<D>, file: &D::File) -> Result<bool, SpoolError> {
         let failed = |step| disk(step, &self.path);
-        let is_ours = shared.disk.try_lock(file).map_err(failed(Step::Lock))?;
+        if !shared.disk.try_lock(file).map_err(failed(Step::Lock))? {
+            return Ok(false);
+        }
         let room = vec![0; usize::try_from(BATCHES_START).unwrap_or_default()];
         shared.disk.write_at(file, 0, &room).map_err(failed(Step::Write))?;
         shared.disk.sync(file).map_err(failed(Step::Sync))?;
-        // Who clears up could have looked at it in the moment before it was locked.
         let links = shared.disk.file_status(file).map_err(failed(Step::Examine))?.links;
-        if !is_ours || links == 0 {
-            return Err(failed(Step::Lock)(io::ErrorKind::WouldBlock.into()));
-        }
-        Ok(())
+        Ok(links > 0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -342,3 +342,33 @@ fn the_log_counts_what_was_written_again() {
         }
     }
 }
+
+/// Another process settles journals just when this one makes its own: it is made once more, and mail goes through it.
+#[test]
+fn a_new_journal_that_is_taken_for_one_that_was_left_is_made_again() {
+    let calls = {
+        let disk = Simulated::new();
+        let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+        let first = disk.calls();
+        server.accept("m", 20).unwrap();
+        first..disk.calls()
+    };
+    let mut taken = 0;
+    for call in calls {
+        let disk = Simulated::new();
+        let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+        let settled = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&settled);
+        disk.before_call(call, move |disk| {
+            let other = settler(disk, false).unwrap();
+            *count.lock().unwrap() = other.spool.settle(&later()).unwrap().settled;
+        });
+        server.accept("m", 20).unwrap_or_else(|| panic!("call {call}: it is refused"));
+        let is_taken = *settled.lock().unwrap() > 0;
+        taken += usize::from(is_taken);
+        let notices = server.ledger.lock().unwrap().notices.clone();
+        assert!(notices.iter().all(|notice| notice.severity == Severity::Info), "call {call}: {notices:?}");
+        assert!(disk.files().iter().any(|path| path.starts_with("journal/")), "call {call}: no journal");
+    }
+    assert!(taken > 0, "the new journal was never taken");
+}

@@ -555,7 +555,8 @@ parameters! {
     postlogd_watchdog_timeout: time((Bounds::at_least(10))) = "10s"; OtherPrograms("postlogd(8)");
     /// How many processes a service may have when its master.cf line says `-`.
     default_process_limit: integer(POSITIVE) = "100"; Effective;
-    /// How many clients a service process serves before a fresh one takes its place.
+    /// How many clients a service process serves before a fresh one takes its place, under Postfix's master(8). It does so no
+    /// sooner than at an age of `max_idle`.
     max_use: integer(POSITIVE) = "100"; Effective;
     /// How long a service process waits for a client before it ends.
     max_idle: time(POSITIVE) = "100s"; Effective;

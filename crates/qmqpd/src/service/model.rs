@@ -95,7 +95,7 @@ impl Process {
         Self {
             world: Arc::clone(world),
             admission: Admission::new(places),
-            wear: Wear::new(2, NEVER),
+            wear: Wear::new(2, NEVER, Duration::ZERO),
             commits: Commits::default(),
             accepted: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),

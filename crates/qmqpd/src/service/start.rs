@@ -292,7 +292,11 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         space: super::FreeSpace::new(settings.qmqpd_free_space_min),
         commits: super::Commits::default(),
         session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
-        wear: Wear::new(u64::try_from(settings.max_use).unwrap_or(u64::MAX), settings.max_idle),
+        wear: Wear::new(
+            u64::try_from(settings.max_use).unwrap_or(u64::MAX),
+            settings.max_idle,
+            settings.max_idle,
+        ),
         is_under_postfix,
         settings,
         log,

@@ -1,4 +1,8 @@
 //! How much a service process has been used: what `max_use` and `max_idle` ask.
+//!
+//! A process of ours serves many clients at a time: after a hundred of them it would make room for a fresh one fifty times a
+//! second. So `max_use` counts from an age of `max_idle` on; and from ten times that age on a process makes room also when it
+//! is never without a client.
 
 use std::time::Duration;
 
@@ -13,6 +17,8 @@ pub struct Wear {
     sessions_max: u64,
     /// `max_idle`.
     idle_max: Duration,
+    /// Before that age `max_use` does not count.
+    age_min: Duration,
     began: Instant,
     sessions: AtomicU64,
     /// Since `began`.
@@ -25,10 +31,11 @@ pub struct Wear {
 impl Wear {
     /// A process that has served nobody.
     #[must_use]
-    pub fn new(sessions_max: u64, idle_max: Duration) -> Self {
+    pub fn new(sessions_max: u64, idle_max: Duration, age_min: Duration) -> Self {
         Self {
             sessions_max,
             idle_max,
+            age_min,
             began: Instant::now(),
             sessions: AtomicU64::new(0),
             last_end_milliseconds: AtomicU64::new(0),
@@ -41,20 +48,24 @@ impl Wear {
         let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_end_milliseconds.store(milliseconds, Ordering::Release);
         let before = self.sessions.fetch_add(1, Ordering::AcqRel);
-        if before == 0 || before.saturating_add(1) >= self.sessions_max {
+        if before == 0 || (before.saturating_add(1) >= self.sessions_max && self.is_old_enough()) {
             self.noteworthy.notify_waiters();
         }
+    }
+
+    fn is_old_enough(&self) -> bool {
+        self.began.elapsed() >= self.age_min
     }
 
     /// A place was held for nobody, and is free. Whoever asked in between whether somebody is here has heard yes.
     pub(super) fn nobody_came(&self) {
-        if self.sessions.load(Ordering::Acquire) >= self.sessions_max {
+        if self.sessions.load(Ordering::Acquire) >= self.sessions_max && self.is_old_enough() {
             self.noteworthy.notify_waiters();
         }
     }
 
-    /// Waits until this process has served `max_use` clients, or none for `max_idle`, while `is_idle`: what Postfix's own
-    /// servers of many clients do. `prove` is called once somebody was served.
+    /// Waits until this process has served `max_use` clients and is old enough, or none for `max_idle`, while `is_idle`; or
+    /// until it is far too old. `prove` is called once a client was served.
     pub async fn worn_out(&self, is_idle: impl Fn() -> bool, mut prove: impl FnMut()) {
         let mut is_proven = false;
         loop {
@@ -66,18 +77,33 @@ impl Wear {
             }
             let used_for = Duration::from_millis(self.last_end_milliseconds.load(Ordering::Acquire));
             let idle_for = self.began.elapsed().saturating_sub(used_for);
-            if is_idle() && (sessions >= self.sessions_max || idle_for >= self.idle_max) {
+            let age = self.began.elapsed();
+            let is_used_up = sessions >= self.sessions_max && age >= self.age_min;
+            if is_idle() && (is_used_up || idle_for >= self.idle_max) {
+                return;
+            }
+            // With age_min 0 there is no such age: the process is looked at after each session.
+            let age_max = self.age_min.saturating_mul(AGES_MAX);
+            if is_used_up && !age_max.is_zero() && age >= age_max {
                 return;
             }
             let rest = match self.idle_max.saturating_sub(idle_for) {
-                // Nobody has left for long, and somebody is here.
+                // No client has left for long, and one is here.
                 Duration::ZERO => self.idle_max,
                 rest => rest,
+            };
+            // Sessions that end before it is old enough wake nothing.
+            let rest = match self.age_min.saturating_sub(age) {
+                Duration::ZERO => rest,
+                until_old => rest.min(until_old),
             };
             let _ = timeout(rest, noteworthy).await;
         }
     }
 }
+
+/// After so many times the age at which `max_use` begins to count, a process makes room also with clients.
+const AGES_MAX: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -89,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn enough_sessions_are_the_end_once_nobody_is_here() {
-        let wear = Wear::new(2, Duration::from_secs(3600));
+        let wear = Wear::new(2, Duration::from_secs(3600), Duration::ZERO);
         let is_idle = Cell::new(false);
         let proofs = Cell::new(0);
         let worn_out = wear.worn_out(|| is_idle.get(), || proofs.set(proofs.get() + 1));
@@ -108,14 +134,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_without_clients_ends_in_time() {
-        let wear = Wear::new(100, IDLE_MAX);
+        let wear = Wear::new(100, IDLE_MAX, Duration::ZERO);
         wear.worn_out(|| true, || panic!("nobody was served")).await;
         assert!(wear.began.elapsed() >= IDLE_MAX);
     }
 
     #[tokio::test]
     async fn the_last_session_counts_not_the_first() {
-        let wear = Wear::new(100, IDLE_MAX);
+        let wear = Wear::new(100, IDLE_MAX, Duration::ZERO);
         wear.session_ended();
         let last_end = Cell::new(Instant::now());
         let sessions = async {
@@ -130,5 +156,36 @@ mod tests {
         let idle_for = last_end.get().elapsed();
         // Milliseconds are counted whole.
         assert!(idle_for + Duration::from_millis(1) >= IDLE_MAX, "{idle_for:?}");
+    }
+
+    #[tokio::test]
+    async fn before_its_age_no_number_of_sessions_is_the_end() {
+        const AGE: Duration = Duration::from_millis(200);
+        let wear = Wear::new(2, Duration::from_secs(3600), AGE);
+        let busy = async {
+            for _ in 0..50 {
+                wear.session_ended();
+                tokio::task::yield_now().await;
+            }
+            // Nothing happens any more: the age alone is the end.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! { biased; () = wear.worn_out(|| true, || ()) => {}, () = busy => {} }
+        assert!(wear.began.elapsed() >= AGE, "{:?}", wear.began.elapsed());
+        assert_eq!(wear.sessions.load(Ordering::Acquire), 50);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_never_idle_ends_at_ten_times_that_age() {
+        const AGE: Duration = Duration::from_millis(30);
+        let wear = Wear::new(2, Duration::from_millis(10), AGE);
+        let busy = async {
+            loop {
+                wear.session_ended();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { biased; () = wear.worn_out(|| false, || ()) => {}, () = busy => {} }
+        assert!(wear.began.elapsed() >= AGE * 10, "{:?}", wear.began.elapsed());
     }
 }

@@ -98,7 +98,7 @@ impl Fixture {
             commits: Commits::default(),
             session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
             space: FreeSpace::new(0),
-            wear: Wear::new(u64::MAX, Duration::MAX),
+            wear: Wear::new(u64::MAX, Duration::MAX, Duration::ZERO),
             is_under_postfix: false,
             settings,
             log,

@@ -1,5 +1,6 @@
 //! Under Postfix's master(8): process limits, reloads, stops.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,7 +34,7 @@ pub fn add(trials: &mut Trials) {
         add("stop_is_prompt", stop);
         add("abort_is_prompt", abort);
         add("a_removed_service_ends_at_once", removed_service);
-        add("max_use_ends_a_process_not_a_session", max_use);
+        add("max_use_counts_from_an_age_on", max_use);
         add("two_thousand_idle_clients_hold_up_nobody", idle_clients);
     }
     trials.add("life::stress_of_a_public_address_starts_nothing", &needs, stress);
@@ -229,9 +230,23 @@ fn removed_service(submit: Submit) {
 }
 
 fn max_use(submit: Submit) {
-    let setup = Setup { main_cf: vec!["max_use = 2".to_owned()], ..Default::default() };
+    let lines = ["max_use = 2", "max_idle = 1s"];
+    let setup = Setup { main_cf: lines.map(str::to_owned).to_vec(), ..Default::default() };
     let server = drop_in::start(submit, &setup);
-    let seen = Load::during(&server, 3, |load| load.wait_for_more(30));
+    let served = || -> BTreeSet<String> {
+        let log = server.log.all();
+        let ids = log.lines().filter_map(|line| line.split_once("/qmqpd[")?.1.split(']').next());
+        ids.map(str::to_owned).collect()
+    };
+    // Each process makes room for the next one, and cuts no session.
+    let seen = Load::during(&server, 3, |load| {
+        load.wait_for_more(30);
+        wait::within(Duration::from_secs(60), || (served().len() >= 3).then_some(()))
+            .unwrap_or_else(|| panic!("no fresh process: {}", server.log.all()));
+    });
+    // But not after two of its clients each time.
+    let processes = served().len();
+    assert!(processes * 3 < seen.accepted, "{processes} processes for {} messages", seen.accepted);
     assert_eq!(server.queue.take().into_iter().map(Result::unwrap).count(), seen.accepted);
     assert_no_trouble(&server);
 }

@@ -315,6 +315,37 @@ mod tests {
     }
 
     #[test]
+    fn an_agreement_comes_before_all_steps() {
+        let mut new = filter("tempfail");
+        assert!(new.negotiated().is_none() && !new.is_open());
+        let mut sent = Vec::new();
+        new.open(&mut sent);
+        assert_eq!(sent.get(..5), Some(&b"\0\0\0\x0dO"[..]));
+        assert_eq!(sent.len(), 17);
+        assert_eq!(event(&mut new, Step::Connect), (Event::Decided(None), vec![]));
+        assert!(open(0).negotiated().is_some_and(|agreed| agreed.wants(Step::Mail)));
+        assert!(open(0).is_open());
+    }
+
+    #[test]
+    fn nothing_is_discarded_before_there_is_a_message() {
+        let mut filter = open(0);
+        assert_eq!(filter.answer(Step::Connect, b'd', b""), Ok(Heard::Decided(None)));
+        assert_eq!(filter.answer(Step::Helo, b'd', b""), Ok(Heard::Decided(None)));
+        assert!(filter.is_open());
+        assert_eq!(filter.answer(Step::Mail, b'd', b""), Ok(Heard::Decided(Some(Response::Discard))));
+        assert!(!filter.is_open());
+    }
+
+    #[test]
+    fn what_is_answered_for_a_filter_stays_known() {
+        let mut filter = open(0);
+        assert_eq!(filter.standing(), None);
+        filter.answer(Step::Mail, b'q', b"why\0").unwrap();
+        assert_eq!(filter.standing(), Some(Response::Hold));
+    }
+
+    #[test]
     fn quarantine_waits_for_the_decision_and_stands() {
         let mut filter = open(0);
         assert_eq!(filter.answer(Step::Mail, b'q', b"why\0"), Ok(Heard::More));

@@ -372,6 +372,8 @@ mod tests {
         assert_eq!(edits.push(&add("A", "b"), Some(b"A: b"), 1000, 100), Err(LimitExceeded));
         let large = vec![b'x'; EDIT_BYTES_MAX];
         assert_eq!(Edits::default().push(&add("A", ""), Some(&large), 1000, 100), Err(LimitExceeded));
+        let (_, just) = large.split_at(1);
+        assert_eq!(Edits::default().push(&add("A", ""), Some(just), 1000, 100), Ok(()));
     }
 
     #[test]

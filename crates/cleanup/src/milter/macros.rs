@@ -102,3 +102,95 @@ impl Macros<'_> {
         Some(text.as_bytes().to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names and values as a filter hears them with a step.
+    fn sent(names: &MacroNames, step: Step, own: Option<&str>) -> String {
+        let macros = Macros {
+            names,
+            myhostname: "mx.test",
+            queue_id: "ID",
+            sender: Some(b"s@x"),
+            recipient: Some(b"r@x"),
+        };
+        let mut out = Vec::new();
+        macros.encode(step, own, &mut out);
+        let (_, data) = out.split_at(6);
+        String::from_utf8_lossy(data).trim_end_matches('\0').replace('\0', " ")
+    }
+
+    #[test]
+    fn each_macro_has_its_value() {
+        let names = MacroNames {
+            daemon_name: "daemon".to_owned(),
+            version: "Postfix 3.7".to_owned(),
+            defaults: vec![
+                ("{mine}".to_owned(), "default".to_owned()),
+                ("{j}".to_owned(), "other".to_owned()),
+            ],
+            ..MacroNames::default()
+        };
+        for (name, value) in [
+            ("{daemon_name}", "daemon"),
+            ("v", "Postfix 3.7"),
+            ("{v}", "Postfix 3.7"),
+            ("_", "localhost [127.0.0.1]"),
+            ("j", "mx.test"),
+            ("{client_addr}", "127.0.0.1"),
+            ("{daemon_addr}", "127.0.0.1"),
+            ("{client_name}", "localhost"),
+            ("{client_ptr}", "localhost"),
+            ("{client_port}", "0"),
+            ("{daemon_port}", "0"),
+            ("i", "ID"),
+            ("{mail_addr}", "s@x"),
+            ("{rcpt_addr}", "r@x"),
+            ("mine", "default"),
+            ("{mine}", "default"),
+        ] {
+            assert_eq!(sent(&names, Step::Mail, Some(name)), format!("{name} {value}"));
+        }
+        assert_eq!(sent(&names, Step::Mail, Some("{unknown}")), "");
+        assert_eq!(sent(&names, Step::Mail, Some("i, {unknown}\tj")), "i ID j mx.test");
+        assert_eq!(names.client_address(), "127.0.0.1");
+        let ipv6 = MacroNames { ipv6_only: true, ..names };
+        assert_eq!(
+            (ipv6.client_address(), sent(&ipv6, Step::Mail, Some("_")).as_str()),
+            ("::1", "_ localhost [::1]")
+        );
+    }
+
+    #[test]
+    fn each_step_has_its_list() {
+        let list = |number: u8| format!("{{m{number}}}");
+        let [connect, helo, mail, rcpt, data, end_of_header, end_of_data] = [1, 2, 3, 4, 5, 6, 7].map(list);
+        let defaults = (1..=7).map(|number| (list(number), number.to_string())).collect();
+        let names = MacroNames {
+            connect,
+            helo,
+            mail,
+            rcpt,
+            data,
+            end_of_header,
+            end_of_data,
+            defaults,
+            ..MacroNames::default()
+        };
+        for (step, number) in [
+            (Step::Connect, 1),
+            (Step::Helo, 2),
+            (Step::Mail, 3),
+            (Step::Rcpt, 4),
+            (Step::Data, 5),
+            (Step::Header, 6),
+            (Step::EndOfHeader, 6),
+            (Step::Body, 7),
+            (Step::EndOfBody, 7),
+        ] {
+            assert_eq!(sent(&names, step, None), format!("{{m{number}}} {number}"), "{step:?}");
+        }
+    }
+}

@@ -28,3 +28,6 @@ pub use inspection::{Inspection, Stage};
 pub use macros::{MacroNames, Macros};
 pub(crate) use recipients::HEARD;
 pub use recipients::recipients;
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,10 @@ mod tests {
     fn parameters_of_recipients() {
         assert_eq!(notify_mask(b"never"), Some(1));
         assert_eq!(notify_mask(b"SUCCESS,delay"), Some(10));
+        assert_eq!(notify_mask(b"failure"), Some(4));
+        assert_eq!(words(b" a  b=c ").collect::<Vec<_>>(), [b"a".as_slice(), b"b=c"]);
+        assert_eq!(name_and_value(b"NAME=a=b"), (b"NAME".as_slice(), b"a=b".as_slice()));
+        assert_eq!(name_and_value(b"NAME"), (b"NAME".as_slice(), b"".as_slice()));
         assert_eq!(notify_mask(b"never,delay"), None);
         assert_eq!(notify_mask(b""), None);
         assert_eq!(original_recipient(b"rfc822;a+40b").as_deref(), Some(b"rfc822;a@b".as_slice()));

@@ -84,6 +84,8 @@ struct World {
     lies: Vec<Lie>,
     has_locks: bool,
     has_sync_all: bool,
+    /// The Linux error number of every try to prepare one; 0 for success.
+    prepare_errno: i32,
     has_nameless_files: bool,
     umask: u32,
     clock: Timestamp,
@@ -171,6 +173,7 @@ impl Simulated {
             lies: Vec::new(),
             has_locks: true,
             has_sync_all: true,
+            prepare_errno: 0,
             has_nameless_files: true,
             umask: 0,
             clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
@@ -246,6 +249,11 @@ impl Simulated {
     /// Takes the sync of everything away, as on Linux before 5.8, where it cannot be trusted.
     pub fn remove_sync_all(&self) {
         self.lock().has_sync_all = false;
+    }
+
+    /// Lets nothing be prepared for a sync of everything, with a Linux error number; 0 ends that.
+    pub fn fail_preparing(&self, errno: i32) {
+        self.lock().prepare_errno = errno;
     }
 
     /// Takes files without a name away, as many file systems and kernels do.

@@ -146,7 +146,12 @@ impl Disk for Simulated {
     }
 
     fn prepare_sync_all(&self) -> io::Result<()> {
-        if self.lock().has_sync_all { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+        let world = self.lock();
+        match world.prepare_errno {
+            0 if world.has_sync_all => Ok(()),
+            0 => Err(io::ErrorKind::Unsupported.into()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 
     fn sync_all(&self) -> io::Result<()> {

@@ -11,7 +11,7 @@ use spool::{CommitWay, Options};
 
 use super::*;
 
-fn journal_path() -> String {
+pub(super) fn journal_path() -> String {
     format!("journal/{}.v2", Instance([1; 16]))
 }
 
@@ -41,7 +41,7 @@ fn with(checkpoint_delay: Duration, checkpoint_bytes: u64) -> Options {
 }
 
 /// A message whose record and header take so many bytes in the journal.
-fn record_of(server: &Server, bytes: usize) -> (Draft<Simulated>, Vec<u8>) {
+pub(super) fn record_of(server: &Server, bytes: usize) -> (Draft<Simulated>, Vec<u8>) {
     let mut content = message("m", 1);
     content.resize(bytes - 256, b'x');
     (server.begin(&content).unwrap(), content)
@@ -55,7 +55,7 @@ fn accept(server: &Server, (draft, content): (Draft<Simulated>, Vec<u8>)) -> Str
 }
 
 /// Hands over all of these while the answer to another is given.
-fn accept_together(server: &Server, messages: Vec<(Draft<Simulated>, Vec<u8>)>) {
+pub(super) fn accept_together(server: &Server, messages: Vec<(Draft<Simulated>, Vec<u8>)>) {
     let (first, content) = record_of(server, 512);
     let other = server.clone();
     server.commit(first, content, move || {

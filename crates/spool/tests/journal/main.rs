@@ -10,6 +10,7 @@
 )]
 
 mod checkpoints;
+mod errors;
 mod faults;
 mod settlement;
 

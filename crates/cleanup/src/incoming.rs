@@ -321,6 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_a_long_line_leave_as_soon_as_they_can() {
+        let options = Options { line_length_limit: 4, ..Options::default() };
+        let mut lines = Lines::new(&options);
+        let mut records = Vec::new();
+        let mut given = |piece: &[u8]| {
+            lines.push(piece, &mut |kind, data| {
+                records.push(format!("{} {}", kind.0 as char, data.escape_ascii()))
+            });
+            std::mem::take(&mut records)
+        };
+        assert_eq!(given(b"a\r\n1234\r"), ["N a"]);
+        assert_eq!(given(b"\n"), ["N 1234"]);
+        assert_eq!(given(b"1234567890"), ["L 1234", "L 5678"]);
+        assert_eq!(given(b"abcdef"), ["L 90ab"]);
+        assert_eq!(given(b"\r"), [""; 0]);
+        assert_eq!(given(b"\n"), ["N cdef"]);
+    }
+
+    #[test]
     fn cr_is_data_when_line_endings_are_not_to_be_fixed() {
         let options = Options { fix_line_endings: FixLineEndings::Never, ..Options::default() };
         assert_eq!(split(&options, &[b"a\r\n\r\n"]), [(b'N', b"a\r".to_vec()), (b'N', b"\r".to_vec())]);

@@ -145,4 +145,18 @@ mod tests {
         assert_eq!(lines[0], Notice::info("a; from=<s> proto=QMQP"));
         assert_eq!(lines[1], Notice::info("b; from=<s> to=<unknown>"));
     }
+
+    #[test]
+    fn lines_about_the_envelope_can_be_taken_back_by_their_beginning() {
+        let mut notices = Notices::default();
+        notices.push(Notice::info("one: complete"));
+        for start in ["one: a", "one: b", "two: c"] {
+            notices.push_naming_envelope(start.to_owned(), String::new(), None);
+        }
+        assert_eq!(notices.len(), 4);
+        notices.remove_naming_envelope("one: ");
+        assert_eq!(notices.len(), 2);
+        let texts: Vec<String> = notices.into_lines("ID").into_iter().map(|notice| notice.text).collect();
+        assert_eq!(texts, ["one: complete", "two: c"]);
+    }
 }

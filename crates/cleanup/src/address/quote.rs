@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(unquote(b"a\\"), b"a");
         assert_eq!(unquote(b"\"a@b\"@\"c d\""), b"a@b@\"c d\"");
         assert_eq!(unquote(b"\"open@x"), b"open@x");
+        assert_eq!(unquote(b"a@\"b@c\""), b"a@\"b@c\"");
     }
 
     proptest! {

@@ -220,6 +220,7 @@ mod tests {
             (" TEXT", Some(MediaType::Text)),
             ("(c) message (d) / (e) RFC822 ; x", Some(MediaType::Message)),
             ("message/global", Some(MediaType::GlobalMessage)),
+            ("(a (b) c \\) d) message/rfc822", Some(MediaType::Message)),
             ("message/partial", Some(MediaType::MessageFragment)),
             ("message/x", Some(MediaType::OpaqueMessage)),
             ("message", Some(MediaType::OpaqueMessage)),

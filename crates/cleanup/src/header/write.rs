@@ -107,6 +107,19 @@ mod tests {
         assert_eq!(written("A: 3456789abcdefg\n x y z"), "L\\x08A: 34567L\\x0889abcdefN\\x01gN\\x02 x");
     }
 
+    #[test]
+    fn what_just_fits_is_neither_cut_nor_split() {
+        let written = |header: &str| {
+            let mut out = Vec::new();
+            write(header.as_bytes(), 20, 30, &mut out);
+            out.escape_ascii().to_string()
+        };
+        assert_eq!(written("A: 3456789abcdefgh\n "), "N\\x12A: 3456789abcdefghN\\x01 ");
+        let mut out = Vec::new();
+        write_line(b"12345678", 8, &mut out);
+        assert_eq!(out.escape_ascii().to_string(), "N\\x0812345678");
+    }
+
     proptest! {
         #[test]
         fn folding_keeps_all_but_newlines(words in prop::collection::vec("[a-z]{0,40}", 1..12)) {

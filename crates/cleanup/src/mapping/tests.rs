@@ -1,5 +1,7 @@
 //! What the tables make of addresses, with tables in memory. Answers as observed on Postfix 3.7.
 
+mod limits;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;

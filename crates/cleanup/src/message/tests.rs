@@ -1,3 +1,5 @@
+mod details;
+
 use postfix::queue_file::classic;
 use proptest::prelude::*;
 

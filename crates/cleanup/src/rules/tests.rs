@@ -1,6 +1,8 @@
 //! Rules at work in whole messages. What each action does to a message is tried against Postfix; here is what a running
 //! Postfix of this age cannot show, and what ours bounds.
 
+mod strict;
+
 use std::sync::Arc;
 
 use postfix::notice::Notice;

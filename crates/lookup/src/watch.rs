@@ -331,6 +331,12 @@ mod tests {
     }
 
     #[test]
+    fn a_root_directory_is_known_by_its_numbers() {
+        let there = std::fs::metadata("/..").unwrap();
+        assert_eq!(root(), Some((there.dev(), there.ino())));
+    }
+
+    #[test]
     fn a_file_over_the_bound_is_refused_in_words() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");

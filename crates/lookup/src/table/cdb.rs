@@ -259,6 +259,48 @@ mod tests {
         assert!(ask(&whole[..whole.len() - 1], b"a").is_err());
     }
 
+    /// A file with one record, which stands at the end, behind the slots.
+    fn with_last_record(key: &[u8], hash_of: &[u8], value: &[u8]) -> Vec<u8> {
+        let hash = hash(hash_of);
+        let mut file = vec![0; 2048];
+        let at = (hash & 0xff) as usize * 8;
+        file[at..at + 8].copy_from_slice(&[0, 8, 0, 0, 1, 0, 0, 0]);
+        for number in [hash, 2056, key.len() as u32, value.len() as u32] {
+            file.extend(number.to_le_bytes());
+        }
+        [&file, key, value].concat()
+    }
+
+    #[test]
+    fn a_record_ends_within_the_file_and_has_the_key() {
+        let whole = with_last_record(b"a", b"a", b"value");
+        assert_eq!(ask(&whole, b"a"), Ok(Some(b"value".to_vec())));
+        assert_eq!(
+            ask(&with_last_record(b"b", b"a", b"value"), b"a"),
+            Ok(None),
+            "only the hash is that of the key"
+        );
+        assert_eq!(ask(&with_last_record(b"ab", b"a", b"value"), b"a"), Ok(None));
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("t");
+        let path = dir.path().join("t.cdb");
+        for (cut, bytes_max, is_found) in
+            [(0, 5, true), (1, 5, false), (0, 4, false), (7, 5, false), (14, 5, false)]
+        {
+            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+            let options = Options { file_bytes_max: bytes_max, ..Options::default() };
+            let mut notices = Vec::new();
+            let table = crate::table::open("cdb", name.to_str().unwrap(), &options, &mut notices).unwrap();
+            let found = table.lookup(b"a", &mut Call { notices: &mut notices, deadline: None, budget: None });
+            assert_eq!(found.is_ok(), is_found, "{cut} {bytes_max}");
+            let text = format!(
+                "error reading {}: the file is damaged; build it again with postmap(1)",
+                path.display()
+            );
+            assert_eq!(notices, if is_found { vec![] } else { vec![Notice::warning(text)] });
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 

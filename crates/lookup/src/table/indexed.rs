@@ -110,19 +110,47 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().join("clients");
         let index = dir.path().join("clients.cdb");
-        let at = |path: &Path, seconds_ago: u64| {
-            let time = SystemTime::now() - Duration::from_secs(seconds_ago);
+        let at = |path: &Path, now: SystemTime, seconds_ago: u64| {
+            let time = now - Duration::from_secs(seconds_ago);
             let file = File::options().write(true).create(true).truncate(true).open(path).unwrap();
             file.set_times(FileTimes::new().set_modified(time)).unwrap();
         };
-        for (index_age, source_age, expected) in [(500, 400, true), (400, 500, false), (500, 20, false)] {
-            at(&index, index_age);
-            at(&name, source_age);
+        let cases = [(500, 400, true), (400, 500, false), (500, 500, false), (500, 20, false)];
+        for (index_age, source_age, expected) in cases {
+            let now = SystemTime::now();
+            at(&index, now, index_age);
+            at(&name, now, source_age);
             let mut notices = Vec::new();
             let bytes = name.as_os_str().as_bytes();
             Indexed::open("cdb", bytes, ".cdb", &Options::default(), &mut notices).unwrap();
             let text = format!("database {} is older than source file {}", index.display(), name.display());
             assert_eq!(notices, if expected { vec![Notice::warning(text)] } else { vec![] });
+        }
+    }
+
+    #[test]
+    fn a_file_whose_form_is_known_is_asked_in_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("t");
+        std::fs::write(dir.path().join("t.cdb"), "").unwrap();
+        let bytes = name.as_os_str().as_bytes();
+        let asked = |indexed: &Indexed, known: &[u8]| {
+            let mut asked = Vec::new();
+            let found = indexed.find(b"k", |key| {
+                asked.push(key.to_vec());
+                Ok::<_, String>((key == known).then(|| b"v".to_vec()))
+            });
+            (found.unwrap().is_some(), asked)
+        };
+        let (with, without) = (b"k\0".to_vec(), b"k".to_vec());
+        let both = vec![with.clone(), without.clone()];
+        for (form, other, first) in [(&with, &without, vec![with.clone()]), (&without, &with, both.clone())] {
+            let indexed = Indexed::open("cdb", bytes, ".cdb", &Options::default(), &mut Vec::new()).unwrap();
+            assert_eq!(asked(&indexed, b""), (false, both.clone()));
+            assert_eq!(asked(&indexed, form), (true, first));
+            assert_eq!(asked(&indexed, other), (false, vec![form.clone()]));
+            indexed.forget_form();
+            assert_eq!(asked(&indexed, b""), (false, both.clone()));
         }
     }
 }

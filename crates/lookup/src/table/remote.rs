@@ -311,4 +311,72 @@ mod tests {
             assert!(server.idle().is_none());
         }
     }
+
+    /// A server, its listener, and a connection to it with the server's end.
+    fn connected(
+        lifetime: Lifetime,
+    ) -> (tempfile::TempDir, Server, Connection, std::os::unix::net::UnixStream) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let server = Server::new(Endpoint::Unix(path), lifetime, &Options::default());
+        let connection = server.connect(None).unwrap();
+        (dir, server, connection, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_connection_is_used_again_while_it_is_quiet_and_young() {
+        let (long, none) = (Duration::from_secs(1000), Duration::ZERO);
+        for (idle_max, age_max, unasked, is_kept) in [
+            (long, long, Some(&b""[..]), true),
+            (long, long, Some(b"?"), false),
+            (long, long, None, false),
+            (none, long, Some(b""), false),
+            (long, none, Some(b""), false),
+        ] {
+            let (_dir, server, connection, mut stream) = connected(Lifetime { idle_max, age_max });
+            // No thread closes it.
+            server.idle.lock().unwrap().is_watched = true;
+            server.keep(connection);
+            match unasked {
+                Some(unasked) => stream.write_all(unasked).unwrap(),
+                None => drop(stream),
+            }
+            assert_eq!(server.idle().is_some(), is_kept, "{idle_max:?} {age_max:?} {unasked:?}");
+            assert!(server.idle().is_none(), "there was one");
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_whose_time_is_not_over_stays_open() {
+        let long = Duration::from_secs(1000);
+        let (_dir, server, connection, mut stream) = connected(Lifetime { idle_max: long, age_max: long });
+        server.keep(connection);
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(server.idle().is_some());
+    }
+
+    /// A local server that takes no connections lets only so many wait for it.
+    #[test]
+    fn a_full_queue_of_a_local_server_is_waited_for_until_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let long = Duration::from_secs(1000);
+        let lifetime = Lifetime { idle_max: long, age_max: long };
+        let server = Server::new(Endpoint::Unix(path), lifetime, &Options::default());
+        let _first = server.connect(None).unwrap();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let error = server.connect(Some(deadline)).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(Instant::now() >= deadline);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| server.connect(None).is_ok());
+            let _accepted = listener.accept().unwrap();
+            assert!(waiting.join().unwrap());
+        });
+    }
 }

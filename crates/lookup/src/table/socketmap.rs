@@ -259,14 +259,19 @@ mod tests {
             let mut queries = Vec::new();
             let mut stream = None;
             for reply in replies {
-                let connection = stream.get_or_insert_with(|| listener.accept().unwrap().0);
                 let mut buffer = [0; 1000];
-                let count = connection.read(&mut buffer).unwrap();
+                let (mut connection, count) = loop {
+                    let mut connection = stream.take().unwrap_or_else(|| listener.accept().unwrap().0);
+                    let count = connection.read(&mut buffer).unwrap();
+                    // The client hangs up, too, when a reply is wrong.
+                    if count > 0 {
+                        break (connection, count);
+                    }
+                };
                 queries.push(shown(&buffer[..count]));
-                if reply.is_empty() {
-                    stream = None;
-                } else {
+                if !reply.is_empty() {
                     connection.write_all(reply.as_bytes()).unwrap();
+                    stream = Some(connection);
                 }
             }
             queries
@@ -300,6 +305,43 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_hangs_up_twice_and_others_that_say_why() {
+        let (_dir, name, server) = serve(vec!["", "", "9:TIMEOUT x,", "4:WHAT,", "3:OK?x"]);
+        let table = open(name.as_bytes(), &Options::default()).unwrap();
+        let full_name = format!("socketmap:{name}");
+        for text in [
+            format!("table {full_name} lookup error: unexpected disconnect"),
+            format!("{full_name} socketmap server timeout error: x"),
+            format!("{full_name} socketmap server unknown error"),
+            format!("table {full_name} lookup error: input format error"),
+        ] {
+            let error = TableError { table: full_name.clone(), temporary: true };
+            assert_eq!(ask(table.as_ref(), "k"), (Err(error), vec![text]));
+        }
+        assert_eq!(server.join().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_or_never_comes_is_said_in_words() {
+        let (_dir, name, server) = serve(vec!["8:OK 12345,", "7:OK 1234,"]);
+        let table =
+            open(name.as_bytes(), &Options { socketmap_max_reply_size: 7, ..Options::default() }).unwrap();
+        let words = |reason: &str| vec![format!("table socketmap:{name} lookup error: {reason}")];
+        assert_eq!(ask(table.as_ref(), "k").1, words("input exceeds size limit"));
+        assert_eq!(ask(table.as_ref(), "k").0, Ok(Some("1234".to_owned())));
+        server.join().unwrap();
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let name = format!("unix:{}:map", path.display());
+        let options = Options { operation_timeout: Duration::from_millis(20), ..Options::default() };
+        let table = open(name.as_bytes(), &options).unwrap();
+        let text = format!("table socketmap:{name} lookup error: time limit exceeded");
+        assert_eq!(ask(table.as_ref(), "k").1, [text]);
+    }
+
+    #[test]
     fn a_server_that_is_not_there() {
         let (dir, name, server) = serve(vec![]);
         server.join().unwrap();
@@ -322,13 +364,24 @@ mod tests {
                 .unwrap();
         let text = "table socketmap:unix:/nowhere:map query too large: 'four', returning 'not found'";
         assert_eq!(ask(table.as_ref(), "four"), (Ok(None), vec![text.to_owned()]));
+        // One that is just short enough is asked for, and any without a bound.
+        for (query_bytes_max, key) in [(4, "four"), (0, "fourteen bytes")] {
+            let (_dir, name, server) = serve(vec!["4:OK a,"]);
+            let options = Options { socketmap_max_query_size: query_bytes_max, ..Options::default() };
+            let table = open(name.as_bytes(), &options).unwrap();
+            assert_eq!(ask(table.as_ref(), key), (Ok(Some("a".to_owned())), vec![]));
+            server.join().unwrap();
+        }
     }
 
     #[test]
     fn names_that_are_no_servers() {
         let reason = |name: &str| open(name.as_bytes(), &Options::default()).err().unwrap();
         assert_eq!(reason("x"), "socketmap requires server:socketmap argument");
-        assert_eq!(reason("x:m"), "need service transport:endpoint instead of \"x\"");
+        for name in ["x:m", "unix::m", ":/s:m", "::m"] {
+            let service = name.strip_suffix(":m").unwrap();
+            assert_eq!(reason(name), format!("need service transport:endpoint instead of \"{service}\""));
+        }
         assert_eq!(reason("tcp:x:m"), "invalid transport name: tcp in service: tcp:x");
     }
 
@@ -336,6 +389,9 @@ mod tests {
     fn netstrings_are_bounded() {
         assert_eq!(netstring(b"3:abc,", 3), Ok(Reply::Complete(b"abc")));
         assert_eq!(netstring(b"4:", 3), Err(Failure::Size));
+        let zeros = |count| [b"0".repeat(count), b"3:abc,".to_vec()].concat();
+        assert_eq!(netstring(&zeros(20), 3), Ok(Reply::Complete(b"abc")));
+        assert_eq!(netstring(&zeros(21), 3), Err(Failure::Format));
         assert_eq!(netstring(b"99999999999999999999999", 3), Err(Failure::Size));
         assert_eq!(netstring(b"0000000000000000000000000", 3), Err(Failure::Format));
         assert_eq!(netstring(b"3:abcd", 3), Err(Failure::Format));

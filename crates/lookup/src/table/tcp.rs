@@ -234,6 +234,70 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_line_is_three_digits_a_blank_and_a_text() {
+        let found = |value: &[u8]| Reply::Found(value.to_vec());
+        for (line, expected) in [
+            (&b"200 a"[..], found(b"a")),
+            (b"200\ta", found(b"a")),
+            (b"299 ", found(b"")),
+            (b"200 %4a%4A%2f", found(b"JJ/")),
+            (b"400 later", Reply::SoftError),
+            (b"500 none", Reply::NotFound),
+            (b"300 what", Reply::BadStatus),
+            (b"2x0 a", Reply::Malformed),
+            (b"x00 a", Reply::Malformed),
+            (b"20x a", Reply::Malformed),
+            (b"200xa", Reply::Malformed),
+            (b"300xa", Reply::Malformed),
+            (b"200", Reply::Malformed),
+            (b"200 %4", Reply::Malformed),
+            (b"500 %4x", Reply::Malformed),
+        ] {
+            assert_eq!(parse(line), expected, "{}", shown(line));
+        }
+    }
+
+    #[test]
+    fn a_reply_is_shorter_than_the_bound_or_an_error() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        let value = "x".repeat(REPLY_BYTES_MAX - 5);
+        let replies = [
+            (format!("200 {value}\n"), true),
+            (format!("200 {value}x\n"), false),
+            (format!("200 {value}x"), false),
+            (String::new(), false),
+        ];
+        let server = std::thread::spawn(move || {
+            let mut reader = None;
+            for (reply, stays) in replies {
+                let stream = reader.get_or_insert_with(|| BufReader::new(listener.accept().unwrap().0));
+                stream.read_line(&mut String::new()).unwrap();
+                stream.get_mut().write_all(reply.as_bytes()).unwrap();
+                // The client hangs up when a reply is wrong; so does the server that has none.
+                if !stays {
+                    reader = None;
+                }
+            }
+        });
+        let table = open(place.as_bytes(), &Options::default()).unwrap();
+        // So short that there is no second try, a second later.
+        let ask = |notices: &mut Vec<Notice>| {
+            let deadline = Some(Instant::now() + PAUSE);
+            table.lookup(b"k", &mut Call { notices, deadline, budget: None })
+        };
+        let mut notices = Vec::new();
+        assert_eq!(ask(&mut notices), Ok(Some(value.into_bytes())));
+        for _ in 0..3 {
+            assert!(ask(&mut notices).is_err());
+        }
+        server.join().unwrap();
+        let text = |reason: &str| Notice::warning(format!("read TCP map reply from {place}: {reason}"));
+        let too_long = text("text longer than 4096");
+        assert_eq!(notices, [too_long.clone(), too_long, text("unexpected EOF (Success)")]);
+    }
+
+    #[test]
     fn the_deadline_ends_the_tries() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let place = listener.local_addr().unwrap().to_string();

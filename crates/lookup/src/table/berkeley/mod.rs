@@ -15,6 +15,8 @@ mod hash;
 mod meta;
 mod page;
 #[cfg(test)]
+mod small;
+#[cfg(test)]
 mod tests;
 
 use std::fs::File;

@@ -4,9 +4,9 @@ use std::cell::Cell;
 
 use super::{Database, Fault, Method, Storage};
 
-struct InMemory<'a> {
-    bytes: &'a [u8],
-    read: &'a Cell<usize>,
+pub(super) struct InMemory<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) read: &'a Cell<usize>,
 }
 
 impl Storage for InMemory<'_> {
@@ -22,7 +22,7 @@ impl Storage for InMemory<'_> {
     }
 }
 
-const VALUE_BYTES_MAX: u64 = 10_000;
+pub(super) const VALUE_BYTES_MAX: u64 = 10_000;
 /// What a search may read, and a value, and the first page.
 const READ_BYTES_MAX: usize = (16 << 20) + 2 * VALUE_BYTES_MAX as usize + 65536 + 512;
 

@@ -97,6 +97,9 @@ mod tests {
             "<a@b",
             "Joe <a@b.>",
             "a\0 <b>",
+            "g: <a@b>",
+            "(c) \"d\" <a@b>",
+            "\"a\" b@c",
         ] {
             assert!(!is_complete(list), "{list}");
         }

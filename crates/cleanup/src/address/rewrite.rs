@@ -245,6 +245,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_begins_with_a_bang_loses_blanks_only_where_it_is_swapped() {
+        let off = Options { swap_bangpath: false, ..options() };
+        for (options, address, expected) in [
+            (&options(), "!a b", "ab@"),
+            (&options(), "!a b@x", "\"!a b\"@x"),
+            (&off, "!a b", "\"!a b\"@mx.example.test"),
+        ] {
+            let text = rewrite_external(options, address.as_bytes(), &mut Notices::default());
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_domain_completed_by_an_old_default_is_logged() {
         let options =
             Options { append_dot_mydomain: true, append_dot_mydomain_by_default: true, ..options() };

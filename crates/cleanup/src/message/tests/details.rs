@@ -18,6 +18,12 @@ fn a_cr_inside_a_line_is_a_blank_unless_it_may_stay() {
     };
     assert_eq!(content_of(true), ["N a b", "N c"]);
     assert_eq!(content_of(false), ["N a\\rb", "N c"]);
+    let header = |replace_stray_cr_lf| {
+        let options = Options { replace_stray_cr_lf, ..options() };
+        content(options, format!("{COMPLETE}X: a\rb\n\n").as_bytes()).0.split_off(3)
+    };
+    assert_eq!(header(true), ["N X: a b", "N "]);
+    assert_eq!(header(false), ["N X: a\\rb", "N "]);
 }
 
 #[test]
@@ -140,4 +146,20 @@ fn no_table_is_asked_about_a_copy_of_what_is_for_no_one() {
     let (file, log) = receive(message, &[HELLO], "good@x", &[]);
     assert_eq!(file, Err("no recipients specified".to_owned()));
     assert_eq!(log.len(), 1, "{log:?}");
+}
+
+#[test]
+fn no_copy_is_made_of_what_is_refused_for_its_content() {
+    for (options, refusal) in [
+        (Options { hopcount_limit: 1, ..options() }, "too many hops"),
+        (Options { message_size_limit: 10, ..options() }, "message too large"),
+    ] {
+        let options = Options { always_bcc: "bad@x".to_owned(), ..options };
+        let Message { content: Content { arrival, .. }, origin, .. } = begin(options.clone());
+        let tables = Arc::new(Failing(Maps::VirtualAlias));
+        let message = Message::new(Arc::new(options), tables, arrival, origin);
+        let (file, log) = receive(message, &[HELLO], "good@x", &["good@y"]);
+        assert_eq!(file, Err(refusal.to_owned()));
+        assert!(!log.iter().any(|line| line.contains("lookup problem")), "{log:?}");
+    }
 }

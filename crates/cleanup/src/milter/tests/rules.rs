@@ -46,11 +46,8 @@ fn every_action_says_what_it_does() {
         let copies = if action == "bcc" { vec!["O a@b", "R a@b"] } else { vec![] };
         assert_eq!(shown(inspection.added_recipients()), copies, "{action}");
     }
-    for (book, left) in
-        [(book!("DUNNO"), 1), (book!("ok"), 1), (book!("IGNORE"), 0), (Book(&[]), 1), (book!("PASS"), 1)]
-    {
+    for (book, left) in [(book!("DUNNO"), 1), (book!("ok"), 1), (book!("IGNORE"), 0), (Book(&[]), 1)] {
         let (headers, lines, _) = ruled(book);
-        let lines: Vec<_> = lines.iter().filter(|line| !line.contains("unsupported")).collect();
         assert_eq!((headers.len(), lines.len()), (left, 0));
     }
     let (headers, lines, _) = ruled(book!("PREPEND Z: new"));

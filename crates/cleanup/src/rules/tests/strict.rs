@@ -133,3 +133,75 @@ fn header_rules_make_nesting_count() {
     let text = "5.6.0 MIME nesting exceeds safety limit".to_owned();
     assert_eq!(result(vec![(Maps::HeaderChecks, "none", "DUNNO")]), Err(Refusal::Content { text }));
 }
+
+#[test]
+fn the_last_recipient_of_a_refused_message_is_named_though_nothing_is_made_of_it() {
+    let arrival =
+        Arrival { queue_id: "ID".to_owned(), created: (0, 0), arrived: (0, 0), date: "today".to_owned() };
+    let origin = Origin {
+        client_name: "host".to_owned(),
+        client_address: "192.0.2.1".to_owned(),
+        client_port: "1".to_owned(),
+        address_family: 2,
+        log_origin: "host[192.0.2.1]".to_owned(),
+    };
+    let options = Options { myorigin: "mx.test".to_owned(), ..Options::default() };
+    let rules = Rulebook(vec![(Maps::HeaderChecks, "Subject", "REJECT no")]);
+    let refused = |recipients: &[&[u8]]| {
+        let rules = Arc::new(Rulebook(rules.0.clone()));
+        let mut message = Message::new(Arc::new(options.clone()), rules, arrival.clone(), origin.clone());
+        message.content_bytes(complete().as_bytes(), &mut Vec::new());
+        message.end_of_content(&mut Vec::new());
+        message.sender(b"s@x", &mut Vec::new());
+        let mut written = Vec::new();
+        for recipient in recipients {
+            let mut out = Vec::new();
+            message.recipient(recipient, &mut out);
+            written.push(!out.is_empty());
+        }
+        let outcome = message.finish();
+        let line =
+            log(&outcome).into_iter().find(|line| line.contains("reject: ")).unwrap_or_default().to_owned();
+        (line, written, outcome.result.map(|_| ()))
+    };
+    let line = |to: &str| {
+        format!(
+            "ID: reject: header Subject: x from host[192.0.2.1]; from=<s@x> to=<{to}> proto=QMQP: 5.7.1 no"
+        )
+    };
+    let refusal = Err(Refusal::Content { text: "5.7.1 no".to_owned() });
+    assert_eq!(refused(&[b"r@x"]), (line("r@x"), vec![true], refusal.clone()));
+    assert_eq!(
+        refused(&[b"r@x", b"other@x", b"user"]),
+        (line("user@mx.test"), vec![true, false, false], refusal)
+    );
+    // An address that no line can hold is graver than what the content is.
+    let (_, _, result) = refused(&[b"r@x", b"a\n"]);
+    assert_eq!(result, Err(Refusal::Address { kind: crate::refusal::AddressKind::Recipient }));
+}
+
+#[test]
+fn characters_of_our_own_header_may_stay_where_nothing_is_looked_at() {
+    for header_body_checks in [true, false] {
+        let strip =
+            Options { message_strip_characters: b"m".to_vec(), header_body_checks, ..Options::default() };
+        let first = if header_body_checks {
+            "Received: fro host (host [192.0.2.1])"
+        } else {
+            "Received: from host (host [192.0.2.1])"
+        };
+        assert_eq!(own_header(&receive(strip, vec![], &complete()).0)[0], first);
+        let reject =
+            Options { message_reject_characters: b"[".to_vec(), header_body_checks, ..Options::default() };
+        assert_eq!(receive(reject, vec![], &complete()).0.result.is_ok(), !header_body_checks);
+    }
+}
+
+#[test]
+fn a_header_that_ends_well_is_not_marked() {
+    for action in [EndOfHeader::AddHeader, EndOfHeader::Reject, EndOfHeader::FixQuietly] {
+        let options = Options { non_empty_end_of_header_action: action, ..Options::default() };
+        let (outcome, lines) = receive(options, vec![], &complete());
+        assert_eq!((outcome.result.is_ok(), lines), (true, complete()));
+    }
+}

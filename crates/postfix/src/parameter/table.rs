@@ -323,8 +323,8 @@ parameters! {
     cleanup_service_name: text(POSITIVE) = "cleanup"; Effective;
     /// Pause before a message is taken while the queue manager falls behind.
     in_flow_delay: time((Bounds::at_most(10))) = "1s"; OtherPrograms("Postfix's cleanup(8); our own never waits for the queue manager");
-    /// Free space that the queue's file system must have: the default of qmqpd_free_space_min. (Postfix looks at it for SMTP
-    /// only.)
+    /// Free space that the queue's file system must have: the default of qmqpd_free_space_min. Postfix looks at it for SMTP
+    /// only.
     queue_minfree: long(ANY) in "bytes" = "0"; Effective;
     /// The clients whose message headers are completed.
     local_header_rewrite_clients: list = "permit_inet_interfaces"; NoEffectOnQmqp("the headers of all QMQP mail are completed");

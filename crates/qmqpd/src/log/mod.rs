@@ -75,6 +75,7 @@ struct Writer {
     /// What the system said when a line was lost, if that was the reason.
     loss_reason: Option<std::io::Error>,
     goes_line_by_line: Arc<AtomicBool>,
+    is_unreachable: Arc<AtomicBool>,
 }
 
 /// How many lines were lost, and why.
@@ -100,6 +101,9 @@ impl Writer {
         if reason.is_some() {
             self.loss_reason = reason;
         }
+        if lost > 0 || self.is_unreachable.load(Ordering::Relaxed) {
+            self.is_unreachable.store(self.sinks.is_unreachable(), Ordering::Relaxed);
+        }
         self.unreported_loss = self.unreported_loss.saturating_add(lost as u64);
         if lost < lines.len() && self.unreported_loss > 0 {
             self.report_loss(last.seconds);
@@ -123,6 +127,7 @@ struct Shared {
     /// Used by callers until the writer thread takes it over.
     direct: Mutex<Option<Writer>>,
     goes_line_by_line: Arc<AtomicBool>,
+    is_unreachable: Arc<AtomicBool>,
 }
 
 impl Drop for Shared {
@@ -159,15 +164,18 @@ impl Log {
 
     fn with_sinks(config: &LogConfig, sinks: Sinks) -> Self {
         let goes_line_by_line = Arc::new(AtomicBool::new(false));
+        let is_unreachable = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             framer: Framer::new(config),
             sinks,
             unreported_loss: 0,
             loss_reason: None,
             goes_line_by_line: Arc::clone(&goes_line_by_line),
+            is_unreachable: Arc::clone(&is_unreachable),
         };
         let direct = Mutex::new(Some(writer));
-        Self(Arc::new(Shared { utf8: config.utf8, queue: OnceLock::new(), direct, goes_line_by_line }))
+        let queue = OnceLock::new();
+        Self(Arc::new(Shared { utf8: config.utf8, queue, direct, goes_line_by_line, is_unreachable }))
     }
 
     /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes
@@ -215,6 +223,13 @@ impl Log {
     /// and postlogd(8), where that no longer names a maillog_file, makes one line of syslog out of each datagram.
     pub fn go_line_by_line(&self) {
         self.0.goes_line_by_line.store(true, Ordering::Release);
+    }
+
+    /// Whether the log daemon was gone when the last line was lost, and could not be reached anew: as after its restart, where
+    /// its new socket is out of sight behind a change of the root directory.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.0.is_unreachable.load(Ordering::Relaxed)
     }
 
     /// Returns when all lines so far are written, or after two seconds of a log that does not move.

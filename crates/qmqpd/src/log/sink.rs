@@ -197,6 +197,11 @@ impl Sinks {
     ) -> usize {
         self.0.iter_mut().map(|sink| sink.write(framer, lines, reason)).max().unwrap_or(0)
     }
+
+    /// Whether a log daemon was not there when it was last looked for.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.0.iter().any(|sink| matches!(sink, Sink::Datagrams(datagrams) if datagrams.socket.is_none()))
+    }
 }
 
 #[cfg(test)]
@@ -245,6 +250,11 @@ mod tests {
         log.write(Program::Qmqpd, Severity::Info, "two");
         let datagram = receive(&second);
         assert!(datagram.starts_with("<22>") && datagram.ends_with("]: two"), "{datagram}");
+        assert!(!log.is_unreachable());
+        drop(second);
+        std::fs::remove_file(&path).unwrap();
+        log.write(Program::Qmqpd, Severity::Info, "lost: its socket is out of sight");
+        assert!(log.is_unreachable());
     }
 
     #[test]

@@ -104,7 +104,9 @@ impl House for Service {
     }
 
     fn is_outdated(&self) -> Option<String> {
-        self.changed_table().map(|changed| format!("table {changed} has changed -- restarting"))
+        self.changed_table().map(|changed| format!("table {changed} has changed -- restarting")).or_else(
+            || self.is_cut_off_from_log().then(|| "the log daemon is out of sight -- restarting".to_owned()),
+        )
     }
 
     fn give_way(&self, reason: &str) {

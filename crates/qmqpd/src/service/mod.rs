@@ -78,7 +78,12 @@ pub struct Service {
     pub wear: Wear,
     /// The master is Postfix's.
     pub is_under_postfix: bool,
+    /// The root directory is the queue directory.
+    pub is_chrooted: bool,
 }
+
+/// A process that cannot reach the log makes room for a fresh one, but no sooner than at this age: there may be no log daemon.
+const CUT_OFF_AGE_MIN: Duration = Duration::from_secs(10);
 
 /// The most that one message being received takes: a read buffer, records waiting for the disk, one header, and the
 /// duplicate filter. Most take a tenth of it.
@@ -92,6 +97,12 @@ impl Service {
     #[must_use]
     pub fn changed_table(&self) -> Option<String> {
         self.access.changed().or_else(|| self.submit.changed())
+    }
+
+    /// Whether the log is lost to this process for good: the log daemon was started anew, and its socket is outside of our root
+    /// directory. The next process opens it from there.
+    fn is_cut_off_from_log(&self) -> bool {
+        self.is_chrooted && self.log.is_unreachable() && self.wear.age() >= CUT_OFF_AGE_MIN
     }
 
     /// Says what the log has left out, each minute.

@@ -257,6 +257,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         options,
         dates,
         is_under_postfix,
+        confinement,
         ..
     } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
@@ -298,6 +299,7 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
             settings.max_idle,
         ),
         is_under_postfix,
+        is_chrooted: confinement.plan.chroot,
         settings,
         log,
     })

@@ -53,6 +53,11 @@ impl Wear {
         }
     }
 
+    /// How long this process has served.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn is_old_enough(&self) -> bool {
         self.began.elapsed() >= self.age_min
     }

@@ -100,6 +100,7 @@ impl Fixture {
             space: FreeSpace::new(0),
             wear: Wear::new(u64::MAX, Duration::MAX, Duration::ZERO),
             is_under_postfix: false,
+            is_chrooted: false,
             settings,
             log,
         };

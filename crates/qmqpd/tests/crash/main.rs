@@ -22,9 +22,14 @@ mod recorder;
 mod remount;
 
 use std::process::ExitCode;
+use std::sync::RwLock;
 
 use harness::isolation;
 use harness::trials::Trials;
+
+/// A mount namespace that a test makes holds copies of all mounts: a file system that another test unmounts meanwhile stays
+/// mounted there, and is not the fresh one that this test needs. To write: who unmounts. To read: who makes namespaces.
+static MOUNTS: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {
     isolation::enter();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use super::account::Account;
 use super::harness::client;
@@ -140,6 +140,7 @@ fn after_power_cut(record: &Record, cut: usize, random: &mut Random) -> Vec<u8> 
 /// Mounts such a disk, as the machine does that comes up again, and compares. Returns how many messages were owed. Where there
 /// is a journal, the server that starts then writes again what is only there; with `serve`, any server must go on with the disk.
 fn look(image: &[u8], account: &Account, cut: usize, way: &str, serve: bool) -> Result<usize, String> {
+    let _beside = super::MOUNTS.read().unwrap_or_else(PoisonError::into_inner);
     let dir = scratch("after");
     let file = dir.path().join("image");
     std::fs::write(&file, image).unwrap();

@@ -5,7 +5,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -90,6 +90,7 @@ impl FileSystem {
 }
 
 fn after_an_error(kind: FileSystem) {
+    let _alone = super::MOUNTS.write().unwrap_or_else(PoisonError::into_inner);
     let dir = scratch("remount");
     let (image, mounted) = (dir.path().join("image"), dir.path().join("mounted"));
     std::fs::create_dir(&mounted).unwrap();
@@ -130,6 +131,7 @@ fn after_an_error(kind: FileSystem) {
 /// The server runs in a mount namespace of its own, with its queue below a bind mount, as systemd arranges it. A process of it is
 /// killed: what was delivered does not come back.
 fn other_mounts() {
+    let _beside = super::MOUNTS.read().unwrap_or_else(PoisonError::into_inner);
     let dir = scratch("mounts");
     let queue = dir.path().join("queue");
     let main_cf = vec!["qmqpd_commit = journal".to_owned(), "qmqpd_journal_checkpoint_delay = 1h".to_owned()];

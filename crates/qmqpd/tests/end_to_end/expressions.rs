@@ -13,6 +13,9 @@ use super::harness::postfix::scratch;
 use super::harness::trials::Trials;
 use super::harness::wait;
 
+/// docs/postfix-differences.md names them so.
+const OTHERS: &str = "expressions::hold_up_nobody_else";
+
 pub fn add(trials: &mut Trials) {
     for (name, attack) in [
         ("pcre_that_backtracks", ATTACKS[0]),
@@ -20,8 +23,8 @@ pub fn add(trials: &mut Trials) {
         ("pcre_that_doubles", ATTACKS[2]),
         ("regexp_that_begins_anywhere", ATTACKS[3]),
     ] {
-        trials.add(&format!("expressions::hold_up_nobody_else_{name}"), &[], move || large(attack));
-        trials.add(&format!("expressions::hold_up_nobody_else_in_short_messages_{name}"), &[], move || {
+        trials.add(&format!("{OTHERS}_{name}"), &[], move || large(attack));
+        trials.add(&format!("{OTHERS}_in_short_messages_{name}"), &[], move || {
             short(attack);
         });
     }

@@ -15,3 +15,4 @@ mod said;
 mod site;
 mod sockets;
 mod space;
+mod syslog;

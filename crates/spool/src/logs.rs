@@ -71,3 +71,26 @@ impl LogDirectory {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated::Simulated;
+
+    /// The log of another message would be shown with this one: that it could not be removed is told.
+    #[test]
+    fn a_log_that_cannot_be_removed_is_told_and_one_that_is_not_there_is_not() {
+        let (id, now) = (QueueId::parse("A1B2C3").unwrap(), Timestamp::default());
+        let disk = Simulated::new();
+        disk.create_directory("defer", 0o700).unwrap();
+        let logs = LogDirectory::new("defer", 0);
+        assert_eq!(logs.remove(&disk, &id, now).map(|notice| notice.text), None);
+        disk.put("defer/A1B2C3", 0o600, b"a log");
+        // A look at the directory, and the removal.
+        disk.fail(disk.calls() + 1..=disk.calls() + 1, 13, false);
+        let told = logs.remove(&disk, &id, now).unwrap().text;
+        assert!(told.starts_with("cannot remove defer/A1B2C3: "), "{told}");
+        let told = logs.remove(&disk, &id, now).unwrap().text;
+        assert_eq!(told, "defer: removed spurious A1B2C3 log");
+    }
+}

@@ -261,4 +261,38 @@ mod tests {
         assert!(find(&disk, &id).is_err());
         assert_eq!(find(&disk, &QueueId::parse("D1B2C3").unwrap()).unwrap(), None);
     }
+
+    /// Postfix's limit of `hash_queue_depth`: what lies deeper is no message of a queue.
+    #[test]
+    fn a_listing_goes_down_as_far_as_queues_are_hashed() {
+        let disk = Simulated::new();
+        let mut directory = "incoming".to_owned();
+        disk.create_directory(&directory, 0o700).unwrap();
+        let mut expected = Vec::new();
+        for depth in 0..=HASH_QUEUE_DEPTH_MAX + 1 {
+            let path = format!("{directory}/A1B2C3");
+            disk.put(&path, 0o700, b"12345");
+            if depth <= HASH_QUEUE_DEPTH_MAX {
+                expected.push(path);
+            }
+            directory.push_str("/A");
+            disk.create_directory(&directory, 0o700).unwrap();
+        }
+        let mut paths: Vec<_> = list(&disk, Queue::Incoming).map(|entry| entry.unwrap().path).collect();
+        paths.sort_by_key(String::len);
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn a_directory_with_the_name_of_a_message_is_not_found() {
+        let disk = queue();
+        disk.create_directory("incoming/D1B2C3", 0o700).unwrap();
+        assert_eq!(find(&disk, &QueueId::parse("D1B2C3").unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn only_a_name_of_one_letter_digit_or_underscore_is_that_of_a_subdirectory() {
+        assert!(["A", "z", "0", "_"].into_iter().all(is_hash_directory));
+        assert!(!["", "-", ".", "/", " ", "AB", "__", "A1B2C3"].into_iter().any(is_hash_directory));
+    }
 }

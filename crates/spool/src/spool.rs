@@ -470,3 +470,85 @@ fn has_nameless_files<D: Disk>(disk_: &D) -> bool {
         .and_then(|file| disk_.link_new(&file, directory))
         .is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated::Simulated;
+
+    const EACCES: i32 = 13;
+    const ENOENT: i32 = 2;
+
+    fn now() -> Timestamp {
+        Timestamp { seconds: 1_795_000_000, microseconds: 500_000 }
+    }
+
+    /// A spool that names drafts, with `incoming` hashed or not. The calls of a draft in it: create, lock, status, rename.
+    fn spool(disk: &Simulated, is_hashed: bool) -> Spool<Simulated> {
+        let options = Options {
+            hash_queue_names: if is_hashed { vec!["incoming".to_owned()] } else { Vec::new() },
+            names_drafts: true,
+            create_missing: true,
+            ..Options::default()
+        };
+        Spool::open(disk.clone(), &options, Arc::new(|_| ())).unwrap()
+    }
+
+    /// What the draft is refused with when the call of this number fails.
+    fn refusal(is_hashed: bool, call: u64, errno: i32) -> String {
+        let disk = Simulated::new();
+        let spool = spool(&disk, is_hashed);
+        let call = disk.calls() + call;
+        disk.fail(call..=call, errno, false);
+        let words = spool.create(&now).unwrap_err().to_string();
+        assert_eq!(disk.files(), Vec::<String>::new(), "{words}");
+        words
+    }
+
+    /// Only a name that is taken, or a subdirectory that is missing, is a reason to go on.
+    #[test]
+    fn a_draft_that_cannot_be_made_or_named_is_refused_at_once() {
+        for is_hashed in [false, true] {
+            let words = refusal(is_hashed, 0, EACCES);
+            assert!(words.starts_with("cannot create incoming/500000."), "{words}");
+            let words = refusal(is_hashed, 3, EACCES);
+            assert!(words.starts_with("cannot rename incoming/"), "{words}");
+        }
+        let words = refusal(false, 3, ENOENT);
+        assert!(words.starts_with("cannot rename incoming/"), "{words}");
+        let words = refusal(true, 4, EACCES);
+        assert!(words.starts_with("cannot create the directory incoming/"), "{words}");
+    }
+
+    /// A restored backup has a file under the very name.
+    #[test]
+    fn a_draft_gets_another_name_when_its_own_is_taken() {
+        let disk = Simulated::new();
+        drop(spool(&disk, false));
+        // A copy of the disk gives the same inode numbers, so it tells the ID that the draft would have.
+        let copy = disk.after_kill();
+        copy.put("incoming/x", 0o700, b"");
+        let taken = *spool(&copy, false).create(&now).unwrap().queue_id();
+        let path = format!("incoming/{taken}");
+        disk.put(&path, 0o700, b"restored");
+        let draft = spool(&disk, false).create(&now).unwrap();
+        assert_ne!(*draft.queue_id(), taken);
+        assert_eq!(disk.files().len(), 2, "{:?}", disk.files());
+        drop(draft);
+        assert_eq!(disk.bytes(&path).as_deref(), Some(&b"restored"[..]));
+    }
+
+    /// Another process needs the same subdirectory in the same moment.
+    #[test]
+    fn a_subdirectory_that_another_process_makes_is_as_good() {
+        let disk = Simulated::new();
+        let spool = spool(&disk, true);
+        let copy = disk.after_kill();
+        let id = *self::spool(&copy, true).create(&now).unwrap().queue_id();
+        let directory = format!("incoming/{}", id.hash_dir_path(1));
+        let made = directory.trim_end_matches('/').to_owned();
+        disk.before_call(disk.calls() + 4, move |disk| disk.create_directory(&made, 0o700).unwrap());
+        let draft = spool.create(&now).unwrap();
+        assert_eq!(disk.files(), [format!("{directory}{}", draft.queue_id())]);
+    }
+}

@@ -581,6 +581,7 @@ fn without_locks_nothing_is_marked_and_nothing_removed() {
     let spool =
         Spool::open(disk.clone(), &flat(), Arc::new(move |notice| log.lock().unwrap().push(notice))).unwrap();
     let (alive, other) = (draft(&spool).unwrap(), draft(&spool).unwrap());
+    drop(draft(&spool).unwrap());
     assert_eq!(disk.mode(&format!("incoming/{}", alive.queue_id())), Some(0o600));
     let later = Timestamp { seconds: 1_795_000_100, microseconds: 0 };
     assert_eq!(spool.remove_stale(later).unwrap(), []);

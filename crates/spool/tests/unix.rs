@@ -230,7 +230,7 @@ fn a_file_clock_ahead_of_ours_is_told_and_corrected() {
     let fixture = Fixture::new();
     let spool = fixture.open(&own_queue()).unwrap();
     let early = now().minus_seconds(1000);
-    for _ in 0..2 {
+    for _ in 0..3 {
         let draft = spool.create(&|| early).unwrap();
         let path = fixture.path(&format!("incoming/{}", draft.queue_id()));
         let receipt = draft.commit().unwrap();
@@ -600,4 +600,61 @@ fn a_lock_belongs_to_the_open_file() {
     assert!(!disk.is_locked(&first).unwrap());
     disk.close(first).unwrap();
     assert!(disk.try_lock(&second).unwrap());
+}
+
+/// What a sync says is what the system says. No file that can be synced fails here, but a named pipe cannot be.
+#[test]
+fn a_sync_that_the_system_refuses_is_an_error() {
+    let fixture = Fixture::new();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    assert!(
+        disk.prepare_sync_all().is_err() && disk.sync_all().is_err(),
+        "there is nothing to hear errors by"
+    );
+    fs::create_dir(fixture.path("incoming")).unwrap();
+    assert!(disk.sync_all().is_ok());
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let pipe = fixture.path("incoming/pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let pipe = disk.open_to_write("incoming/pipe").unwrap();
+    assert!(disk.sync(&pipe).is_err() && disk.sync_data(&pipe).is_err());
+    assert!(disk.truncate(&pipe, 0).is_err());
+}
+
+#[test]
+fn a_file_is_cut_off_where_it_shall_be() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("file"), b"12345").unwrap();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    let file = disk.open_to_write("file").unwrap();
+    disk.truncate(&file, 3).unwrap();
+    assert!(disk.sync(&file).is_ok() && disk.sync_data(&file).is_ok());
+    assert_eq!(fs::read(fixture.path("file")).unwrap(), b"123");
+}
+
+#[test]
+fn a_directory_is_empty_until_something_is_in_it() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("defer")).unwrap();
+    let disk = UnixDisk::open(fixture.directory.path()).unwrap();
+    assert_eq!(disk.describe(), fixture.directory.path().to_str().unwrap(), "what the log calls it");
+    assert!(disk.is_empty("defer").unwrap() && disk.names("defer").unwrap().is_empty());
+    fs::write(fixture.path("defer/A1B2C3"), b"").unwrap();
+    assert!(!disk.is_empty("defer").unwrap());
+    assert_eq!(disk.names("defer").unwrap(), ["A1B2C3"]);
+}
+
+/// Linux 6.8 and later tell mounts apart; before, there is no ID that proves anything.
+#[test]
+fn a_mount_has_one_id_for_all_who_look_and_another_mount_has_another() {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let numbers: Vec<u32> = release.split('.').map_while(|part| part.parse().ok()).take(2).collect();
+    let (fixture, proc) = (Fixture::new(), UnixDisk::open(Path::new("/proc")).unwrap());
+    fs::create_dir(fixture.path("below")).unwrap();
+    let disks = [fixture.directory.path().to_owned(), fixture.path("below")];
+    let [disk, below] = disks.map(|path| UnixDisk::open(&path).unwrap().mount_id());
+    assert_eq!(disk, below);
+    if numbers >= vec![6, 8] {
+        assert!(disk != 0 && proc.mount_id() != 0 && disk != proc.mount_id(), "{release}: {disk}");
+    }
 }

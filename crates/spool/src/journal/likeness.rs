@@ -158,6 +158,21 @@ mod tests {
         assert_eq!(judge(&written, &other), Likeness::Other, "that is not a time");
     }
 
+    /// A file that ends in the time of the delay warning, across two blocks.
+    #[test]
+    fn no_byte_of_a_time_is_quiet_at_the_end_of_a_file_either() {
+        let mut written = Vec::new();
+        encode(&mut written, RecordType::NORMAL, &[b'x'; 500]);
+        let start = written.len();
+        encode(&mut written, RecordType::WARNING_TIME, b"              0");
+        assert!(start < BLOCK_BYTES && BLOCK_BYTES < written.len());
+        assert!(
+            quiet_bytes(&written).iter().all(|(at, _)| (*at as usize) < start),
+            "{:?}",
+            quiet_bytes(&written)
+        );
+    }
+
     proptest! {
         /// One quiet byte in every block, and none that delivery changes.
         #[test]

@@ -500,3 +500,59 @@ fn what_is_done_in_a_live_journal_does_not_come_back() {
     assert_eq!(crashed.bytes(&incoming(queue_id.as_str())), None, "it came back");
     assert!(crashed.bytes(&path).is_some());
 }
+
+/// The file grows by half, by at least 64 KiB, so that most batches go where it has blocks already; and not before it is full.
+#[test]
+fn the_journal_grows_ahead_of_what_comes() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &with(Duration::from_secs(60), 1024 * 1024)).unwrap();
+    let kilobytes: Vec<usize> = (0..47)
+        .map(|_| {
+            accept(&server, record_of(&server, 4096));
+            disk.bytes(&journal_path()).unwrap().len() / 1024
+        })
+        .collect();
+    // Two places for marks, then 14 batches to the end of the first 64 KiB.
+    let expected = [vec![64; 14], vec![128; 16], vec![192; 16], vec![288; 1]].concat();
+    assert_eq!(kilobytes, expected);
+}
+
+/// The end comes before anything has to be written: the thread that makes checkpoints goes home.
+#[test]
+fn a_thread_for_checkpoints_that_starts_after_the_end_returns() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    server.spool.stop_checkpoints();
+    let (told, returned) = mpsc::channel();
+    let spool = server.spool.clone();
+    std::thread::spawn(move || {
+        spool.run_checkpoints();
+        told.send(()).unwrap();
+    });
+    assert!(returned.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for ever");
+}
+
+/// The end comes in the middle of a checkpoint of another thread: it waits for that, and leaves no journal.
+#[test]
+fn an_end_during_a_checkpoint_leaves_no_journal() {
+    let disk = Simulated::new();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    server.accept("m", 3).unwrap();
+    let (at_sync, in_sync) = mpsc::channel();
+    let (ended, end) = mpsc::channel::<()>();
+    let hook = Mutex::new((at_sync, end));
+    // The first call of a checkpoint is its sync.
+    disk.before_call(disk.calls(), move |_| {
+        let hook = hook.lock().unwrap();
+        hook.0.send(()).unwrap();
+        // An end that does not wait comes back in this time. No order of the two may leave a journal.
+        let _ = hook.1.recv_timeout(Duration::from_millis(300));
+    });
+    let other = server.clone();
+    let checkpoint = std::thread::spawn(move || other.spool.checkpoint());
+    in_sync.recv_timeout(Duration::from_secs(20)).unwrap();
+    server.spool.close_journal();
+    let _ = ended.send(());
+    checkpoint.join().unwrap();
+    assert!(!disk.files().contains(&journal_path()), "{:?}", disk.files());
+}

@@ -181,3 +181,34 @@ fn a_damaged_record_of_a_batch_is_counted_and_the_journal_kept() {
         "accepted messages may be lost: 1 records and 0 batches of records cannot be read (1 damaged places)";
     assert!(told.iter().any(|n| n.severity == Severity::Error && n.text.contains(words)), "{told:?}");
 }
+
+/// Another process has the new journal and lives on, and it cannot be removed: the log says so, and each message has a sync
+/// of its own.
+#[test]
+fn a_new_journal_that_was_taken_and_cannot_be_removed_is_told() {
+    let disk = with_directories();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    let first = disk.calls();
+    server.accept("m", 20).unwrap();
+    let is_there_before = |call: &u64| {
+        let disk = with_directories();
+        let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+        let seen = Arc::new(Mutex::new(false));
+        let is_there = Arc::clone(&seen);
+        disk.before_call(*call, move |disk| *is_there.lock().unwrap() = has_journal_file(disk));
+        server.accept("m", 20).unwrap();
+        *seen.lock().unwrap()
+    };
+    let lock = (first..disk.calls()).find(is_there_before).unwrap();
+
+    let disk = with_directories();
+    let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
+    disk.before_call(lock, |disk| disk.hold_there(&journal_path()));
+    disk.fail(lock + 1..=lock + 1, EACCES, false);
+    let id = server.accept("m", 20).unwrap();
+    let told = notices(&server);
+    let errors: Vec<_> = told.iter().filter(|n| n.severity == Severity::Error).collect();
+    assert!(errors.len() == 1 && errors[0].text.starts_with("cannot remove journal/"), "{told:?}");
+    let lost = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
+    assert!(lost.bytes(&format!("incoming/{id}")).is_some());
+}

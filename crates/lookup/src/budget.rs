@@ -300,6 +300,71 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_that_is_far_away_ends_nothing() {
+        let (limit, far) = (Duration::from_millis(50), Instant::now() + Duration::from_secs(1000));
+        let turns = turns(limit);
+        for (of_message, of_answer) in [(Some(far), None), (None, Some(far)), (Some(far), Some(far))] {
+            let budget = Budget::new(&turns, 0, of_message);
+            assert_eq!(budget.run(of_answer, endless), Err(Halt::Spent(limit)));
+        }
+    }
+
+    #[test]
+    fn work_that_is_done_at_once_has_no_turn_and_other_work_one_of_its_own() {
+        let turns = Turns::new(TurnOptions { at_once: 2, ..TurnOptions::default() });
+        let budget = Budget::new(&turns, 0, None);
+        assert_eq!(budget.run(None, |pace| Ok(pace.turn())), Ok(None));
+        let seat = turns.sit_down(1).unwrap();
+        let first = seat.turn(None).unwrap();
+        assert_eq!(first.number(), 0);
+        let mut tries = Vec::new();
+        let done = budget.run(None, |pace| {
+            tries.push(pace.turn());
+            if pace.turn().is_none() { Err(Halt::TooLong) } else { Ok(()) }
+        });
+        assert_eq!((done, tries), (Ok(()), vec![None, Some(1)]));
+    }
+
+    #[test]
+    fn what_the_engine_says_is_not_tried_again() {
+        let budget = Budget::new(&turns(Duration::MAX), 0, None);
+        let mut tries = 0;
+        let failed = Halt::Engine("no memory".to_owned());
+        let done: Result<(), _> = budget.run(None, |_| {
+            tries += 1;
+            Err(failed.clone())
+        });
+        assert_eq!((done, tries), (Err(failed), 1));
+    }
+
+    #[test]
+    fn who_has_no_seat_is_told_so_and_each_halt_has_words() {
+        let turns = Turns::new(TurnOptions { seats: 1, ..TurnOptions::default() });
+        let seat = turns.sit_down(1).unwrap();
+        assert_eq!(Budget::new(&turns, 2, None).run(None, endless), Err(Halt::NoSeat));
+        drop(seat);
+        for (halt, words) in [
+            (Halt::TooLong, "the expression takes too long to be waited for"),
+            (Halt::NoSeat, "too many messages with expressions that take long, try again later"),
+            (Halt::TooLate, "no answer in time: expressions of other messages take long"),
+            (Halt::Engine("its words".to_owned()), "its words"),
+            (
+                Halt::Spent(Duration::from_millis(1500)),
+                "expressions have taken all processor time that a message may have: qmqpd_expression_time_limit = 1.5s",
+            ),
+        ] {
+            assert_eq!(halt.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn the_place_where_a_budget_ended_is_the_first() {
+        let budget = Budget::new(&turns(Duration::MAX), 0, None);
+        assert_eq!(budget.spent_at("line 1".to_owned()), "line 1");
+        assert_eq!(budget.spent_at("line 2".to_owned()), "line 1");
+    }
+
+    #[test]
     fn two_that_work_without_end_both_get_their_time() {
         let limit = Duration::from_millis(100);
         let turns = turns(limit);

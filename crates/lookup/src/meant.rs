@@ -136,3 +136,108 @@ pub(crate) fn without_zeros(text: &str) -> Option<Ipv4Addr> {
     let octets: [u8; 4] = octets?.try_into().ok()?;
     Some(octets.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn literal(text: &str) -> Option<String> {
+        by_literal(text).map(|(what, instead)| format!("{what}; {instead}"))
+    }
+
+    fn table(text: &str) -> Option<String> {
+        by_table(text).map(|(what, instead)| format!("{what}; {instead}"))
+    }
+
+    #[test]
+    fn words_of_other_lists_are_known_and_names_of_hosts_are_not() {
+        let only = |instead: &str| Some(format!("only a client of this very name matches; {instead}"));
+        for word in [
+            "permit_sasl_authenticated",
+            "reject_unauth_destination",
+            "DEFER_IF_X",
+            "check_client_access",
+            "warn_if_reject",
+        ] {
+            let expected = "the restrictions of smtpd(8) mean nothing here; write addresses, networks, names, files or \
+                            tables";
+            assert_eq!(literal(word), only(expected), "{word}");
+        }
+        for word in ["mynetworks", "myhostname", "qmqpd_authorized_clients", "smtpd_client_restrictions"] {
+            assert_eq!(literal(word), only(&format!("write ${word} for the value of that parameter")));
+        }
+        for host in ["relayhost", "mail_out", "mail_out.example.com", "permit", "reject-me", "a"] {
+            let is_word = host == "permit";
+            assert_eq!(literal(host).is_some(), is_word, "{host}");
+        }
+    }
+
+    #[test]
+    fn ports_and_rules_are_no_tables() {
+        let port = |subject: &str| Some(format!("a port is no part of a pattern; write {subject}"));
+        let rule = |instead: &str| Some(format!("a rule of tcprules(1) is no pattern; {instead}"));
+        for (text, expected) in [
+            ("192.0.2.1:25", port("192.0.2.1")),
+            ("a.test:25", port("a.test")),
+            ("[2001:db8::1]:25", port("[2001:db8::1]")),
+            ("static:25", None),
+            ("texthash:/etc/f.d:25", None),
+            ("a.test:", None),
+            ("a.test:2x", None),
+            ("=a.test:allow", rule("write a.test")),
+            ("=a.test:deny,X=\"y\"", rule("write !a.test")),
+            ("192.0.2.1-3:deny", rule("write !192.0.2.1, 192.0.2.2/31")),
+            ("10.:allow", rule("write 10.0.0.0/8")),
+            (":allow", rule("write 0.0.0.0/0, [::]/0 if every client may match")),
+            (":deny", rule("leave it out: what is not listed does not match")),
+            ("static:permit", None),
+        ] {
+            assert_eq!(table(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_its_networks_if_they_are_few() {
+        let many = "its networks, or put them into a cidr: table";
+        let sixteen = range("10.0.0.1-10.0.255.255").unwrap();
+        assert_eq!(sixteen.split(", ").count(), 16);
+        assert!(
+            sixteen.starts_with("10.0.0.1, 10.0.0.2/31, ") && sixteen.ends_with(", 10.0.128.0/17"),
+            "{sixteen}"
+        );
+        for (text, expected) in [
+            ("10.0.0.1-10.1.255.255", Some(many)),
+            ("192.0.2.1-192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.9-192.0.2.1", Some("the lower address first, and networks instead of a range")),
+            ("192.0.2.0-127", Some("192.0.2.0/25")),
+            ("2001:db8::1-2001:db8::3", Some("[2001:db8::1], [2001:db8::2]/127")),
+            ("[2001:db8::1]-[2001:db8::1]", Some("[2001:db8::1]")),
+            ("2001:db8::1-2001:db9::", Some(many)),
+            ("192.0.2.1", None),
+            ("192.0.2.1-x", None),
+            ("a-b.test", None),
+        ] {
+            assert_eq!(range(text), expected.map(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn octets_mean_a_network_and_zeros_an_address() {
+        for (text, expected) in [
+            ("127.", Some("127.0.0.0/8")),
+            ("127.0", Some("127.0.0.0/16")),
+            ("192.0.2", Some("192.0.2.0/24")),
+            ("192.0.2.*", Some("192.0.2.0/24")),
+            ("192.0.2.1", None),
+            ("256.", None),
+            ("a.", None),
+            ("", None),
+        ] {
+            assert_eq!(network_of_octets(text), expected.map(str::to_owned), "{text}");
+        }
+        assert_eq!(without_zeros("192.000.02.010"), Some(Ipv4Addr::new(192, 0, 2, 10)));
+        for text in ["192.0.2", "192.0.2.1.0", "192.0.2.256", "a.b.c.d", ""] {
+            assert_eq!(without_zeros(text), None, "{text}");
+        }
+    }
+}

@@ -298,4 +298,54 @@ mod tests {
         });
         assert_eq!(*order.lock().unwrap(), ["new", "busy"]);
     }
+
+    #[test]
+    fn at_least_one_works_and_at_most_so_many_as_there_are_turns() {
+        for (wanted, expected) in [(0, 1), (1, 1), (3, 3), (TURNS_MAX, TURNS_MAX), (100, TURNS_MAX)] {
+            let turns = turns(wanted, 100, 100);
+            assert_eq!(turns.options().at_once, expected);
+            let seat = turns.sit_down(1).unwrap();
+            let now = Some(Instant::now());
+            let all: Vec<_> = (0..expected).map(|_| seat.turn(now).unwrap()).collect();
+            assert!(seat.turn(now).is_err());
+            assert_eq!(all.iter().map(Turn::number).collect::<Vec<_>>(), (0..expected).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_client_that_comes_later_begins_with_the_least_that_the_others_have_had() {
+        let turns = turns(1, 8, 8);
+        let first = |waiting: [Owner; 2]| {
+            let mut state = turns.state();
+            let numbered = (0..).zip(waiting);
+            state.waiting = numbered.map(|(ticket, owner)| Waiting { ticket, owner }).collect();
+            let first = state.first().map(|ticket| waiting[ticket as usize]);
+            state.waiting.clear();
+            first
+        };
+        let (one, _two) = (turns.sit_down(1).unwrap(), turns.sit_down(2).unwrap());
+        turns.give_back(0, 1, Duration::from_secs(5));
+        turns.give_back(0, 2, Duration::from_secs(3));
+        assert_eq!(first([1, 2]), Some(2));
+        let three = turns.sit_down(3).unwrap();
+        assert_eq!((first([2, 3]), first([3, 2]), first([1, 3])), (Some(2), Some(3), Some(3)));
+        turns.give_back(0, 3, Duration::from_secs(1));
+        assert_eq!((first([3, 2]), first([1, 3])), (Some(2), Some(3)));
+        // One that leaves and comes again has no longer had anything.
+        drop((one, three));
+        let _one = turns.sit_down(1).unwrap();
+        assert_eq!((first([1, 2]), first([2, 1])), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_turn_goes_on_while_no_other_thread_waits() {
+        let turns = turns(1, 8, 8);
+        let seat = turns.sit_down(1).unwrap();
+        let turn = seat.turn(AT_ONCE).unwrap();
+        let later = turn.since + TURN_TIME * 2;
+        assert!(!turn.is_over(later));
+        turns.state().waiting.push(Waiting { ticket: 7, owner: 2 });
+        assert!(turn.is_over(later) && turn.is_over(turn.since + TURN_TIME));
+        assert!(!turn.is_over(turn.since));
+    }
 }

@@ -49,3 +49,21 @@ impl<'p, 'b> Ticker<'p, 'b> {
         self.halt.into_inner()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_looked_at_with_every_so_many_calls() {
+        // Each look says that the time is over.
+        let mut pace = Pace::Quick { until: None };
+        let ticker = Ticker::new(&mut pace, 3);
+        assert_eq!([(); 7].map(|()| ticker.goes_on()), [true, true, false, true, true, false, true]);
+        assert_eq!(ticker.halt(), Some(Halt::TooLong));
+        let mut pace = Pace::Quick { until: None };
+        let ticker = Ticker::new(&mut pace, 3);
+        assert!(ticker.goes_on() && ticker.goes_on());
+        assert_eq!(ticker.halt(), None);
+    }
+}

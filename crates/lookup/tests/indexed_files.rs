@@ -148,8 +148,17 @@ fn a_lock_that_a_writer_keeps_ends_the_lookup_at_the_deadline() {
     let mut call = table::Call { notices: &mut opened.notices, deadline, budget: None };
     assert!(opened.table.lookup(b"10.0.0.1", &mut call).is_err_and(|error| error.temporary));
     assert!(opened.notices[0].text.ends_with("lock dictionary: another process holds it for too long"));
-    lock(libc::F_UNLCK);
-    assert_eq!(opened.ask("10.0.0.1"), Ok(Some("address".to_owned())));
+    opened.notices.clear();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| opened.ask("10.0.0.1"));
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(50) {
+            assert!(!waiting.is_finished(), "it waits for the writer");
+            std::thread::yield_now();
+        }
+        lock(libc::F_UNLCK);
+        assert_eq!(waiting.join().unwrap(), Ok(Some("address".to_owned())));
+    });
     // And after a lookup nothing is locked any more.
     lock(libc::F_WRLCK);
 }

@@ -178,6 +178,7 @@ fn tables_are_asked_for_the_name_and_the_address() {
         ("cidr:{{!127.0.0.0/29 x}}", Match::No),
         ("regexp:{{/^127[.]/ x}}", Match::Yes),
         ("regexp:{{/^example/ x}}", Match::No),
+        ("regexp:{{/^a[.]example/ x}}", Match::Yes),
         ("pipemap:{inline:{com=y},inline:{y=z}}", Match::Yes),
     ] {
         assert_eq!(ask(list, name, address), Ok(expected), "{list}");

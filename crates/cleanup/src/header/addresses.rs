@@ -230,6 +230,9 @@ mod tests {
         };
         let fits = format!("{} <joe>", "x".repeat(247));
         assert_eq!(stripped(&fits), (format!("{} <joe@M>", "x".repeat(247)), Vec::new()));
+        // Without an address nothing is taken away.
+        let comment = format!("<({})>", "x".repeat(300));
+        assert_eq!(stripped(&format!("a, {comment}")), (format!("a@M,\n{comment}"), Vec::new()));
         let phrase = "x".repeat(248);
         let (written, notices) = stripped(&format!("a, {phrase} <joe>, b"));
         assert_eq!(written, "a@M,\n<joe@M>,\nb@M");

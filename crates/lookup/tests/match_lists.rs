@@ -327,6 +327,15 @@ fn verbose_evaluation_logs_what_postfix_logs() {
         ]
         .map(Notice::info)
     );
+    // One that matches is not said to match nothing, and without verbosity nothing is said.
+    notices.clear();
+    let client = Client { name: ClientName::Verified("A.example"), address: "10.0.0.1" };
+    assert_eq!(list.matches_verbosely(&client, 1, &mut notices), Ok(Match::Yes));
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    for address in ["10.0.0.1", "10.0.0.2"] {
+        list.matches(&Client { address, ..client }, &mut notices).unwrap();
+    }
+    assert_eq!(notices.len(), 2, "{notices:?}");
 }
 
 proptest::proptest! {

@@ -119,6 +119,30 @@ fn keys_that_never_match_are_remarked_on_through_other_tables() {
 }
 
 #[test]
+fn values_that_refuse_are_found_through_other_tables() {
+    let access = fixture("access");
+    for (item, expected) in [
+        ("static:REJECT".to_owned(), None),
+        ("pcre:{{/a/ REJECT}}".to_owned(), None),
+        ("tcp:127.0.0.1:1".to_owned(), None),
+        ("inline:{a.test=OK}".to_owned(), None),
+        ("inline:{a.test=REJECT}".to_owned(), Some("a.test")),
+        ("cidr:{{10.0.0.0/8 REJECT}}".to_owned(), Some("10.0.0.0/8")),
+        (format!("cdb:{access}"), Some("late.example.com")),
+        (format!("lmdb:{access}"), Some("late.example.com")),
+        ("unionmap:{static:a, inline:{a.test=REJECT}}".to_owned(), Some("a.test")),
+        ("pipemap:{inline:{a.test=REJECT}}".to_owned(), None),
+    ] {
+        for item in [item.clone(), format!("debug:{item}")] {
+            let found = open(&item).foreign_entry();
+            let expected = expected.map(|key| (key.to_owned(), b"REJECT".to_vec()));
+            let found = found.map(|(key, value)| (key, value.strip_suffix(b"\0").unwrap_or(&value).to_vec()));
+            assert_eq!(found, expected, "{item}");
+        }
+    }
+}
+
+#[test]
 fn a_change_of_the_file_is_seen_through_other_tables() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");

@@ -298,6 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_hangs_up_is_asked_again_a_second_later() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            for reply in ["", "200 a\n"] {
+                let mut reader = BufReader::new(listener.accept().unwrap().0);
+                reader.read_line(&mut String::new()).unwrap();
+                reader.get_mut().write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        let table = open(place.as_bytes(), &Options::default()).unwrap();
+        let mut notices = Vec::new();
+        let began = Instant::now();
+        let mut call = Call { notices: &mut notices, deadline: None, budget: None };
+        assert_eq!(table.lookup(b"k", &mut call), Ok(Some(b"a".to_vec())));
+        assert!(began.elapsed() >= PAUSE);
+        server.join().unwrap();
+        let text = format!("read TCP map reply from {place}: unexpected EOF (Success)");
+        assert_eq!(notices, [Notice::warning(text)]);
+    }
+
+    #[test]
     fn the_deadline_ends_the_tries() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let place = listener.local_addr().unwrap().to_string();

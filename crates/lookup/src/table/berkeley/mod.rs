@@ -311,4 +311,25 @@ mod hands {
         assert!(written.elapsed() >= SETTLED_AFTER / 4);
         assert!(!table.is_remote());
     }
+
+    #[test]
+    fn a_file_that_was_left_alone_answers_at_the_first_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(&dir);
+        let (seconds, nanoseconds) = Stamp::of(table.indexed.file.file()).unwrap().changed;
+        let changed = UNIX_EPOCH + Duration::new(seconds as u64, nanoseconds as u32);
+        while SystemTime::now().duration_since(changed).is_ok_and(|age| age < SETTLED_AFTER) {
+            std::thread::sleep(PAUSE);
+        }
+        let found = table.attempt(&mut |database: &Database<&File>| database.find(b"10.0.0.1\0"));
+        assert!(matches!(found, Ok(Some(value)) if value == b"address\0"));
+    }
+
+    #[test]
+    fn the_words_of_the_system_come_without_a_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Berkeley { remedy: "remedy".to_owned(), ..table(&dir) };
+        assert_eq!(table.explain(&Fault::Unreadable("Input/output error".to_owned())), "Input/output error");
+        assert_eq!(table.explain(&Fault::Damaged("why")), "it is damaged: why; remedy");
+    }
 }

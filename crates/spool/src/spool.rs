@@ -551,4 +551,32 @@ mod tests {
         let draft = spool.create(&now).unwrap();
         assert_eq!(disk.files(), [format!("{directory}{}", draft.queue_id())]);
     }
+
+    /// A draft that cannot be removed is told, with what an operator can do about it.
+    #[test]
+    fn a_draft_that_stays_is_told_with_a_remedy() {
+        for (is_read_only, remedy) in
+            [(true, "it stays until the file system can be written again"), (false, "remove it by hand")]
+        {
+            let disk = Simulated::new();
+            let notices = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let log = Arc::clone(&notices);
+            let options = Options { names_drafts: true, create_missing: true, ..Options::default() };
+            let notify = Arc::new(move |notice: Notice| log.lock().unwrap().push(notice.text));
+            let spool = Spool::open(disk.clone(), &options, notify).unwrap();
+            let draft = spool.create(&now).unwrap();
+            if is_read_only {
+                disk.make_read_only();
+            } else {
+                disk.fail(disk.calls()..=disk.calls(), EACCES, false);
+            }
+            drop(draft);
+            let told = notices.lock().unwrap();
+            let beginning = "cannot remove the unfinished file incoming/";
+            assert!(
+                told.iter().any(|text| text.starts_with(beginning) && text.ends_with(remedy)),
+                "{told:?}"
+            );
+        }
+    }
 }

@@ -171,6 +171,11 @@ mod tests {
         let witness = Witness::create(disk.clone(), WitnessId([5; 16])).unwrap();
         assert_eq!(disk.files(), [names::witness(WitnessId([5; 16]))], "leftovers go");
         assert_eq!(Mount::here(&disk, boot_id(1)).witness, witness.id());
+        // One that was left later, and comes first.
+        let left = format!("journal/{}1.witness", "0".repeat(31));
+        disk.put(&left, 0o644, b"");
+        assert_eq!(Mount::here(&disk, boot_id(1)).witness, witness.id());
+        assert!(disk.remove_by_another(&left));
         assert!(!is_held(&disk, WitnessId([6; 16])));
         assert!(!is_held(&disk.after_kill(), witness.id()), "the process is gone");
         drop(witness);

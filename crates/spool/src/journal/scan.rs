@@ -427,4 +427,21 @@ mod tests {
         let found = found(&journal.file);
         assert_eq!((found.other_version, found.damaged, found.foreign), (None, 0, 1));
     }
+
+    /// A large journal is read in large pieces.
+    #[test]
+    fn a_journal_is_read_once() {
+        let file = journal(&[(vec![5000; 300], 0)]).file;
+        let mut reads = 0;
+        let read = |offset: u64, buffer: &mut [u8]| {
+            reads += 1;
+            let rest = file.get(offset as usize..).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        };
+        assert_eq!(scan(OURS, read).unwrap().records.len(), 300);
+        let pieces = file.len() / WINDOW_BYTES;
+        assert!(pieces >= 5 && reads <= 2 * pieces, "{reads} reads of {} bytes", file.len());
+    }
 }

@@ -541,15 +541,22 @@ mod tests {
     /// Another process needs the same subdirectory in the same moment.
     #[test]
     fn a_subdirectory_that_another_process_makes_is_as_good() {
-        let disk = Simulated::new();
-        let spool = spool(&disk, true);
-        let copy = disk.after_kill();
-        let id = *self::spool(&copy, true).create(&now).unwrap().queue_id();
-        let directory = format!("incoming/{}", id.hash_dir_path(1));
-        let made = directory.trim_end_matches('/').to_owned();
-        disk.before_call(disk.calls() + 4, move |disk| disk.create_directory(&made, 0o700).unwrap());
-        let draft = spool.create(&now).unwrap();
-        assert_eq!(disk.files(), [format!("{directory}{}", draft.queue_id())]);
+        for call in 0..8 {
+            let disk = Simulated::new();
+            drop(spool(&disk, true));
+            let hash_queue_names = vec!["incoming".to_owned()];
+            let options = Options { hash_queue_names, ..Options::default() };
+            let spool = Spool::open(disk.clone(), &options, Arc::new(|_| ())).unwrap();
+            let draft = spool.create(&now).unwrap();
+            let directory = format!("incoming/{}", draft.queue_id().hash_dir_path(1));
+            let path = format!("{directory}{}", draft.queue_id());
+            disk.before_call(disk.calls() + call, move |disk| {
+                // When it comes late, it is there.
+                let _ = disk.create_directory(directory.trim_end_matches('/'), 0o700);
+            });
+            let _ = draft.commit().unwrap_or_else(|error| panic!("call {call}: {error}"));
+            assert_eq!(disk.files(), [path], "call {call}");
+        }
     }
 
     /// A draft that cannot be removed is told, with what an operator can do about it.

@@ -255,7 +255,8 @@ mod tests {
         let _third = turns.sit_down(2).unwrap();
         assert_eq!(turns.sit_down(3).err(), Some(NoSeat));
         drop(second);
-        assert!(turns.sit_down(3).is_ok());
+        let _fourth = turns.sit_down(3).unwrap();
+        assert_eq!(turns.sit_down(4).err(), Some(NoSeat), "the others still have theirs");
     }
 
     #[test]

@@ -212,3 +212,26 @@ fn a_new_journal_that_was_taken_and_cannot_be_removed_is_told() {
     let lost = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
     assert!(lost.bytes(&format!("incoming/{id}")).is_some());
 }
+
+/// What a crash left of a message cannot be looked at or removed: the journal stays, or it is gone in the end.
+#[test]
+fn a_remnant_that_cannot_be_removed_keeps_the_journal() {
+    let (crashed, owed, ids) = crashed(true);
+    for queue in spool::Queue::ALL {
+        crashed.remove_by_another(&format!("{queue}/{}", ids[0]));
+    }
+    let (path, whole) = (format!("incoming/{}", ids[0]), &owed[&ids[0]]);
+    crashed.put(&path, 0o700, &whole[..100]);
+    let mut kept = 0;
+    for call in calls_of_settlement(&crashed, true) {
+        let image = crashed.after_kill();
+        let server = settler(&image, true).unwrap();
+        // It is tried twice.
+        image.fail(call..=call + 1, EACCES, false);
+        let Ok(settled) = server.spool.settle(&later()) else { continue };
+        kept += settled.kept;
+        let is_left = image.bytes(&path).as_ref() != Some(whole);
+        assert!(settled.kept == 1 || !is_left, "call {call}: a remnant is left in silence");
+    }
+    assert!(kept > 10, "only {kept} settlements met the error");
+}

@@ -140,9 +140,13 @@ fn network(dice: &mut Dice) -> String {
     }
 }
 
-fn expression(dice: &mut Dice, flags: &[&str]) -> String {
+fn expression(kind: &str, dice: &mut Dice, flags: &[&str]) -> String {
     let (not, delimiter) = (dice.pick(&["", "", "", "!", "! "]), dice.pick(&["/", "/", "|"]));
-    let pattern = dice.many(4, |dice| dice.pick(ATOMS).to_owned());
+    let mut pattern = dice.many(4, |dice| dice.pick(ATOMS).to_owned());
+    if kind == "regexp" {
+        // These are refused (docs/postfix-differences.md).
+        pattern = pattern.replace("\\1", "b");
+    }
     let close = if dice.roll(8) == 0 { "" } else { delimiter };
     format!("{not}{delimiter}{pattern}{close}{}", dice.pick(flags))
 }
@@ -154,7 +158,7 @@ fn line(kind: &str, dice: &mut Dice) -> String {
         _ => &["", "", "i", "m", "s", "x", "A", "E", "U", "X", "q"],
     };
     let blank = dice.pick(&[" ", "\t", "  ", ""]);
-    let rule = |dice: &mut Dice| if kind == "cidr" { network(dice) } else { expression(dice, flags) };
+    let rule = |dice: &mut Dice| if kind == "cidr" { network(dice) } else { expression(kind, dice, flags) };
     let text = match (kind, dice.roll(12)) {
         (_, 0) => junk(dice),
         ("cidr" | "regexp" | "pcre", 1) => format!("{}{}", dice.pick(&["if ", "IF ", "if !"]), rule(dice)),

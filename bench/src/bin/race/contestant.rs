@@ -85,9 +85,9 @@ impl Programs {
             write_config(scratch.path(), &main_cf(scratch.path(), "qmqpd_commit = journal\n"), None)?;
         let check = Command::new(this.path("qmqpd")).arg("check").arg("-c").arg(config).output();
         let check = check.context(|| "run qmqpd check".to_owned())?;
-        // It may find other things that are missing there; here it is about the parameter.
+        // It may find other things that are missing there, and has advice; here it is about a parameter that it does not know.
         let words = [check.stdout, check.stderr].concat();
-        this.has_journal = !String::from_utf8_lossy(&words).contains("qmqpd_commit");
+        this.has_journal = !String::from_utf8_lossy(&words).contains("unused parameter: qmqpd_commit");
         Ok(this)
     }
 

@@ -174,7 +174,7 @@ pub(crate) enum Pace<'a> {
 pub(crate) struct Long<'a> {
     budget: &'a Budget,
     seat: &'a Seat<'a>,
-    /// `None` only while waiting for the next one, and when there is none.
+    /// `None` only while waiting for the next one, and when no other follows.
     turn: Option<Turn<'a>>,
     until: Option<Instant>,
     /// When all was in order.

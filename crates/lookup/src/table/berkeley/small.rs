@@ -260,7 +260,7 @@ fn a_bucket_is_looked_through_to_the_end_of_its_chain() {
     ] {
         assert_eq!(pages.ask(key(index)), expected, "key {index}");
     }
-    // A page of the chain that is none of a bucket, and one that has no number.
+    // A page of the chain that does not belong to a bucket, and one without a number.
     assert_eq!(pages.clone().with(3 * PAGE + 25, LEAF).ask(key(6)), Err(WRONG_TYPE));
     assert_eq!(pages.clone().with(3 * PAGE + 16, 6).ask(key(6)), Err(NO_SUCH_PAGE));
     assert_eq!(pages.clone().with(2 * PAGE + 27, 9).ask(key(6)), Err(BROKEN_ITEM));

@@ -14,6 +14,7 @@ pub mod jail;
 pub mod log;
 pub mod master;
 pub mod peer;
+pub mod port;
 pub mod service;
 pub mod session;
 pub mod submit;

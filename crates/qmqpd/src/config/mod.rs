@@ -23,7 +23,6 @@ use postfix::settings::{
 };
 
 pub use addresses::Listen;
-pub(crate) use addresses::port_number;
 pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
 pub use standing::{ConfigSource, STANDALONE_VARIABLE, UNCONFIGURED_CLIENTS, unconfigured_overrides};
 pub use survey::{Survey, load, survey};

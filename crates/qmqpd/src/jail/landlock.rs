@@ -12,8 +12,8 @@ use landlock::{
 };
 
 use super::JailError;
-use super::sandbox::{Layer, Sandbox};
-use crate::submit::is_named_pipe;
+use super::layer::Layer;
+use super::needs::Needs;
 
 /// The newest rules that we have thought about: devices with 5, local sockets without a name and signals with 6. Older
 /// kernels leave out what they lack; newer ones are not asked for more.
@@ -23,7 +23,7 @@ const NEWEST: ABI = ABI::V6;
 const LIBC_DIRECTORIES: [&str; 8] =
     ["/etc", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/run/systemd/resolve", "/run/nscd", "/var/lib/sss"];
 
-pub(super) fn restrict(sandbox: &Sandbox) -> Result<Layer, JailError> {
+pub(super) fn restrict(needs: &Needs) -> Result<Layer, JailError> {
     let failed = |error: &dyn std::fmt::Display| JailError::Sandbox {
         layer: "Landlock",
         keyword: "landlock",
@@ -38,7 +38,7 @@ pub(super) fn restrict(sandbox: &Sandbox) -> Result<Layer, JailError> {
         };
         return Ok(Layer::Missing(reason.to_owned()));
     }
-    let rules = rules(sandbox).map_err(|error| failed(&error))?;
+    let rules = rules(needs).map_err(|error| failed(&error))?;
     let status = rules.restrict_self().map_err(|error| failed(&error))?;
     match status.landlock {
         LandlockStatus::Available { kernel_abi: Some(newer), .. } => {
@@ -66,7 +66,7 @@ enum RuleError {
     Path(#[from] PathFdError),
 }
 
-fn rules(sandbox: &Sandbox) -> Result<RulesetCreated, RuleError> {
+fn rules(needs: &Needs) -> Result<RulesetCreated, RuleError> {
     let queue = make_bitflags!(AccessFs::{
         ReadFile | WriteFile | Truncate | ReadDir | MakeReg | MakeDir | RemoveFile | Refer
     });
@@ -79,23 +79,21 @@ fn rules(sandbox: &Sandbox) -> Result<RulesetCreated, RuleError> {
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     // What is missing cannot be used either; that `incoming` is there has been looked at.
-    for directory in sandbox.spool_directories.iter().filter(|directory| directory.is_dir()) {
+    for directory in needs.spool_directories.iter().filter(|directory| directory.is_dir()) {
         rules = below(rules, directory, queue)?;
     }
-    for directory in sandbox.log_directories.iter().filter(|directory| directory.is_dir()) {
+    for directory in needs.log_directories.iter().filter(|directory| directory.is_dir()) {
         rules = below(rules, directory, logs)?;
     }
-    let queue_manager = sandbox.queue_manager.as_deref().filter(|service| is_named_pipe(service));
-    if let Some(directory) = queue_manager.and_then(Path::parent) {
-        // Postfix makes the pipe anew when it starts, so the rule is about its directory: sockets and other such pipes.
+    for directory in needs.pipe_directories.iter().filter(|directory| directory.is_dir()) {
         rules = below(rules, directory, AccessFs::WriteFile.into())?;
     }
-    if sandbox.resolves_by_libc {
+    if needs.resolves_by_libc {
         for directory in LIBC_DIRECTORIES.map(Path::new).iter().filter(|directory| directory.is_dir()) {
             rules = below(rules, directory, read)?;
         }
     }
-    for port in &sandbox.tcp_ports {
+    for port in &needs.tcp_ports {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     Ok(rules)

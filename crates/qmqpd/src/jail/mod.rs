@@ -4,10 +4,14 @@
 //! before [`enter`]. What is left behind it is taken away by [`Sandbox`].
 
 mod landlock;
+mod layer;
+mod needs;
 mod sandbox;
 mod system_calls;
 
-pub use sandbox::{Calls, InForce, Layer, Sandbox};
+pub use layer::{Calls, Layer};
+pub use needs::Needs;
+pub use sandbox::{InForce, Sandbox};
 
 use std::ffi::CString;
 use std::path::PathBuf;

@@ -4,84 +4,38 @@
 //! serve: user, root directory and capabilities are gone in any case. But the log says what is in force, and warns of what
 //! is not.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-
 use postfix::settings::Settings;
-use postfix::settings::words::Submit;
 
+use super::layer::{Calls, Layer};
+use super::needs::Needs;
 use super::{JailError, JailPlan, landlock, system_calls};
 
-/// All that a service process needs of the world behind its jail.
+/// What holds a service process behind its jail, and what it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
     /// `seccomp` in qmqpd_sandbox.
     pub seccomp: bool,
     /// `landlock` in qmqpd_sandbox.
     pub landlock: bool,
-    /// Directories in which queue files are made, written and renamed, relative to the queue directory.
-    pub spool_directories: Vec<PathBuf>,
-    /// Directories in which files are looked for and removed.
-    pub log_directories: Vec<PathBuf>,
-    /// The queue manager that it wakes, relative to the queue directory. If that is a named pipe, files there can be written to.
-    pub queue_manager: Option<PathBuf>,
-    /// TCP ports that it connects to: those of name servers, remote tables and mail filters.
-    pub tcp_ports: BTreeSet<u16>,
-    /// The C library looks up the names of table servers: it reads its files, and loads its modules.
-    pub resolves_by_libc: bool,
+    /// Files and ports that stay in reach.
+    pub needs: Needs,
 }
 
 impl Sandbox {
-    /// For a process with these settings, whose tables and mail filters are reached through the network at these hosts and
-    /// ports.
+    /// For a process with these settings that needs this.
     #[must_use]
-    pub fn new(settings: &Settings, servers: &[(String, u16)]) -> Self {
-        let (spool_directories, log_directories): (&[&str], &[&str]) = match settings.qmqpd_submit {
-            // A check can put a message on hold.
-            Submit::Local => {
-                (&["incoming", "hold", spool::journal::DIRECTORY], &["bounce", "defer", "trace"])
-            }
-            // Only what is too much for the memory, for a while.
-            Submit::Postfix => (&["incoming"], &[]),
-        };
-        let is_name = |host: &str| host.parse::<std::net::IpAddr>().is_err();
+    pub fn new(settings: &Settings, needs: Needs) -> Self {
         Self {
             seccomp: settings.qmqpd_sandbox.contains("seccomp"),
             landlock: settings.qmqpd_sandbox.contains("landlock"),
-            spool_directories: spool_directories.iter().map(PathBuf::from).collect(),
-            log_directories: log_directories.iter().map(PathBuf::from).collect(),
-            queue_manager: (settings.qmqpd_submit == Submit::Local)
-                .then(|| crate::submit::queue_manager(settings).into()),
-            tcp_ports: servers.iter().map(|(_, port)| *port).chain([DNS_PORT]).collect(),
-            resolves_by_libc: servers.iter().any(|(host, _)| is_name(host)),
-        }
-    }
-
-    /// For a process that settles journals: all queues, no port.
-    #[must_use]
-    pub fn settlement(settings: &Settings) -> Self {
-        let queues = spool::Queue::ALL.map(spool::Queue::name);
-        Self {
-            seccomp: settings.qmqpd_sandbox.contains("seccomp"),
-            landlock: settings.qmqpd_sandbox.contains("landlock"),
-            spool_directories: queues.iter().chain([&spool::journal::DIRECTORY]).map(PathBuf::from).collect(),
-            queue_manager: Some(crate::submit::queue_manager(settings).into()),
-            ..Self::closed()
+            needs,
         }
     }
 
     /// For a process that only tells its clients to come again: no file, no port.
     #[must_use]
     pub fn closed() -> Self {
-        Self {
-            seccomp: true,
-            landlock: true,
-            spool_directories: Vec::new(),
-            log_directories: Vec::new(),
-            queue_manager: None,
-            tcp_ports: BTreeSet::new(),
-            resolves_by_libc: false,
-        }
+        Self { seccomp: true, landlock: true, needs: Needs::default() }
     }
 
     /// Takes files and ports away, but for those named here. Call it in the queue directory, behind
@@ -93,7 +47,7 @@ impl Sandbox {
         if !self.landlock {
             return Ok(Layer::Off);
         }
-        landlock::restrict(self)
+        landlock::restrict(&self.needs)
     }
 
     /// Takes system calls away, but for those of `calls`. Call it while there is one thread, last of all.
@@ -104,34 +58,8 @@ impl Sandbox {
         if !self.seccomp {
             return Ok(Layer::Off);
         }
-        system_calls::restrict(calls, self.resolves_by_libc)
+        system_calls::restrict(calls, self.needs.resolves_by_libc)
     }
-}
-
-/// Which system calls are left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Calls {
-    /// Those of a process that serves clients.
-    Serve,
-    /// Those of the process that Postfix's master(8) knows, which waits for this child.
-    WaitFor {
-        /// The only process that it may signal.
-        child: i32,
-    },
-}
-
-/// What has become of one layer of the sandbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Layer {
-    /// It binds this process.
-    InForce {
-        /// Its version, where it has any.
-        version: String,
-    },
-    /// qmqpd_sandbox does not name it.
-    Off,
-    /// This kernel does not have it; the text says what would have to be there.
-    Missing(String),
 }
 
 /// What holds a process, for the log.
@@ -174,9 +102,6 @@ impl InForce {
         (format!("confined: {}", parts.join(", ")), warnings)
     }
 }
-
-/// Name servers are asked on this port.
-const DNS_PORT: u16 = 53;
 
 #[cfg(test)]
 mod tests {

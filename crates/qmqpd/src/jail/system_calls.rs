@@ -20,7 +20,7 @@ use seccompiler::{
 };
 
 use super::JailError;
-use super::sandbox::{Calls, Layer};
+use super::layer::{Calls, Layer};
 
 /// What serving takes: files, sockets, threads, memory, time.
 #[rustfmt::skip]

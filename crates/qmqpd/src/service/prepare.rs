@@ -22,7 +22,7 @@ use crate::date::DateFormat;
 use crate::jail::{self, JailPlan, Layer, Sandbox};
 use crate::log::{Log, Program};
 use crate::peer::{self, PeerNames};
-use crate::submit::{CleanupTables, Lookups, Milters, cleanup_options};
+use crate::submit::{self, CleanupTables, Lookups, Milters, cleanup_options};
 
 /// Why a service cannot do its work, and where that is to be logged.
 #[derive(Debug)]
@@ -112,7 +112,10 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     let mut servers = access.inet_servers();
     servers.extend(lookups.iter().flat_map(Lookups::inet_servers));
     servers.extend(milters.iter().flat_map(Milters::inet_servers));
-    let sandbox = Sandbox::new(settings, &servers);
+    let mut needs = submit::needs(settings);
+    needs.ask_name_servers();
+    needs.connect_to(&servers);
+    let sandbox = Sandbox::new(settings, needs);
     let landlock = sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
         confinement: Confinement { plan: config.jail.clone(), sandbox, landlock },

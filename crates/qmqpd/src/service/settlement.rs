@@ -14,7 +14,7 @@ use super::start::{fatal, provisional_log};
 use crate::config::ServiceConfig;
 use crate::jail::{self, Calls, Sandbox};
 use crate::log::{Log, Program};
-use crate::submit::{queue_manager, wake_once};
+use crate::submit::{needs_of_settlement, queue_manager, wake_once};
 
 /// The word of `-t` for such a process.
 pub(crate) const TRANSPORT: &str = "settle";
@@ -42,7 +42,7 @@ fn settle(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), 
         .map_err(|error| failure(format!("open {}: {error}", queue_directory.display())))?;
     let options = spool_options(&config.settings, boot_id());
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let sandbox = Sandbox::settlement(&config.settings);
+    let sandbox = Sandbox::new(&config.settings, needs_of_settlement(&config.settings));
     sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     sandbox.restrict_calls(Calls::Serve).map_err(|error| failure(error.to_string()))?;
     let settled = open(disk, &options, &log)

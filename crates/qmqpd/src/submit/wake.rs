@@ -1,7 +1,7 @@
 //! Telling the queue manager that there is new mail.
 
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -68,6 +68,13 @@ pub(crate) fn queue_manager(settings: &Settings) -> String {
     format!("public/{}", settings.queue_service_name)
 }
 
+/// Where a process that wakes the queue manager writes into a named pipe. Postfix makes the pipe anew when it starts, so it is the
+/// directory that counts. Call it where the queue directory is the working directory.
+pub(crate) fn pipe_directories(settings: &Settings) -> Vec<PathBuf> {
+    let service = PathBuf::from(queue_manager(settings));
+    service.parent().filter(|_| is_named_pipe(&service)).map(Path::to_owned).into_iter().collect()
+}
+
 /// As Postfix's own programs do, it looks at the file for what the service is: its type in master.cf is not ours to know,
 /// and may have changed since we started.
 async fn trigger(service: &Path) -> std::io::Result<()> {
@@ -81,7 +88,7 @@ async fn trigger(service: &Path) -> std::io::Result<()> {
 }
 
 /// Whether a service has the type `fifo` in master.cf, as the queue manager has in old configurations.
-pub(crate) fn is_named_pipe(service: &Path) -> bool {
+fn is_named_pipe(service: &Path) -> bool {
     std::fs::symlink_metadata(service).is_ok_and(|file| file.file_type().is_fifo())
 }
 

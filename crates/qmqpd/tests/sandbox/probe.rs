@@ -162,7 +162,9 @@ pub fn main(name: &str) -> ExitCode {
     let arguments = Arguments::parse(&["qmqpd", "-t", "inet", columns.as_str()]).unwrap();
     let config = config::for_service(&arguments).unwrap();
     jail::enter(&config.jail).unwrap();
-    let sandbox = Sandbox::new(&config.settings, &[]);
+    let mut needs = qmqpd::submit::needs(&config.settings);
+    needs.ask_name_servers();
+    let sandbox = Sandbox::new(&config.settings, needs);
     for (layer, wanted) in [
         (sandbox.restrict_files().unwrap(), sandbox.landlock),
         (sandbox.restrict_calls(Calls::Serve).unwrap(), sandbox.seccomp),

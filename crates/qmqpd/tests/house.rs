@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "house/words.rs"]
+mod words;
+
 /// Longer files are split.
 const LINES_MAX: usize = 800;
 

@@ -430,7 +430,7 @@ fn own_received() -> Vec<Case> {
         case("by_recipient_pass", "for <bob@rcpt.example>", "PASS", "Subject: x\n\nhello\n"),
         case("by_other_recipient", "for <carol@rcpt.example>", "REJECT not for carol", HELLO),
         case("by_recipient_pass_late", "for <bob@rcpt.example>", "PASS", HELLO).differs(
-            "a-rule-about-the-recipient-in-our-received-header-comes-late",
+            "header-rules-that-match-the-recipient-in-our-received-header-apply-late",
             |postfix| postfix.assert_not_logged(": info: header X-Do: info"),
             |ours| {
                 ours.assert_logged(": info: header X-Do: info");
@@ -443,7 +443,7 @@ fn own_received() -> Vec<Case> {
             &["header_checks = pcre:{{/^Received:(?!.*for <bob).*QMQP/ PASS}}".to_owned()],
         )
         .differs(
-            "a-rule-about-the-recipient-in-our-received-header-comes-late",
+            "header-rules-that-match-the-recipient-in-our-received-header-apply-late",
             |postfix| postfix.assert_queued(),
             |ours| {
                 ours.assert_refused("ZError: queue file write error");

@@ -17,7 +17,7 @@ fn lines() -> Vec<Case> {
     vec![
         content("empty", ""),
         content("two_hundred_message_ids", "Message-Id: <x@y>\n".repeat(200)).differs(
-            "a-message-has-at-most-100-lines-of-cleanups-log",
+            "at-most-100-cleanup-log-lines-per-message",
             |postfix| {
                 assert_eq!(postfix.log.iter().filter(|line| line.contains("message-id=")).count(), 200);
             },
@@ -57,7 +57,7 @@ fn from_lines() -> Vec<Case> {
         content("tab_first", "\tindented\nSubject: x\n\nhello\n"),
         content("blank_behind_a_from_line", "From alice\n indented\nSubject: x\n\nhello\n"),
         content("long_from_line", format!("From {}\nSubject: x\n\nhello\n", "a b ".repeat(1000))).differs(
-            "a-long-from-line-stays-whole",
+            "a-long-from-line-is-not-split",
             |postfix| {
                 assert!(!postfix.message().contains(&"a b ".repeat(1000)), "Postfix kept the line whole")
             },
@@ -183,7 +183,7 @@ fn control_characters() -> Vec<Case> {
     let crlf = "Subject: x\r\nFrom: a@b.example\r\n\r\nhello : world\r\n";
     vec![
         content("crlf", crlf).differs(
-            "a-crlf-message-is-read-as-one",
+            "crlf-line-endings-are-accepted",
             |postfix| assert!(postfix.message().contains("\nhello: world \n"), "{}", postfix.message()),
             |ours| assert!(ours.message().ends_with("\n\nhello : world\n"), "{}", ours.message()),
         ),
@@ -192,7 +192,7 @@ fn control_characters() -> Vec<Case> {
         content("bare_cr_in_the_header", "Subject: a\rb\n\nhello\n"),
         content("bare_cr_in_the_body", "Subject: x\n\na\rb\r\rc\n"),
         content("cr_first", "\rSubject: x\n\nhello\n").differs(
-            "a-first-line-never-continues-our-received-header",
+            "the-first-content-line-cannot-become-part-of-our-received-header",
             |postfix| {
                 assert!(
                     postfix.message().contains("; DATE\n Subject: x\nMessage-Id: "),

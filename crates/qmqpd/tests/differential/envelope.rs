@@ -104,7 +104,7 @@ fn verp() -> Vec<Case> {
         cases.push(Case::envelope(format!("envelope::bad_verp_{bad}"), bad, &[RECIPIENT]).reply(text));
     }
     cases.push(Case::envelope("envelope::bad_verp_8bit", b"list\xff@host-@[]", &[RECIPIENT]).differs(
-        "a-reply-quotes-no-byte-that-is-no-text",
+        "replies-quote-only-printable-text",
         |postfix| assert!(postfix.said().contains(r#"\"\xff=\""#), "{}", postfix.said()),
         |ours| assert!(ours.said().contains(r#"\"?=\""#), "{}", ours.said()),
     ));
@@ -166,7 +166,7 @@ fn refused() -> Vec<Case> {
             assert!(ours.files.is_empty());
             ours.assert_logged("warning: ");
         };
-        let anchor = "control-characters-that-cut-an-address-are-refused";
+        let anchor = "nul-cr-and-lf-in-addresses-are-rejected";
         cases.push(
             Case::envelope(format!("envelope::{name}_in_a_recipient"), SENDER, &[address])
                 .differs(anchor, queued, refused),

@@ -69,7 +69,7 @@ fn message_size() -> Vec<Case> {
         )
         .with(&[REJECT, ENDLESS_ALIAS])
         .differs(
-            "a-message-that-is-refused-is-not-looked-up",
+            "rejected-messages-cause-fewer-table-lookups",
             |postfix| postfix.assert_refused("ZError: 4.6.0 Alias expansion error"),
             |ours| ours.assert_refused("DError: 5.7.1 message content rejected"),
         ),

@@ -357,7 +357,7 @@ pub fn cases() -> Vec<Case> {
         Case::envelope("maps::literal_that_is_none", SENDER, &[b"joe@[nonsense]"])
             .with(&["canonical_maps = inline:{joe=x}"])
             .differs(
-                "a-domain-literal-that-is-none-is-no-news",
+                "no-warning-about-an-invalid-domain-literal-in-a-table-lookup",
                 |postfix| postfix.assert_logged("warning: valid_ipv4_hostaddr: invalid character"),
                 |ours| {
                     ours.assert_queued();

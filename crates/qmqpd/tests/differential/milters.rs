@@ -384,7 +384,7 @@ fn mapped() -> Vec<Case> {
         with("sender_copy_deleted", &[copies], vec![delete("copy1@x")]),
         with("new_sender_copy_deleted", &[copies], vec![from("new@x"), delete("copy2@x")]),
         with("alias_that_fails", &["virtual_alias_maps = fail:x"], vec![]).differs(
-            "filters-do-not-hear-of-a-message-that-a-table-refuses",
+            "mail-filters-see-no-message-whose-table-lookup-failed",
             |postfix| assert!(!postfix.heard.is_empty()),
             |ours| {
                 assert!(ours.heard.is_empty(), "{:?}", ours.heard);
@@ -665,7 +665,7 @@ fn slowness() -> Vec<Case> {
 
 /// What differs on purpose.
 fn differences() -> Vec<Case> {
-    const SAYS_NOTHING: &str = "a-filter-that-has-quarantined-a-message-is-left-alone";
+    const SAYS_NOTHING: &str = "no-warnings-about-filter-steps-skipped-after-a-quarantine";
     let attempts = |outcome: &Outcome| outcome.assert_logged("attempt to send event");
     let no_attempts = |outcome: &Outcome| {
         outcome.assert_not_logged("attempt to send event");
@@ -689,7 +689,7 @@ fn differences() -> Vec<Case> {
     ));
     for (step, command) in [("mail", b'M'), ("end_of_body", b'E')] {
         cases.push(case(&format!("{step}::shutdown")).milter(Script::new().on(command, b'4', "")).differs(
-            "a-filter-that-shuts-down-loses-no-mail",
+            "a-mail-filter-that-sends-smfir_shutdown-does-not-lose-the-message",
             |postfix| {
                 assert_eq!(postfix.said(), "KOk: queued as QUEUE-ID");
                 assert!(postfix.files.is_empty(), "Postfix keeps the message now");
@@ -698,7 +698,7 @@ fn differences() -> Vec<Case> {
         ));
     }
     cases.push(case("words::closed").milter(Script::new().answer(b'M', 0, Answer::Close)).differs(
-        "what-a-filter-does-wrong-is-said-plainly",
+        "log-lines-about-misbehaving-mail-filters-end-differently",
         |postfix| postfix.assert_logged("can't read SMFIC_MAIL reply packet header: "),
         |ours| {
             ours.assert_logged(
@@ -710,7 +710,7 @@ fn differences() -> Vec<Case> {
         Case::content("milters::unreachable::shutdown", MESSAGE)
             .with(&["non_smtpd_milters = inet:127.0.0.1:1", "milter_default_action = shutdown"])
             .differs(
-                "milter_default_action-knows-shutdown",
+                "milter_default_action-accepts-shutdown",
                 |postfix| postfix.assert_logged("unrecognized default action: shutdown"),
                 |ours| ours.assert_refused("ZError: 4.7.1 Service unavailable - try again later"),
             )
@@ -718,13 +718,13 @@ fn differences() -> Vec<Case> {
     );
     let working = vec![(b'b', b"one\r\n".to_vec()), (b'p', vec![]), (b'b', b"two\r\n".to_vec())];
     cases.push(edited("body::progress_between_pieces", working).differs(
-        "a-filter-may-pause-in-a-new-body",
+        "a-mail-filter-may-send-progress-while-it-replaces-the-body",
         |postfix| postfix.assert_refused("ZError: 4.3.5 Server configuration problem - try again later"),
         |ours| assert!(ours.message().ends_with("\n\none\ntwo\n"), "{}", ours.message()),
     ));
     let too_many = (0..1001).map(|number| add("X-Many", &number.to_string())).collect();
     cases.push(edited("header::too_many", too_many).differs(
-        "changes-by-a-filter-are-bounded",
+        "changes-by-mail-filters-are-limited",
         Outcome::assert_queued,
         |ours| {
             ours.assert_refused("ZError: 4.3.5 Server configuration problem - try again later");
@@ -737,7 +737,7 @@ fn differences() -> Vec<Case> {
             .with(&[ONE, "message_size_limit = 2000"])
             .milter(Script::new())
             .differs(
-                "room-for-changes-is-no-size",
+                "space-reserved-for-filter-changes-does-not-count-towards-message_size_limit",
                 |postfix| postfix.assert_refused("DError: 5.3.4 Message file too big"),
                 Outcome::assert_queued,
             ),

@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
     }
     cases.push(
         Case::bytes("names::forward_lookup_gives_another_address", whole.clone()).from("127.0.1.2").differs(
-            "a-mismatch-of-names-is-logged-the-right-way-round",
+            "the-address-mismatch-warning-has-name-and-address-in-the-right-order",
             |postfix| {
                 postfix.assert_logged(
                     "warning: hostname 127.0.1.2 does not resolve to address other.dns.example",
@@ -52,7 +52,7 @@ pub fn cases() -> Vec<Case> {
                 .from(last)
                 .with(&[by_name])
                 .differs(
-                    "a-temporary-name-failure-is-temporary",
+                    "a-dns-failure-is-answered-z-not-d",
                     |postfix| {
                         assert!(
                             postfix.said().ends_with("is not authorized to use this service")
@@ -68,7 +68,7 @@ pub fn cases() -> Vec<Case> {
             .from("127.0.1.4")
             .with(&["qmqpd_authorized_clients = 10.0.0.0/8"])
             .differs(
-                "a-refusal-leaves-its-reason-in-the-log",
+                "the-reply-to-an-unauthorized-client-is-logged",
                 |postfix| {
                     postfix.assert_refused("DError: unknown[127.0.1.4] is not authorized to use this service")
                 },

@@ -21,7 +21,7 @@ fn asks(name: String, clients: &str) -> Case {
 /// Ours says in the log why the client was refused.
 pub fn reasoned(case: Case) -> Case {
     case.differs(
-        "a-refusal-leaves-its-reason-in-the-log",
+        "the-reply-to-an-unauthorized-client-is-logged",
         |postfix| postfix.assert_not_logged("Error: "),
         |ours| ours.assert_logged("qmqpd: warning: NOQUEUE: localhost[127.0.0.1]: Error: "),
     )
@@ -141,7 +141,7 @@ fn broken_lists() -> Vec<Case> {
         Case::bytes("policy::debug_peer", whole())
             .with(&["debug_peer_list = 127.0.0.1", "debug_peer_level = 2"])
             .differs(
-                "detailed-logs-show-the-client-not-the-plumbing",
+                "detailed-logs-omit-internal-protocols",
                 |postfix| {
                     in_detail(postfix);
                     postfix.assert_logged("qmqpd: input attribute name: queue_id");
@@ -194,7 +194,7 @@ fn settings() -> Vec<Case> {
         Case::new("policy::port_logging_refused", vec![])
             .with(&["qmqpd_client_port_logging = yes", "qmqpd_authorized_clients ="])
             .differs(
-                "a-refusal-leaves-its-reason-in-the-log",
+                "the-reply-to-an-unauthorized-client-is-logged",
                 |postfix| {
                     postfix.assert_refused(
                         "DError: localhost[127.0.0.1]:PORT is not authorized to use this service",

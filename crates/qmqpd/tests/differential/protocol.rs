@@ -14,7 +14,7 @@ const RECIPIENT_ADDRESS: &str = "receiving recipient address";
 /// The client fails before ours makes a queue file for it.
 pub fn early(case: Case) -> Case {
     case.differs(
-        "a-queue-id-is-for-a-client-that-sends-a-message",
+        "no-queue-id-before-the-message-header-arrives",
         |postfix| {
             postfix.assert_logged("qmqpd: QUEUE-ID: client=");
             postfix.assert_logged(": QUEUE-ID: ");
@@ -58,7 +58,7 @@ fn well_formed() -> Vec<Case> {
         Case::bytes("protocol::second_message_is_ignored", twice).any_end(),
         Case::bytes("protocol::leading_zeros", zeros),
         Case::bytes("protocol::more_digits_than_any_number_needs", many_zeros).differs(
-            "a-length-has-at-most-64-digits",
+            "a-netstring-length-has-at-most-64-digits",
             |postfix| postfix.assert_queued(),
             |ours| ours.assert_refused("Dnetstring format error while receiving QMQP packet header"),
         ),
@@ -164,7 +164,7 @@ fn vanished() -> Vec<Case> {
     let reset = vec![Step::Send(whole[..10].to_vec()), Step::Reset];
     cases.push(Case::new("protocol::reset_in_the_content", reset).each(left_nothing));
     cases.push(Case::cut("protocol::cut_where_a_comma_is_due", b"71:18:Subject: x\n\nhello\n").differs(
-        "a-vanished-client-is-called-that",
+        "a-lost-connection-is-logged-as-lost",
         |postfix| {
             postfix.assert_refused("Dnetstring format error while receiving message content");
             postfix.assert_logged("netstring format error while receiving message content");
@@ -194,17 +194,17 @@ fn outer_length() -> Vec<Case> {
     vec![
         with_outer("protocol::outer_length_right", right),
         with_outer("protocol::outer_length_one_too_small", right - 1).differs(
-            "the-outer-length-must-be-right",
+            "the-outer-netstring-length-is-checked",
             |postfix| postfix.assert_queued(),
             |ours| ours.assert_refused("Dnetstring format error while receiving recipient address"),
         ),
         with_outer("protocol::outer_length_zero", 0).differs(
-            "the-outer-length-must-be-right",
+            "the-outer-netstring-length-is-checked",
             |postfix| postfix.assert_queued(),
             |ours| ours.assert_refused("Dnetstring format error while receiving message content"),
         ),
         with_outer("protocol::outer_length_one_too_large", right + 1).differs(
-            "the-outer-length-must-be-right",
+            "the-outer-netstring-length-is-checked",
             |postfix| postfix.assert_queued(),
             |ours| assert!(!ours.said().starts_with('K') && ours.files.is_empty(), "{:?}", ours.reply),
         ),

@@ -33,7 +33,7 @@ fn characters() -> Vec<Case> {
         case("stripped", STRIP, b"Subject: xz\0z\nZ: zz\n\nhezzllo\0\n\xff\xfe\n"),
         case("stripped_empty_line", STRIP, b"Subject: x\nzzz\nX : y\n"),
         case("stripped_colon", "message_strip_characters = :", b"Subject: x\n\nhello: y\n").differs(
-            "our-received-header-stays-one-without-some-characters",
+            "message_strip_characters-cannot-damage-our-received-header",
             |postfix| postfix.assert_refused("ZError: internal error 1"),
             |ours| {
                 ours.assert_queued();
@@ -42,7 +42,7 @@ fn characters() -> Vec<Case> {
         ),
         case("stripped_name", STRIP, b"zTo: joe\nTzo : bob\n\nx\n"),
         case("stripped_first", STRIP, b"z leading blank\n\nx\n").differs(
-            "a-first-line-never-continues-our-received-header",
+            "the-first-content-line-cannot-become-part-of-our-received-header",
             |postfix| {
                 assert!(postfix.message().contains("; DATE\n leading blank\n"), "{}", postfix.message())
             },

@@ -46,7 +46,7 @@ fn timeouts() -> Vec<Case> {
         Case::bytes("timing::timeout_where_a_comma_is_due", *b"71:18:Subject: x\n\nhello\n")
             .with(&timeout)
             .differs(
-                "a-vanished-client-is-called-that",
+                "a-lost-connection-is-logged-as-lost",
                 |postfix| postfix.assert_logged("netstring format error while receiving message content"),
                 |ours| ours.assert_logged("read/write timeout while receiving message content"),
             ),
@@ -56,7 +56,7 @@ fn timeouts() -> Vec<Case> {
 
 /// The client writes everything before it reads.
 fn unread() -> Vec<Case> {
-    let anchor = "a-refused-client-can-read-its-reply";
+    let anchor = "a-rejected-request-is-read-to-its-end";
     let much = vec![b'x'; 4_000_000];
     let oversize = [b"4000030:4000000:".as_slice(), &much].concat();
     let reset: fn(&super::harness::pair::Outcome) = |postfix| assert_eq!(postfix.end, End::Reset);

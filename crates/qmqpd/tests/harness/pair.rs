@@ -155,7 +155,7 @@ impl Outcome {
     }
 
     /// As it would be without a queue ID: ours asks cleanup(8) for one when the client has sent the whole message
-    /// (docs/postfix-differences.md, "A queue ID is for a client that sends a message").
+    /// (docs/postfix-differences.md, "No queue ID before the message header arrives").
     fn without_queue_id(&self) -> Self {
         let log = self.log.iter().filter(|line| !line.contains(": QUEUE-ID: client="));
         let log = log.map(|line| line.replacen(": QUEUE-ID: ", ": NOQUEUE: ", 1)).collect();

@@ -1,0 +1,109 @@
+//! Plain English, as far as a machine can see it: turns that make a reader stop, and lines that are too long for a terminal.
+//!
+//! The files that are held to it are listed below. Source files are held to it as a whole: error texts, log lines, help
+//! and comments alike. What a sentence should say instead is beside each turn.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{root, sources};
+
+/// Turns, in lower case, and what to write instead. They are found as whole words.
+const BANNED: &[(&str, &str)] = &[
+    ("nobody", "no client, no user, no process"),
+    ("somebody", "the client, another user"),
+    ("somebody's", "the client's, another user's"),
+    ("anybody", "any client, any user"),
+    ("everybody", "all clients, every user"),
+    ("whoever", "the client that, the user who"),
+    ("is none", "is not a …; there is no …"),
+    ("are none", "are not …; there are no …"),
+    ("that is no", "that is not a …"),
+    ("which is no", "which is not a …"),
+    ("it is no", "it is not a …"),
+    ("is no more than", "is only"),
+    ("him who", "the client that, the user who"),
+    ("who has it", "the process that …"),
+    ("for good", "permanently"),
+    ("lets in", "accepts, authorizes"),
+    ("let in", "accepted, authorized"),
+    ("may have it", "may use it"),
+    ("has it read", "reload"),
+    ("give way", "drain, yield"),
+    ("gives way", "drains, yields"),
+    ("way out", "remedy; say what it is"),
+    ("of its own accord", "by itself"),
+    ("hears z", "is answered Z"),
+    ("hear z", "are answered Z"),
+    ("hears so", "is told"),
+    ("hear so", "are told"),
+    ("is to be foreseen", "can be predicted"),
+    ("worn out", "at its limit"),
+    ("lest", "so that … not"),
+];
+
+/// Documents that are held to it.
+const DOCUMENTS: &[&str] = &["docs/postfix-differences.md"];
+
+/// Directories with sources that are held to it, below `crates/`.
+const SOURCES: &[&str] = &[];
+
+/// Lines in which a turn stands for something else: the system user.
+const EXCEPTIONS: &[&str] = &["`nobody`", "\"nobody\"", "=nobody"];
+
+/// Columns of a line of a document that is no row of a table and no command.
+const COLUMNS_MAX: usize = 120;
+
+fn documents() -> impl Iterator<Item = (PathBuf, String)> {
+    DOCUMENTS.iter().map(|name| (root().join(name), fs::read_to_string(root().join(name)).unwrap()))
+}
+
+/// The banned turns of a line, as `turn (write …)`.
+fn found(line: &str) -> Vec<String> {
+    if EXCEPTIONS.iter().any(|exception| line.contains(exception)) {
+        return Vec::new();
+    }
+    let words: Vec<String> = line
+        .split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let line = format!(" {} ", words.join(" ")).replace(" no longer ", " ");
+    let is_there = |turn: &str| line.contains(&format!(" {turn} "));
+    BANNED
+        .iter()
+        .filter(|(turn, _)| is_there(turn))
+        .map(|(turn, better)| format!("\"{turn}\" (write: {better})"))
+        .collect()
+}
+
+#[test]
+fn sentences_are_plain() {
+    let files = SOURCES.iter().flat_map(|name| sources(&root().join("crates").join(name)));
+    let sources = files.map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    let mut wrong = Vec::new();
+    for (path, text) in documents().chain(sources) {
+        for (number, line) in (1..).zip(text.lines()) {
+            wrong.extend(found(line).into_iter().map(|turn| format!("{}:{number}: {turn}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "hard to read:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn documents_fit_a_terminal() {
+    let mut long = Vec::new();
+    for (path, text) in documents() {
+        let is_long = |line: &str| line.chars().count() > COLUMNS_MAX && !line.starts_with('|');
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| is_long(line));
+        long.extend(lines.map(|(number, _): (usize, _)| format!("{}:{number}", path.display())));
+    }
+    assert!(long.is_empty(), "more than {COLUMNS_MAX} columns: {long:?}");
+}
+
+#[test]
+fn turns_are_found() {
+    assert_eq!(found("lets Nobody in, for good.").len(), 2);
+    assert_eq!(found("the system user `nobody`"), [""; 0]);
+    assert_eq!(found("a forgood, nobodys"), [""; 0]);
+}

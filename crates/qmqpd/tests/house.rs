@@ -21,6 +21,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tools", &["qmqp", "postfix", "spool"]),
 ];
 
+/// What tests share: it may import anything, and only tests import it.
+const TEST_BED: &str = "testbed";
+
 /// Crates without files, sockets, threads, clocks and randomness, and what would be one of these.
 const PURE: &[&str] = &["qmqp", "postfix", "cleanup"];
 const IMPURE: &[&str] = &[
@@ -92,6 +95,35 @@ fn crates_import_what_they_may() {
                 line.starts_with(&format!("{other}.workspace")) || line.starts_with(&format!("{other} ="))
             });
             assert!(!imports, "{name} must not import {other}");
+        }
+    }
+}
+
+/// A crate that is not in the list could import anything.
+#[test]
+fn every_crate_has_its_edges() {
+    let mut found: Vec<String> = fs::read_dir(root().join("crates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != TEST_BED)
+        .collect();
+    let mut known: Vec<&str> = EDGES.iter().map(|(name, _)| *name).collect();
+    found.sort();
+    known.sort_unstable();
+    assert_eq!(found, known, "below crates/, and in EDGES");
+}
+
+#[test]
+fn only_tests_import_the_test_bed() {
+    for (name, _) in EDGES {
+        let manifest = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        for section in manifest.split("\n[").skip(1) {
+            let (title, lines) = section.split_once(']').unwrap();
+            let imports = lines.lines().any(|line| line.starts_with(TEST_BED));
+            assert!(
+                !imports || title.ends_with("dev-dependencies"),
+                "{name} imports {TEST_BED} in [{title}]"
+            );
         }
     }
 }
@@ -227,7 +259,9 @@ fn every_program_that_a_test_starts_is_fetched() {
     };
     let mut count = 0;
     for path in sources(&root().join("crates")) {
-        if !path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("house.rs") {
+        let is_of_tests =
+            path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == TEST_BED);
+        if !is_of_tests || path.ends_with("house.rs") {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();

@@ -4,21 +4,20 @@
 //! as it went in.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
 
-mod harness;
-
 use std::process::ExitCode;
 
-use harness::case::Case;
-use harness::isolation;
-use harness::pair::Outcome;
-use harness::peers::{Peer, SAMPLES, samples};
-use harness::queue::files_below;
-use harness::suite::Suite;
+use testbed::case::Case;
+use testbed::isolation;
+use testbed::pair::Outcome;
+use testbed::peers::{Peer, SAMPLES, samples};
+use testbed::queue::files_below;
+use testbed::suite::Suite;
 
 /// What ends the names of messages among the samples; a directory has pictures and programs too.
 const MESSAGES: &[&str] = &["txt", "raw", "eml"];
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     let mut suite = Suite::default();
     suite.trials.add("samples::are_there", &[Peer::Samples], || {});

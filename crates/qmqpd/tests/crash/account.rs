@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::harness::client::{self, netstring};
-use super::harness::queue::files_below;
-use super::harness::queue_file::QueueFile;
+use testbed::client::{self, netstring};
+use testbed::queue::files_below;
+use testbed::queue_file::QueueFile;
 
 /// A message that was sent.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ impl Account {
 fn send(server: SocketAddr, content: &[u8]) -> Option<String> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(server).ok()?;
-    stream.set_read_timeout(Some(super::harness::wait::PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(testbed::wait::PATIENCE)).ok()?;
     let parts = [netstring(content), netstring(b"a@sender.example"), netstring(b"b@rcpt.example")].concat();
     stream.write_all(&netstring(&parts)).ok()?;
     let mut received = Vec::new();

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{Signal, killpg};
 
 use super::account::Account;
-use super::harness::client::{self, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::queue::Queue;
-use super::harness::random::{Random, seed};
-use super::harness::trials::Trials;
-use super::harness::wait;
+use testbed::client::{self, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::queue::Queue;
+use testbed::random::{Random, seed};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     for way in ["file", "journal"] {
@@ -46,7 +46,7 @@ fn half_a_message(server: &Instance) -> (TcpStream, PathBuf) {
 }
 
 fn process_group(way: &str) {
-    let queue = super::harness::postfix::scratch("killed");
+    let queue = testbed::postfix::scratch("killed");
     let path = queue.path().join("queue");
     let setup = |named_drafts: &str| {
         let main_cf = vec![format!("qmqpd_commit = {way}"), format!("qmqpd_named_drafts = {named_drafts}")];

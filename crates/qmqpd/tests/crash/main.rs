@@ -12,9 +12,6 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod account;
 mod kill;
 mod power_cut;
@@ -24,14 +21,15 @@ mod remount;
 use std::process::ExitCode;
 use std::sync::RwLock;
 
-use harness::isolation;
-use harness::trials::Trials;
+use testbed::isolation;
+use testbed::trials::Trials;
 
 /// A mount namespace that a test makes holds copies of all mounts: a file system that another test unmounts meanwhile stays
 /// mounted there, and is not the fresh one that this test needs. To write: who unmounts. To read: who makes namespaces.
 static MOUNTS: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     let mut trials = Trials::default();
     kill::add(&mut trials);

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use super::account::Account;
-use super::harness::client;
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::postfix::scratch;
-use super::harness::random::{Random, seed};
-use super::harness::strace::{Fault, Injection, threads};
-use super::harness::trials::Trials;
-use super::harness::{queue, wait};
 use super::recorder::{Event, Record, Recorder, run, unmount};
+use testbed::client;
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::postfix::scratch;
+use testbed::random::{Random, seed};
+use testbed::strace::{Fault, Injection, threads};
+use testbed::trials::Trials;
+use testbed::{queue, wait};
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Root, Peer::Isolation, Peer::Fuse, Peer::Ext4];

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::harness::postfix::scratch;
-use super::harness::wait;
+use testbed::postfix::scratch;
+use testbed::wait;
 
 /// What the device was asked to do.
 #[derive(Debug, Clone)]

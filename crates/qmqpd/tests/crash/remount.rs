@@ -10,13 +10,14 @@ use std::sync::{Arc, PoisonError};
 use nix::sys::signal::{Signal, kill};
 
 use super::account::Account;
-use super::harness::client;
-use super::harness::ours::{Instance, PROGRAM, Setup};
-use super::harness::peers::Peer;
-use super::harness::postfix::scratch;
-use super::harness::trials::Trials;
-use super::harness::{queue, wait};
 use super::recorder::{run, unmount};
+use testbed::client;
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::postfix::scratch;
+use testbed::program;
+use testbed::trials::Trials;
+use testbed::{queue, wait};
 
 pub fn add(trials: &mut Trials) {
     for kind in [FileSystem::Ext4, FileSystem::Xfs] {
@@ -137,7 +138,10 @@ fn other_mounts() {
     let main_cf = vec!["qmqpd_commit = journal".to_owned(), "qmqpd_journal_checkpoint_delay = 1h".to_owned()];
     let mut program = Command::new("unshare");
     let script = r#"mkdir -p "$0" && mount --bind "$0" "$0" && exec "$@""#;
-    program.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&queue).arg(PROGRAM);
+    program
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(&queue)
+        .arg(program::qmqpd());
     program.process_group(0);
     let server = Instance::start_program(&Setup { main_cf, queue: Some(queue.clone()) }, program);
     let send = || client::send(server.address, b"Subject: x\n\n", b"a@sender.example", &[b"b@rcpt.example"]);

@@ -1,6 +1,6 @@
 //! Address headers: parsed, completed, regenerated.
 
-use super::harness::case::Case;
+use testbed::case::Case;
 
 /// Values of an address header; most are the vectors of the rewriter's reference, from its simplest to its oddest.
 const VALUES: &[&str] = &[

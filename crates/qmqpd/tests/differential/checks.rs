@@ -1,9 +1,9 @@
 //! What an operator's rules make of headers and lines.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
-use super::harness::random::Random;
-use super::harness::suite::Suite;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
+use testbed::random::Random;
+use testbed::suite::Suite;
 
 pub fn cases() -> Vec<Case> {
     [

@@ -1,7 +1,7 @@
 //! What becomes of the content: lines, header and body, MIME, generated headers.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
 
 pub fn cases() -> Vec<Case> {
     [lines(), from_lines(), header_or_body(), generated(), mime(), control_characters()].concat()

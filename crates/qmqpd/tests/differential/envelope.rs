@@ -1,7 +1,7 @@
 //! Senders and recipients: rewriting, VERP, duplicates.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
 
 /// Addresses as sender and as recipient.
 const ADDRESSES: &[&[u8]] = &[
@@ -160,8 +160,8 @@ fn refused() -> Vec<Case> {
     for (name, address) in
         [("nul", &b"r\0x@e.example"[..]), ("cr", b"r\r@e.example"), ("lf", b"r@e.example\nDATA")]
     {
-        let queued: fn(&super::harness::pair::Outcome) = |postfix| postfix.assert_queued();
-        let refused: fn(&super::harness::pair::Outcome) = |ours| {
+        let queued: fn(&testbed::pair::Outcome) = |postfix| postfix.assert_queued();
+        let refused: fn(&testbed::pair::Outcome) = |ours| {
             assert!(ours.said().starts_with('D'), "{:?}", ours.reply);
             assert!(ours.files.is_empty());
             ours.assert_logged("warning: ");

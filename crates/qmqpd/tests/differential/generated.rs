@@ -4,12 +4,12 @@
 //!
 //! To draw more: add a line to [`SETTINGS`] (what a main.cf can say) or to [`LINES`] (what a message can hold).
 
-use super::harness::case::Case;
-use super::harness::client::request;
-use super::harness::pair::{self, Pair};
-use super::harness::peers::Peer;
-use super::harness::random::{self, Random};
-use super::harness::suite::{Suite, oracle_only};
+use testbed::case::Case;
+use testbed::client::request;
+use testbed::pair::{self, Pair};
+use testbed::peers::Peer;
+use testbed::random::{self, Random};
+use testbed::suite::{Suite, oracle_only};
 
 /// How many configurations are drawn.
 const CONFIGURATIONS: usize = 20;

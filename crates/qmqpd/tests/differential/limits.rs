@@ -1,9 +1,9 @@
 //! Limits, to the byte.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
-use super::harness::pair::POSTFIX;
-use super::harness::queue_file::Record;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
+use testbed::pair::POSTFIX;
+use testbed::queue_file::Record;
 
 const TOO_LONG: &str = "Dnetstring length exceeds storage limit while receiving";
 

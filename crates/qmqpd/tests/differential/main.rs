@@ -17,9 +17,6 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod addresses;
 mod checks;
 mod content;
@@ -40,13 +37,14 @@ mod timing;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use harness::case::Case;
-use harness::isolation;
-use harness::name_server;
-use harness::seeds;
-use harness::suite::{self, Suite};
+use testbed::case::Case;
+use testbed::isolation;
+use testbed::name_server;
+use testbed::seeds;
+use testbed::suite::{self, Suite};
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     if isolation::inside() {
         name_server::start();

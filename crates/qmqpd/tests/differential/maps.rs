@@ -1,7 +1,7 @@
 //! Address tables: canonical addresses, masquerading, virtual aliases, automatic recipients.
 
-use super::harness::case::{Case, SENDER};
-use super::harness::client::request;
+use testbed::case::{Case, SENDER};
+use testbed::client::request;
 
 /// Settings, and what is sent under them.
 struct Group {

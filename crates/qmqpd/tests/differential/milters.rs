@@ -1,9 +1,9 @@
 //! Mail filters: what they hear, what they may answer, and what becomes of the message.
 
-use super::harness::case::Case;
-use super::harness::client::request;
-use super::harness::milter::{Answer, Script, packet};
-use super::harness::pair::Outcome;
+use testbed::case::Case;
+use testbed::client::request;
+use testbed::milter::{Answer, Script, packet};
+use testbed::pair::Outcome;
 
 const ONE: &str = "non_smtpd_milters = inet:@milter1@";
 const TWO: &str = "non_smtpd_milters = inet:@milter1@, inet:@milter2@";

@@ -1,7 +1,7 @@
 //! What a client is called: reverse and forward lookups, against a name server of our own.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
 
 /// Last byte of 127.0.1.x, and what the name server says about it.
 const CLIENTS: &[(u8, &str)] = &[

@@ -1,9 +1,9 @@
 //! Who may send, and what the operator's settings do to replies, logs and envelopes.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
-use super::harness::pair::Outcome;
 use super::protocol::early;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
+use testbed::pair::Outcome;
 
 pub fn cases() -> Vec<Case> {
     [authorized(), broken_lists(), settings(), soft_bounce()].concat()

@@ -1,8 +1,8 @@
 //! Netstrings, good and bad; clients that leave early.
 
-use super::harness::case::{Case, Expect, RECIPIENT, SENDER};
-use super::harness::client::{Step, envelope, netstring, request};
-use super::harness::pair::Outcome;
+use testbed::case::{Case, Expect, RECIPIENT, SENDER};
+use testbed::client::{Step, envelope, netstring, request};
+use testbed::pair::Outcome;
 
 const FORMAT: &str = "Dnetstring format error while";
 const TOO_LONG: &str = "Dnetstring length exceeds storage limit while";

@@ -1,10 +1,10 @@
 //! Soups of everything that means something, as header, body and envelope. `QMQPD_SEED` and `QMQPD_ROUNDS` set how many
 //! and which; a failure names both.
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
-use super::harness::random::Random;
-use super::harness::suite::Suite;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
+use testbed::random::Random;
+use testbed::suite::Suite;
 
 pub fn add(suite: &mut Suite) {
     suite.add_random("random::address_headers", address_headers);

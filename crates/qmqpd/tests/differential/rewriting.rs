@@ -1,6 +1,6 @@
 //! How addresses are completed under settings other than the usual.
 
-use super::harness::case::Case;
+use testbed::case::Case;
 
 const HEADERS: &str = "To: joe, a@h, h!u, a%b, x@y.z, u@h.\nFrom: joe\n\nhello\n";
 

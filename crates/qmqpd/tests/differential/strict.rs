@@ -1,10 +1,10 @@
 //! Characters that are not wanted in messages, and strictness about MIME.
 
 use super::checks::{LINES, discarded, nested};
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
-use super::harness::random::Random;
-use super::harness::suite::Suite;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
+use testbed::random::Random;
+use testbed::suite::Suite;
 
 pub fn cases() -> Vec<Case> {
     [characters(), strictness()].concat()

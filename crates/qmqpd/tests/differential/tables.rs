@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::request;
-use super::harness::peers::{self, Peer};
-use super::harness::postfix::{write_config, write_old};
 use super::policy::reasoned;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::request;
+use testbed::peers::{self, Peer};
+use testbed::postfix::{write_config, write_old};
 
 /// Files by name, and their text. Those that end in `.map` are also built as `lmdb:`, `cdb:` and `hash:`,
 /// those that end in `.btree` as `btree:`.

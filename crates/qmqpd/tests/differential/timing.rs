@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::harness::case::{Case, RECIPIENT, SENDER};
-use super::harness::client::{End, Step, envelope};
 use super::protocol::early;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client::{End, Step, envelope};
 
 pub fn cases() -> Vec<Case> {
     [delay(), timeouts(), unread()].concat()
@@ -59,7 +59,7 @@ fn unread() -> Vec<Case> {
     let anchor = "a-rejected-request-is-read-to-its-end";
     let much = vec![b'x'; 4_000_000];
     let oversize = [b"4000030:4000000:".as_slice(), &much].concat();
-    let reset: fn(&super::harness::pair::Outcome) = |postfix| assert_eq!(postfix.end, End::Reset);
+    let reset: fn(&testbed::pair::Outcome) = |postfix| assert_eq!(postfix.end, End::Reset);
     vec![
         Case::bytes("timing::oversize_content_is_drained", oversize.clone())
             .with(&["message_size_limit = 1000000"])

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use super::harness::drop_in::{self, Submit};
-use super::harness::ours::PROGRAM;
-use super::harness::peers::Peer;
-use super::harness::postfix::{Instance, Setup, write_old};
-use super::harness::trials::Trials;
+use testbed::drop_in::{self, Submit};
+use testbed::peers::Peer;
+use testbed::postfix::{Instance, Setup, write_old};
+use testbed::program;
+use testbed::trials::Trials;
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];
@@ -17,7 +17,7 @@ pub fn add(trials: &mut Trials) {
 
 /// Exit status, and all that it says.
 fn check(postfix: &Instance, more: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program::qmqpd());
     let output = command.args(["check", "--postfix", "-c"]).arg(&postfix.config).args(more).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap())

@@ -8,14 +8,14 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::harness::client;
-use super::harness::drop_in::{self, Submit};
-use super::harness::mailboxes::Mailboxes;
-use super::harness::peers::{self, Peer};
-use super::harness::postfix::{Instance, Setup, scratch};
-use super::harness::queue::{directory, files_below};
-use super::harness::trials::Trials;
-use super::harness::{ports, wait};
+use testbed::client;
+use testbed::drop_in::{self, Submit};
+use testbed::mailboxes::Mailboxes;
+use testbed::peers::{self, Peer};
+use testbed::postfix::{Instance, Setup, scratch};
+use testbed::queue::{directory, files_below};
+use testbed::trials::Trials;
+use testbed::{ports, wait};
 
 pub fn add(trials: &mut Trials) {
     for (way, submit) in [("cleanup", Submit::Postfix), ("our_cleanup", Submit::Local)] {

@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::harness::client::{self, request};
-use super::harness::drop_in::{self, Submit};
-use super::harness::peers::Peer;
-use super::harness::postfix::{Instance, Setup};
-use super::harness::trials::Trials;
-use super::harness::wait;
+use testbed::client::{self, request};
+use testbed::drop_in::{self, Submit};
+use testbed::peers::Peer;
+use testbed::postfix::{Instance, Setup};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::harness::client::{self, End, request};
-use super::harness::drop_in::{self, Submit};
-use super::harness::peers::Peer;
-use super::harness::postfix::{self, Instance, Setup};
-use super::harness::trials::Trials;
-use super::harness::{ports, wait};
 use super::load::{Load, Seen, send};
+use testbed::client::{self, End, request};
+use testbed::drop_in::{self, Submit};
+use testbed::peers::Peer;
+use testbed::postfix::{self, Instance, Setup};
+use testbed::trials::Trials;
+use testbed::{ports, wait};
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::harness::client;
-use super::harness::postfix::Instance;
-use super::harness::wait;
+use testbed::client;
+use testbed::postfix::Instance;
+use testbed::wait;
 
 /// What the clients saw.
 #[derive(Debug, Clone, Copy)]

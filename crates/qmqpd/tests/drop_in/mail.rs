@@ -5,15 +5,15 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::harness::case::Case;
-use super::harness::client;
-use super::harness::drop_in::{self, Submit};
-use super::harness::ours;
-use super::harness::pair::{DROP_IN, Outcome, assert_same};
-use super::harness::peers::Peer;
-use super::harness::postfix::{Instance, Setup, scratch};
-use super::harness::queue::directory;
-use super::harness::trials::Trials;
+use testbed::case::Case;
+use testbed::client;
+use testbed::drop_in::{self, Submit};
+use testbed::ours;
+use testbed::pair::{DROP_IN, Outcome, assert_same};
+use testbed::peers::Peer;
+use testbed::postfix::{Instance, Setup, scratch};
+use testbed::queue::directory;
+use testbed::trials::Trials;
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];

@@ -12,9 +12,6 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod check;
 mod delivery;
 mod dialogue;
@@ -26,10 +23,11 @@ mod trouble;
 
 use std::process::ExitCode;
 
-use harness::isolation;
-use harness::trials::Trials;
+use testbed::isolation;
+use testbed::trials::Trials;
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     let mut trials = Trials::default();
     mail::add(&mut trials);

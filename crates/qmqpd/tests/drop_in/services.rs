@@ -8,14 +8,14 @@ use std::time::SystemTime;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use super::harness::client::{self, request};
-use super::harness::drop_in::{self, Submit};
-use super::harness::mask::Mask;
-use super::harness::peers::Peer;
-use super::harness::postfix::{self, Instance, Setup};
-use super::harness::trials::Trials;
-use super::harness::{ports, wait};
 use super::load::send;
+use testbed::client::{self, request};
+use testbed::drop_in::{self, Submit};
+use testbed::mask::Mask;
+use testbed::peers::Peer;
+use testbed::postfix::{self, Instance, Setup};
+use testbed::trials::Trials;
+use testbed::{ports, wait};
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];

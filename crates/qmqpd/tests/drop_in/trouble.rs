@@ -10,14 +10,14 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use spool::{Disk, UnixDisk};
 
-use super::harness::client::{self, Step, request};
-use super::harness::drop_in::{self, Submit};
-use super::harness::peers::Peer;
-use super::harness::postfix::{Instance, Setup};
-use super::harness::small_disk::SmallDisk;
-use super::harness::trials::Trials;
-use super::harness::{name_server, queue, wait};
 use super::load::send;
+use testbed::client::{self, Step, request};
+use testbed::drop_in::{self, Submit};
+use testbed::peers::Peer;
+use testbed::postfix::{Instance, Setup};
+use testbed::small_disk::SmallDisk;
+use testbed::trials::Trials;
+use testbed::{name_server, queue, wait};
 
 pub fn add(trials: &mut Trials) {
     let postfix = [Peer::Postfix];

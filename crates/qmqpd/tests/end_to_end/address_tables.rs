@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use super::harness::client::{self, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::{self, Peer};
-use super::harness::postfix::{self, scratch, write_config};
-use super::harness::trials::Trials;
-use super::harness::{drop_in, wait};
+use testbed::client::{self, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::{self, Peer};
+use testbed::postfix::{self, scratch, write_config};
+use testbed::trials::Trials;
+use testbed::{drop_in, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("address_tables::a_slow_server_holds_up_nobody_else", &[], slow_server);

@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::harness::client::{self, End, Step, request};
-use super::harness::peers::{self, Peer};
-use super::harness::postfix::{self, scratch, write_config};
-use super::harness::queue::Queue;
-use super::harness::trials::Trials;
-use super::harness::{drop_in, ours, wait};
+use testbed::client::{self, End, Step, request};
+use testbed::peers::{self, Peer};
+use testbed::postfix::{self, scratch, write_config};
+use testbed::queue::Queue;
+use testbed::trials::Trials;
+use testbed::{drop_in, ours, wait};
 
 /// How each kind of table is written in a list, and whether Postfix's postmap makes it.
 const TABLES: &[(&str, &str, bool)] = &[

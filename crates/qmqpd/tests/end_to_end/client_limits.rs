@@ -2,11 +2,11 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use super::harness::client::{self, End, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{name_server, wait};
+use testbed::client::{self, End, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::trials::Trials;
+use testbed::{name_server, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("client_limits::connections_at_a_time", &[Peer::Isolation], connections);

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::{self, Peer};
-use super::harness::queue_file::QueueFile;
-use super::harness::trials::Trials;
+use testbed::ours::{Instance, Setup};
+use testbed::peers::{self, Peer};
+use testbed::queue_file::QueueFile;
+use testbed::trials::Trials;
 
 pub fn add(trials: &mut Trials) {
     for (sessions, messages, bytes, recipients) in

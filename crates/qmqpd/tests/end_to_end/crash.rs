@@ -14,11 +14,11 @@ use nix::unistd::Uid;
 use spool::journal::record::BootId;
 use spool::{Options, Spool, Timestamp, UnixDisk};
 
-use super::harness::client::{self, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{queue, wait};
+use testbed::client::{self, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::trials::Trials;
+use testbed::{queue, wait};
 
 pub fn add(trials: &mut Trials) {
     for way in ["journal", "file"] {
@@ -115,7 +115,7 @@ fn kills_under_load(way: &str) {
     assert!(!server.log.all().contains("written again"), "{}", server.log.all());
 }
 
-fn queue_subject(file: &super::harness::queue_file::QueueFile) -> Vec<u8> {
+fn queue_subject(file: &testbed::queue_file::QueueFile) -> Vec<u8> {
     let message = file.message();
     let line = message.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"Subject: "));
     line.unwrap().to_vec()
@@ -235,7 +235,7 @@ fn stop_settles() {
 
 /// What cannot be settled stays, is told, and stops no mail; when it can, it is settled.
 fn unsettled() {
-    let queue = super::harness::postfix::scratch("unsettled");
+    let queue = testbed::postfix::scratch("unsettled");
     let path = queue.path().join("queue");
     let setup = Setup { main_cf: vec!["qmqpd_commit = journal".to_owned()], queue: Some(path.clone()) };
     drop(Instance::start(&setup));

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::harness::client::{self, request};
-use super::harness::mailboxes::Mailboxes;
-use super::harness::peers::{self, Peer};
-use super::harness::queue::directory;
-use super::harness::queue_file::QueueFile;
-use super::harness::trials::Trials;
-use super::harness::{ours, postfix, queue, wait};
+use testbed::client::{self, request};
+use testbed::mailboxes::Mailboxes;
+use testbed::peers::{self, Peer};
+use testbed::queue::directory;
+use testbed::queue_file::QueueFile;
+use testbed::trials::Trials;
+use testbed::{ours, postfix, queue, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("delivery::postcat_reads_a_small_file", &[Peer::Postcat], || postcat(&small()));
@@ -258,7 +258,7 @@ fn pflogsumm() {
     }
     let bytes = request(&small(), SENDER.as_bytes(), &[]);
     client::run(server.address, &[client::Step::Send(bytes)]);
-    let mut log = super::harness::maillog::Maillog::new(&server.dir().join("maillog"));
+    let mut log = testbed::maillog::Maillog::new(&server.dir().join("maillog"));
     log.lines_until("the refusal", |line| line.text.contains("no recipients specified"));
     let program = peers::file("/usr/sbin/pflogsumm").unwrap();
     let output = Command::new("perl").arg(program).arg(server.dir().join("maillog")).output().unwrap();

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::harness::client;
-use super::harness::ours::{Instance, Setup};
-use super::harness::postfix::scratch;
-use super::harness::trials::Trials;
-use super::harness::wait;
+use testbed::client;
+use testbed::ours::{Instance, Setup};
+use testbed::postfix::scratch;
+use testbed::trials::Trials;
+use testbed::wait;
 
 /// docs/postfix-differences.md names them so.
 const OTHERS: &str = "expressions::hold_up_nobody_else";

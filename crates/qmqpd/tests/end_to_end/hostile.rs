@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::harness::client::{self, End, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{name_server, wait};
+use testbed::client::{self, End, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::trials::Trials;
+use testbed::{name_server, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("hostile::thousands_of_connections", &[], thousands);

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 
-use super::harness::client::{self, Step, request};
-use super::harness::ours::{Instance, PROGRAM, Setup};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{isolation, postfix, queue, wait};
+use testbed::client::{self, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::program;
+use testbed::trials::Trials;
+use testbed::{isolation, postfix, queue, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("life::reload_under_load_loses_no_reply", &[], reload_under_load);
@@ -130,8 +131,13 @@ fn bad_start() {
     let config = postfix::write_config(place.path(), &text, "");
     fs::remove_file(config.join("master.cf")).unwrap();
     for command in ["serve", "check"] {
-        let output =
-            Command::new(PROGRAM).arg(command).arg("-c").arg(&config).stdin(Stdio::null()).output().unwrap();
+        let output = Command::new(program::qmqpd())
+            .arg(command)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         let said =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(78), "{command}: {said}");
@@ -268,7 +274,7 @@ fn ordinary_user() {
     std::os::unix::fs::chown(place.path(), Some(nobody.uid.as_raw()), None).unwrap();
     // The build directory may be out of reach for others.
     let program = place.path().join("qmqpd");
-    fs::copy(PROGRAM, &program).unwrap();
+    fs::copy(program::qmqpd(), &program).unwrap();
     let stderr = place.path().join("stderr");
     let mut child = Command::new("setpriv")
         .args([

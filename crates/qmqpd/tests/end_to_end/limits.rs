@@ -5,11 +5,11 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::harness::client::{self, End, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::trials::Trials;
-use super::harness::wait;
 use super::hostile::assert_waits_are_alike;
+use testbed::client::{self, End, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     trials.add("limits::a_silent_client_is_dropped", &[], silent_client);

@@ -10,9 +10,6 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod address_tables;
 mod changes;
 mod client_limits;
@@ -31,10 +28,11 @@ mod trouble;
 
 use std::process::ExitCode;
 
-use harness::isolation;
-use harness::trials::Trials;
+use testbed::isolation;
+use testbed::trials::Trials;
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     let mut trials = Trials::default();
     clients::add(&mut trials);

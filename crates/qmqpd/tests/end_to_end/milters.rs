@@ -11,15 +11,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::harness::client;
-use super::harness::milter::{Filter, Script};
-use super::harness::ours;
-use super::harness::peers::Peer;
-use super::harness::ports;
-use super::harness::postfix::{self, scratch};
-use super::harness::queue::{Queue, directory};
-use super::harness::trials::Trials;
-use super::harness::wait;
+use testbed::client;
+use testbed::milter::{Filter, Script};
+use testbed::ours;
+use testbed::peers::Peer;
+use testbed::ports;
+use testbed::postfix::{self, scratch};
+use testbed::queue::{Queue, directory};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     trials.add("milters::opendkim_signs_and_another_verifies", &[Peer::OpenDkim, Peer::Root], opendkim);
@@ -279,7 +279,7 @@ fn rspamd() {
 /// Sessions do not wait for each other's filters, and no connection to one is left behind.
 fn many_sessions() {
     let filter = Filter::start();
-    let edits = vec![super::harness::milter::packet(b'h', b"", &["X-Seen", "yes"])];
+    let edits = vec![testbed::milter::packet(b'h', b"", &["X-Seen", "yes"])];
     filter.set(Script::new().edits(edits));
     let server = ours::Instance::start(&ours::Setup {
         main_cf: vec![format!("non_smtpd_milters = inet:{}", filter.address)],

@@ -8,12 +8,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::harness::client::{self, Step, request};
-use super::harness::ours;
-use super::harness::peers::{self, Peer};
-use super::harness::postfix::{self, scratch, write_config, write_old};
-use super::harness::trials::Trials;
-use super::harness::wait;
+use testbed::client::{self, Step, request};
+use testbed::ours;
+use testbed::peers::{self, Peer};
+use testbed::postfix::{self, scratch, write_config, write_old};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     for (name, columns) in [("in_a_jail", "n - y - -"), ("without_a_jail", "n - n - -")] {
@@ -166,7 +166,8 @@ fn comes_later() {
 
 /// `qmqpd check` finds nothing wrong, asks nobody, and says what is needed.
 fn check(server: &ours::Instance) {
-    let output = Command::new(ours::PROGRAM).arg("check").arg("-c").arg(&server.config).output().unwrap();
+    let output =
+        Command::new(testbed::program::qmqpd()).arg("check").arg("-c").arg(&server.config).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("in its proxy_read_maps"), "{said}");

@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::harness::client::{self, End, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{name_server, wait};
+use testbed::client::{self, End, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::trials::Trials;
+use testbed::{name_server, wait};
 
 pub fn add(trials: &mut Trials) {
     trials.add("strangers::a_silent_table_server_holds_up_its_own_clients_alone", &[Peer::Isolation], table);

@@ -12,11 +12,12 @@ use ::postfix::child::{State, status_message};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::harness::client::{self, request};
-use super::harness::ours::{Instance, PROGRAM, Setup};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{postfix, wait};
+use testbed::client::{self, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::program;
+use testbed::trials::Trials;
+use testbed::{postfix, wait};
 
 pub fn add(trials: &mut Trials) {
     let root = [Peer::Root];
@@ -46,7 +47,7 @@ fn with(lines: &[&str]) -> Instance {
 }
 
 fn qmqpd(server: &Instance, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM)
+    Command::new(program::qmqpd())
         .arg(arguments[0])
         .arg("-c")
         .arg(&server.config)
@@ -333,10 +334,10 @@ fn stale_number() {
 
 fn one_master() {
     let server = with(&[]);
-    let port = super::harness::ports::free();
+    let port = testbed::ports::free();
     let other = server.dir().join("elsewhere");
     std::fs::create_dir(&other).unwrap();
-    let mut second = Command::new(PROGRAM);
+    let mut second = Command::new(program::qmqpd());
     second.arg("serve").arg("-c").arg(&server.config).process_group(0);
     second.args(["-o", &format!("process_id_directory={}", other.display())]);
     second.args(["-o", &format!("qmqpd_listen=127.0.0.1:{port}")]);
@@ -355,7 +356,7 @@ fn status_for_others() {
     // The build directory may be out of reach for others.
     let place = postfix::scratch("status");
     let program = place.path().join("qmqpd");
-    std::fs::copy(PROGRAM, &program).unwrap();
+    std::fs::copy(program::qmqpd(), &program).unwrap();
     let run = |verb: &str| {
         let mut command = Command::new(&program);
         command.arg(verb).arg("-c").arg(&server.config).uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());

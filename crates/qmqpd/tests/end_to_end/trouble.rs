@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use super::harness::client::{self, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::queue::{self, directory};
-use super::harness::small_disk::SmallDisk;
-use super::harness::trials::Trials;
+use testbed::client::{self, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::queue::{self, directory};
+use testbed::small_disk::SmallDisk;
+use testbed::trials::Trials;
 
 pub fn add(trials: &mut Trials) {
     trials.add("trouble::vanishing_at_every_byte_leaves_nothing", &[], || vanish_everywhere(&Step::Vanish));

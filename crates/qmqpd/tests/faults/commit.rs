@@ -5,14 +5,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::harness::client::{self, Step, request};
-use super::harness::maillog::Line;
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::strace::{Fault, Injection, descriptors, threads};
-use super::harness::trials::Trials;
-use super::harness::{queue, wait};
 use super::record;
+use testbed::client::{self, Step, request};
+use testbed::maillog::Line;
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::strace::{Fault, Injection, descriptors, threads};
+use testbed::trials::Trials;
+use testbed::{queue, wait};
 
 /// What a disk or the kernel answers when it cannot.
 const DISK: &[&str] = &["EIO", "ENOSPC", "EDQUOT", "EROFS", "ENOMEM"];

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::harness::ours::PROGRAM;
-use super::harness::peers::Peer;
-use super::harness::postfix::{scratch, write_config};
-use super::harness::strace::{Fault, injected};
-use super::harness::trials::Trials;
 use super::record;
+use testbed::peers::Peer;
+use testbed::postfix::{scratch, write_config};
+use testbed::program;
+use testbed::strace::{Fault, injected};
+use testbed::trials::Trials;
 
 pub fn add(trials: &mut Trials) {
     for (call, error) in
@@ -71,6 +71,6 @@ fn check(fault: &Fault, trace: &Path, config: &Path) -> Output {
     let mut command: Command = fault.command(trace);
     // The fewer libraries are looked for in vain before the program begins, the better.
     command.env_remove("LD_LIBRARY_PATH");
-    command.arg(PROGRAM).arg("check").arg("-c").arg(config);
+    command.arg(program::qmqpd()).arg("check").arg("-c").arg(config);
     command.output().expect("strace(1)")
 }

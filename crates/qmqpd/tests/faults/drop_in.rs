@@ -2,14 +2,14 @@
 
 use nix::unistd::Pid;
 
-use super::harness::client::{self, Step, request};
-use super::harness::drop_in::{self, Submit};
-use super::harness::peers::Peer;
-use super::harness::postfix::{Instance, Setup};
-use super::harness::strace::{Fault, Injection, descriptors, threads};
-use super::harness::trials::Trials;
-use super::harness::wait;
 use super::record;
+use testbed::client::{self, Step, request};
+use testbed::drop_in::{self, Submit};
+use testbed::peers::Peer;
+use testbed::postfix::{Instance, Setup};
+use testbed::strace::{Fault, Injection, descriptors, threads};
+use testbed::trials::Trials;
+use testbed::wait;
 
 /// The call, its errors, and what its failure can mean for a message whose client hears `Z`.
 type Case = (&'static str, &'static [&'static str], Hears);

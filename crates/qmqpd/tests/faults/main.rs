@@ -13,9 +13,6 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod commit;
 mod configuration;
 mod drop_in;
@@ -27,13 +24,14 @@ mod supervision;
 
 use std::process::ExitCode;
 
-use harness::isolation;
-use harness::trials::Trials;
+use testbed::isolation;
+use testbed::trials::Trials;
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     if isolation::inside() {
-        harness::name_server::start();
+        testbed::name_server::start();
     }
     let mut trials = Trials::default();
     commit::add(&mut trials);

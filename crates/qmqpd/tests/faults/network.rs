@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use nix::unistd::Pid;
 
-use super::harness::client::{self, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::strace::{Fault, Injection, descriptors, threads};
-use super::harness::trials::Trials;
-use super::harness::wait;
 use super::record;
+use testbed::client::{self, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::strace::{Fault, Injection, descriptors, threads};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     trials.add("network::accept", &[Peer::Strace], accept);
@@ -246,8 +246,8 @@ fn tables() {
 
 /// An indexed file is read for each client.
 fn table_files() {
-    let dir = super::harness::postfix::scratch("faults");
-    let config = super::harness::postfix::write_config(dir.path(), "compatibility_level = 3.6\n", "");
+    let dir = testbed::postfix::scratch("faults");
+    let config = testbed::postfix::write_config(dir.path(), "compatibility_level = 3.6\n", "");
     for (kind, place) in
         [("lmdb", "lmdb: table"), ("cdb", "cdb: table"), ("hash", "hash: table"), ("btree", "btree: table")]
     {

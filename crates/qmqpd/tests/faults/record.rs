@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::harness::strace::Fault;
+use testbed::strace::Fault;
 
 /// Place, call and outcome; the errors that led there, and how many calls failed so.
 type Rows = BTreeMap<(&'static str, &'static str, String), (Vec<String>, usize)>;

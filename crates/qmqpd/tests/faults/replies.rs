@@ -2,12 +2,12 @@
 
 use nix::sys::signal::Signal;
 
-use super::harness::client::{self, End, Step, request};
-use super::harness::ours::{Instance, Setup};
-use super::harness::peers::Peer;
-use super::harness::strace::{Fault, Injection, is_in_call, threads};
-use super::harness::trials::Trials;
-use super::harness::wait;
+use testbed::client::{self, End, Step, request};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::strace::{Fault, Injection, is_in_call, threads};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     trials.add("replies::a_stop_waits_for_those_that_are_due", &[Peer::Strace], due);

@@ -11,15 +11,15 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::harness::client::{self, request};
-use super::harness::ours::PROGRAM;
-use super::harness::peers::Peer;
-use super::harness::postfix::{main_cf, scratch, write_config};
-use super::harness::queue::Queue;
-use super::harness::strace::{Fault, injected};
-use super::harness::trials::Trials;
-use super::harness::{ports, wait};
 use super::record;
+use testbed::client::{self, request};
+use testbed::peers::Peer;
+use testbed::postfix::{main_cf, scratch, write_config};
+use testbed::program;
+use testbed::queue::Queue;
+use testbed::strace::{Fault, injected};
+use testbed::trials::Trials;
+use testbed::{ports, wait};
 
 /// The call, an error that it can have, and how many of its calls are tried at most in each process.
 const CASES: &[(&str, &str, usize)] = &[
@@ -99,7 +99,7 @@ impl Start {
         let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
         let mut command = fault.command(&dir.path().join("trace"));
         command.env_remove("LD_LIBRARY_PATH").env("TZ", "UTC");
-        command.args([Path::new(PROGRAM), Path::new("serve"), Path::new("-c"), &config]);
+        command.args([Path::new(program::qmqpd()), Path::new("serve"), Path::new("-c"), &config]);
         command.process_group(0).current_dir(dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let strace = command.spawn().expect("strace(1)");

@@ -3,13 +3,14 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::harness::client;
-use super::harness::ours::{Instance, PROGRAM, Setup};
-use super::harness::peers::Peer;
-use super::harness::strace::{Fault, Injection, threads};
-use super::harness::trials::Trials;
-use super::harness::wait;
 use super::record;
+use testbed::client;
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::program;
+use testbed::strace::{Fault, Injection, threads};
+use testbed::trials::Trials;
+use testbed::wait;
 
 pub fn add(trials: &mut Trials) {
     trials.add("supervision::start", &[Peer::Strace], start);
@@ -43,7 +44,7 @@ fn only_service(server: &Instance) -> Pid {
 }
 
 fn qmqpd(server: &Instance, verb: &str) -> std::process::Output {
-    std::process::Command::new(PROGRAM).arg(verb).arg("-c").arg(&server.config).output().unwrap()
+    std::process::Command::new(program::qmqpd()).arg(verb).arg("-c").arg(&server.config).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -10,19 +10,17 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod missing;
 mod probe;
 mod service;
 
 use std::process::ExitCode;
 
-use harness::isolation;
-use harness::trials::Trials;
+use testbed::isolation;
+use testbed::trials::Trials;
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some(probe::MARK) => return probe::main(&arguments[2]),

@@ -6,12 +6,12 @@ use std::process::{Command, ExitCode, Stdio};
 
 use seccompiler::{SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
-use super::harness::client::{self, request};
-use super::harness::ours::PROGRAM;
-use super::harness::peers::Peer;
-use super::harness::postfix::{main_cf, scratch, write_config};
-use super::harness::queue::Queue;
-use super::harness::trials::Trials;
+use testbed::client::{self, request};
+use testbed::peers::Peer;
+use testbed::postfix::{main_cf, scratch, write_config};
+use testbed::program;
+use testbed::queue::Queue;
+use testbed::trials::Trials;
 
 /// Makes this program hide a system call from another program: `MARK landlock PROGRAM ARGUMENTS…`.
 pub const MARK: &str = "--hide";
@@ -36,7 +36,7 @@ fn start(layer: &str) -> (String, String) {
     let queue = Queue::make(&dir.path().join("queue"));
     let config = write_config(dir.path(), &main_cf(dir.path(), &queue.path, &[]), "");
     let mut server = Command::new(std::env::current_exe().unwrap())
-        .args([MARK, layer, PROGRAM, "-S", "-u"])
+        .args([MARK, layer, program::qmqpd(), "-S", "-u"])
         .env("MAIL_CONFIG", config)
         .env("QMQPD_STANDALONE", "1")
         .stdin(Stdio::piped())

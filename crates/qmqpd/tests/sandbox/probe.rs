@@ -12,10 +12,10 @@ use postfix::child::Arguments;
 use qmqpd::config;
 use qmqpd::jail::{self, Calls, Layer, Sandbox};
 
-use super::harness::peers::Peer;
-use super::harness::postfix::{main_cf, scratch, write_config};
-use super::harness::queue::directory;
-use super::harness::trials::Trials;
+use testbed::peers::Peer;
+use testbed::postfix::{main_cf, scratch, write_config};
+use testbed::queue::directory;
+use testbed::trials::Trials;
 
 /// Makes this program try one thing and say what came of it.
 pub const MARK: &str = "--probe";

@@ -4,10 +4,10 @@ use std::io::{BufRead, Write};
 
 use nix::unistd::{Pid, User};
 
-use super::harness::drop_in::{self, Submit};
-use super::harness::peers::Peer;
-use super::harness::trials::Trials;
-use super::harness::{client, ours, peers, postfix, queue, wait};
+use testbed::drop_in::{self, Submit};
+use testbed::peers::Peer;
+use testbed::trials::Trials;
+use testbed::{client, ours, peers, postfix, queue, wait};
 
 pub fn add(trials: &mut Trials) {
     let needs = [Peer::Root, Peer::Postfix];

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::harness::ours::Instance;
-use super::harness::queue::Queue;
-use super::harness::queue_file::QueueFile;
+use testbed::ours::Instance;
+use testbed::queue::Queue;
+use testbed::queue_file::QueueFile;
 
 /// How a session ended for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]

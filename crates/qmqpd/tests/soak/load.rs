@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::account::{Account, Outcome};
-use super::harness::client::{self, request};
-use super::harness::random::Random;
+use testbed::client::{self, request};
+use testbed::random::Random;
 
 /// Longer than anything that the server or its master may need: a client that hears nothing for so long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,9 +16,6 @@
     unreachable_pub
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod account;
 mod load;
 mod trouble;
@@ -28,10 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use account::{Account, Footprint};
-use harness::ours::{Instance, Setup};
-use harness::peers::Peer;
-use harness::trials::Trials;
-use harness::{isolation, random, wait};
+use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
+use testbed::trials::Trials;
+use testbed::{isolation, random, wait};
 use trouble::{Disk, Troubles};
 
 /// How long the form in `make test` takes.
@@ -41,6 +38,7 @@ const SECONDS: u64 = 20;
 const CLIENTS: usize = 6;
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     isolation::enter();
     let mut trials = Trials::default();
     trials.add("the_account_notices_what_is_wrong", &[], account::notices_what_is_wrong);

@@ -11,10 +11,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 
 use super::account::Account;
-use super::harness::ours::Instance;
-use super::harness::queue::Queue;
-use super::harness::random::Random;
-use super::harness::{peers, postfix, wait};
+use testbed::ours::Instance;
+use testbed::queue::Queue;
+use testbed::random::Random;
+use testbed::{peers, postfix, wait};
 
 /// A queue on a small file system of its own; unmounted when dropped.
 pub struct Disk {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lookup::{Options, table};
 
-use super::harness::peers::{self, DB_LOAD, Peer};
-use super::harness::postfix::{scratch, write_config, write_old};
-use super::harness::trials::Trials;
 use super::{Dice, Heard, ours, postmap, run};
+use testbed::peers::{self, DB_LOAD, Peer};
+use testbed::postfix::{scratch, write_config, write_old};
+use testbed::trials::Trials;
 
 const KINDS: [&str; 2] = ["hash", "btree"];
 

@@ -10,9 +10,6 @@
     missing_docs
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod berkeley;
 
 use std::collections::BTreeSet;
@@ -20,14 +17,15 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
-use harness::peers::{self, Peer};
-use harness::postfix::{scratch, write_config, write_old};
-use harness::trials::Trials;
 use lookup::{Options, table};
+use testbed::peers::{self, Peer};
+use testbed::postfix::{scratch, write_config, write_old};
+use testbed::trials::Trials;
 
 const TABLES_PER_KIND: u64 = 16;
 
 fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
     let mut trials = Trials::default();
     for kind in [
         "cidr", "regexp", "pcre", "texthash", "lmdb", "cdb", "hash", "btree", "inline", "unionmap", "pipemap",

@@ -5,9 +5,6 @@
 //! network and mount namespaces of their own ([`isolation`]), with their own hosts file and a name server in this
 //! process, so that no test depends on the machine's names.
 
-// Each test program uses its own part of the harness.
-#![allow(dead_code, unreachable_pub, unused_imports)]
-
 pub mod case;
 pub mod client;
 pub mod drop_in;
@@ -22,6 +19,7 @@ pub mod pair;
 pub mod peers;
 pub mod ports;
 pub mod postfix;
+pub mod program;
 pub mod queue;
 pub mod queue_file;
 pub mod random;

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::ours::PROGRAM;
-use super::postfix::{Instance, Setup};
-use super::queue::directory;
+use crate::postfix::{Instance, Setup};
+use crate::program;
+use crate::queue::directory;
 
 /// Where Debian keeps the programs that master(8) starts.
 const POSTFIX_PROGRAMS: &str = "/usr/lib/postfix/sbin";
@@ -54,7 +54,7 @@ pub fn fill(programs: &Path) {
     directory(programs, 0o755);
     for entry in fs::read_dir(POSTFIX_PROGRAMS).unwrap().map(Result::unwrap) {
         let name = entry.file_name();
-        let target = if name == "qmqpd" { Path::new(PROGRAM).to_owned() } else { entry.path() };
+        let target = if name == "qmqpd" { Path::new(program::qmqpd()).to_owned() } else { entry.path() };
         symlink(target, programs.join(name)).unwrap();
     }
 }

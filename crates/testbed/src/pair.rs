@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::case::{Case, Expect};
-use super::client::{self, End};
-use super::maillog::{Line, Maillog};
-use super::mask::Mask;
-use super::milter::Filter;
-use super::postfix::Version;
-use super::queue::Queue;
-use super::queue_file::QueueFile;
-use super::{drop_in, ours, postfix};
+use crate::case::{Case, Expect};
+use crate::client::{self, End};
+use crate::maillog::{Line, Maillog};
+use crate::mask::Mask;
+use crate::milter::Filter;
+use crate::postfix::Version;
+use crate::queue::Queue;
+use crate::queue_file::QueueFile;
+use crate::{drop_in, ours, postfix};
 
 /// Everything that one session left behind on one server, with what no two sessions share already hidden.
 #[derive(Debug, Clone)]

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::postfix::{Instance, Setup};
-use super::queue::{self, directory};
-use super::wait;
+use crate::postfix::{Instance, Setup};
+use crate::queue::{self, directory};
+use crate::wait;
 
 /// A directory into which a pipe(8) transport writes each delivery as `SENDER:RECIPIENT`.
 #[derive(Debug)]

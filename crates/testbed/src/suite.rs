@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::case::{Case, Difference, Expect};
-use super::pair::{self, Pair};
-use super::peers::Peer;
-use super::random::{self, Random};
-use super::trials::Trials;
+use crate::case::{Case, Difference, Expect};
+use crate::pair::{self, Pair};
+use crate::peers::Peer;
+use crate::random::{self, Random};
+use crate::trials::Trials;
 
 /// The page on which every difference stands.
-const DIFFERENCES: &str = include_str!("../../../../docs/postfix-differences.md");
+const DIFFERENCES: &str = include_str!("../../../docs/postfix-differences.md");
 
 /// Cases, and the servers that they share: one pair for each main.cf.
 #[derive(Default)]
@@ -154,8 +154,8 @@ pub fn anchors() -> BTreeSet<String> {
 
 /// A heading that no test proves is a claim: it has a case here, or names an end-to-end test (``Proven by `name` ``).
 pub fn every_difference_is_proven(by_cases: &BTreeSet<&str>) {
-    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
-    let sources: String = super::queue::files_below(tests.as_ref())
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../qmqpd/tests");
+    let sources: String = crate::queue::files_below(tests.as_ref())
         .iter()
         .filter(|path| path.extension().is_some_and(|end| end == "rs"))
         .map(|path| std::fs::read_to_string(path).unwrap())

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-use super::peers::Peer;
+use crate::peers::Peer;
 
 /// A list of tests.
 #[derive(Default)]

@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::queue_file::Record;
+use crate::queue_file::Record;
 
 /// What to hide, and as what.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Where `make peers` unpacks packages.
 pub fn unpacked() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("peers")
+    crate::program::target().join("peers")
 }
 
 /// The file of a package, installed or unpacked.
@@ -115,7 +115,7 @@ impl Peer {
             }
             Self::Root => self.needs_root(),
             Self::Strace => self.needs_root().or_else(|| absent("/usr/bin/strace")),
-            Self::Isolation => super::isolation::missing(),
+            Self::Isolation => crate::isolation::missing(),
             Self::Fuse => kernel_lacks("/dev/fuse"),
             Self::Ext4 => kernel_lacks("/dev/loop-control").or_else(|| {
                 let places = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"];

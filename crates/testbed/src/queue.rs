@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, Uid, User, chown};
 
-use super::queue_file::QueueFile;
-use super::wait;
+use crate::queue_file::QueueFile;
+use crate::wait;
 
 /// A queue directory.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::postfix::scratch;
-use super::queue::Queue;
+use crate::postfix::scratch;
+use crate::queue::Queue;
 
 /// A queue on a file system in memory; unmounted when dropped. Needs root, and a mount namespace of our own.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::mask::Mask;
+use crate::mask::Mask;
 
 /// One record: its type byte and its data.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,13 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 
-use super::maillog::Maillog;
-use super::postfix::{hosts, main_cf, scratch, write_config};
-use super::queue::{Queue, directory};
-use super::{ports, wait};
-
-/// The program that this package builds.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_qmqpd");
+use crate::maillog::Maillog;
+use crate::postfix::{hosts, main_cf, scratch, write_config};
+use crate::queue::{Queue, directory};
+use crate::{ports, program, wait};
 
 /// What to start.
 #[derive(Debug, Clone, Default)]
@@ -46,12 +43,12 @@ pub struct Instance {
 impl Instance {
     /// Starts a server and waits until it listens.
     pub fn start(setup: &Setup) -> Self {
-        Self::start_with(setup, None, Command::new(PROGRAM))
+        Self::start_with(setup, None, Command::new(program::qmqpd()))
     }
 
     /// Starts a server whose service stands in a master.cf, with these columns from private to maxproc.
     pub fn start_with_columns(setup: &Setup, columns: &str) -> Self {
-        Self::start_with(setup, Some(columns), Command::new(PROGRAM))
+        Self::start_with(setup, Some(columns), Command::new(program::qmqpd()))
     }
 
     /// Starts a server that has one processor, and so one thread for all its sessions.
@@ -201,7 +198,10 @@ impl Instance {
 fn program_that_sees(file: &Path, in_place_of: &str) -> Command {
     let mut program = Command::new("unshare");
     let script = format!(r#"mount --bind "$0" {in_place_of} && exec "$@""#);
-    program.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(file).arg(PROGRAM);
+    program
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .arg(file)
+        .arg(program::qmqpd());
     program
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::wait::PATIENCE;
+use crate::wait::PATIENCE;
 
 /// One thing that the client does.
 #[derive(Clone)]

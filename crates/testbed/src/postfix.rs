@@ -10,9 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::maillog::Maillog;
-use super::queue::{Queue, directory};
-use super::{BASE_MAIN_CF, ports, setting, wait};
+use crate::maillog::Maillog;
+use crate::queue::{Queue, directory};
+use crate::{BASE_MAIN_CF, ports, setting, wait};
 
 /// A version of Postfix: the first two numbers.
 pub type Version = (u32, u32);
@@ -50,7 +50,7 @@ pub struct Setup {
     pub has_fifo: bool,
     /// A queue directory to use; otherwise one of its own.
     pub queue: Option<PathBuf>,
-    /// Whether its qmqpd is ours; see [`super::drop_in`].
+    /// Whether its qmqpd is ours; see [`crate::drop_in`].
     pub replaces_qmqpd: bool,
     /// The columns of qmqpd in master.cf from private to maxproc, where they are not `n - n - -`.
     pub columns: Option<&'static str>,
@@ -96,7 +96,7 @@ impl Instance {
         }
         if setup.replaces_qmqpd {
             let programs = dir.path().join("programs");
-            super::drop_in::fill(&programs);
+            crate::drop_in::fill(&programs);
             writeln!(main_cf, "daemon_directory = {}", programs.display()).unwrap();
         }
         master_cf.push_str(&setup.master_cf);
@@ -114,7 +114,7 @@ impl Instance {
         let listening =
             wait::within(wait::PATIENCE, || instance.log.all().contains("daemon started").then_some(()));
         assert!(listening.is_some(), "Postfix did not start: {}\n{main_cf}\n{master_cf}", instance.log.all());
-        drop(super::client::connect(address));
+        drop(crate::client::connect(address));
         instance
             .log
             .lines_until("the end of the first session", |line| line.text.starts_with("disconnect from "));

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::postfix::scratch;
-use super::wait;
+use crate::postfix::scratch;
+use crate::wait;
 
 /// Which call fails, how, and when, in the words of strace(1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::wait;
+use crate::wait;
 
 /// What the filter sends.
 #[derive(Clone, Debug)]

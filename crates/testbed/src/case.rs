@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::client::{self, Step, netstring};
-use super::milter;
-use super::pair::Outcome;
-use super::postfix::Version;
+use crate::client::{self, Step, netstring};
+use crate::milter;
+use crate::pair::Outcome;
+use crate::postfix::Version;
 
 /// What both servers must do. The suite is of use only where it is known to reach what a case is named after, so every
 /// case says which end it expects.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cleanup::{Arrival, Message, NoTables, Options, Origin};
 use postfix::queue_file::classic;
 
-use super::case::Case;
-use super::client::Step;
+use crate::case::Case;
+use crate::client::Step;
 
 /// Where the seeds go, when they are asked for instead of the comparison.
 pub fn wanted() -> Option<std::path::PathBuf> {

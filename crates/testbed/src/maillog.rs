@@ -3,7 +3,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::wait;
+use crate::wait;
 
 /// One line: which program said it, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]

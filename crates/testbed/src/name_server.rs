@@ -69,7 +69,7 @@ static RUNNING: OnceLock<()> = OnceLock::new();
 
 /// Starts the server, once; it runs until the process ends.
 pub fn start() {
-    assert!(super::isolation::inside(), "port 53 is ours only in our own network namespace");
+    assert!(crate::isolation::inside(), "port 53 is ours only in our own network namespace");
     RUNNING.get_or_init(|| {
         let socket = UdpSocket::bind("127.0.0.1:53").expect("port 53 on loopback");
         std::thread::spawn(move || serve(&socket));

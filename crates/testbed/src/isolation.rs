@@ -26,7 +26,7 @@ pub fn enter() {
     if inside() || missing().is_some() {
         return;
     }
-    let dir = super::postfix::scratch("names");
+    let dir = crate::postfix::scratch("names");
     std::fs::write(dir.path().join("hosts"), HOSTS).unwrap();
     std::fs::write(dir.path().join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
         .unwrap();

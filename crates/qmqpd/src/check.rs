@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use lookup::Problem;
 use postfix::notice::Severity;
-use postfix::settings::words::Submit;
 
 use crate::config::{self, Config, ConfigSource, Survey};
 use crate::exit::{self, Exit};
 use crate::master;
 use crate::service::list_options;
-use crate::submit::table_problems;
+use crate::submit::{Backend, PublicService};
 
 /// Checks, and returns what to print if all is well. What stops nothing goes to standard error, too: as a warning, or as
 /// a note where nothing is wrong.
@@ -70,6 +69,7 @@ pub(crate) fn examine(survey: &Survey) -> Findings {
     let mut findings =
         Findings { errors: survey.errors.iter().map(ToString::to_string).collect(), ..Findings::default() };
     if let Some(config) = &survey.config {
+        findings.errors.extend(missing_services(config));
         findings.warnings.extend(config.remarks.iter().cloned());
         config.notices.iter().for_each(|notice| findings.add(notice.severity, notice.text.clone()));
         findings.notes.extend(master::journal_note(config));
@@ -83,6 +83,22 @@ pub(crate) fn examine(survey: &Survey) -> Findings {
     let mut said = BTreeSet::new();
     findings.errors.retain(|error| said.insert(error.clone()));
     findings
+}
+
+/// The services of Postfix's master(8) that have no line in master.cf, and are to take the mail of one of ours.
+fn missing_services(config: &Config) -> Vec<String> {
+    let mut errors = Vec::new();
+    for service in &config.services {
+        for PublicService { name, parameter, purpose, line } in Backend::needs(&service.settings).sockets {
+            if config.lacks_service(&name) {
+                let place = &service.origin;
+                errors.push(format!(
+                    "{place}: no public unix service \"{name}\" {purpose} ({parameter}); write: {line}"
+                ));
+            }
+        }
+    }
+    errors
 }
 
 /// The warnings about the match lists and tables of a configuration that can be used.
@@ -115,9 +131,7 @@ fn lists(config: &Config, is_broken: &dyn Fn(&str) -> bool, findings: &mut Findi
                 found.push((parameter, lookup::check(parameter, patterns, &options)));
             }
         }
-        if settings.qmqpd_submit == Submit::Local {
-            found.extend(table_problems(settings, &options));
-        }
+        found.extend(Backend::check(settings, &options));
         for (parameter, problems) in found.into_iter().filter(|(parameter, _)| !is_broken(parameter)) {
             for problem in problems {
                 let text =

@@ -143,6 +143,19 @@ fn pure_crates_touch_nothing() {
     }
 }
 
+/// Which way a message goes is decided in one place; `config` and the table of parameters only name the setting.
+#[test]
+fn only_the_back_ends_ask_where_mail_goes() {
+    let sources = sources(&root().join("crates/qmqpd/src"));
+    let asks = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(".qmqpd_submit");
+    let asking: Vec<_> = sources.iter().filter(|path| asks(path)).collect();
+    assert!(
+        !asking.is_empty()
+            && asking.iter().all(|path| path.components().any(|part| part.as_os_str() == "submit")),
+        "{asking:?}"
+    );
+}
+
 /// `println!` and its kind panic when the reader has gone or the disk is full: writeln!, and do without the answer.
 #[test]
 fn no_program_prints_in_a_way_that_panics() {

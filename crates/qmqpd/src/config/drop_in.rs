@@ -7,7 +7,6 @@ use nix::unistd::Uid;
 use postfix::main_cf::{MainCf, Override};
 use postfix::master_cf::{MasterCf, Service as Line, Transport};
 use postfix::notice::Notice;
-use postfix::settings::words::Submit;
 use postfix::settings::{ConfigError, Loaded, Settings};
 
 use super::service::{Found, PROGRAM, Service, as_arguments, bad_columns, own_settings, wrong_line};
@@ -35,6 +34,9 @@ pub(super) fn find(
     };
     found.errors.extend(file.errors().iter().cloned());
     found.notices.extend(file.notices().iter().cloned());
+    let is_public = |line: &&Line| line.transport == Transport::Unix && !line.private;
+    let public = file.services().iter().filter(|line| is_public(line));
+    found.public_services = Some(public.map(|line| line.name.clone()).collect());
     if loaded.is_set("qmqpd_listen") {
         let text = "qmqpd_listen means nothing here: Postfix's master(8) listens where master.cf says";
         found.notices.push(Notice::info(text.to_owned()));
@@ -81,9 +83,6 @@ fn service(
     let own = own_settings(facts, main_cf, &line.name, &arguments, passed_on, &origin, &mut found.errors);
     let settings = own.as_ref().map_or_else(|| loaded.settings.clone(), |own| own.settings.clone());
     found.notices.extend(another_program(&settings, line, &origin));
-    if settings.qmqpd_submit == Submit::Postfix {
-        found.errors.extend(missing_cleanup(file, line, &settings));
-    }
     found.services.push(Service {
         name: line.name.clone(),
         program: line.command.clone(),
@@ -95,17 +94,6 @@ fn service(
         arguments,
         settings: Arc::new(settings),
     });
-}
-
-/// The service that would take the mail.
-fn missing_cleanup(file: &MasterCf, line: &Line, settings: &Settings) -> Option<ConfigError> {
-    let name = &settings.cleanup_service_name;
-    let is_it = |other: &&Line| other.transport == Transport::Unix && !other.private && other.name == *name;
-    if file.services().iter().any(|other| is_it(&other)) {
-        return None;
-    }
-    let what = format!("no public unix service \"{name}\" takes the mail (cleanup_service_name)");
-    Some(wrong_line(file, line, what, &format!("write: {name} unix n - - - 0 cleanup")))
 }
 
 /// What master(8) would start instead of this program.

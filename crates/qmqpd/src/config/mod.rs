@@ -44,6 +44,8 @@ pub struct Config {
     pub notices: Vec<Notice>,
     /// What `qmqpd check` says besides: settings that nothing reads and the like.
     pub remarks: Vec<String>,
+    /// The public `unix` services of master.cf, where Postfix's master(8) runs them.
+    public_services: Option<Vec<String>>,
     main_cf: Arc<MainCf>,
     /// What stands above main.cf and master.cf.
     given: Vec<Override>,
@@ -68,6 +70,12 @@ impl Config {
             (None, Some(entry)) => format!("{}, line {}", self.main_cf.path(), entry.line),
             (None, None) => "default".to_owned(),
         }
+    }
+
+    /// Whether Postfix's master(8) starts our processes and has no public `unix` service of this name for them to ask.
+    #[must_use]
+    pub fn lacks_service(&self, name: &str) -> bool {
+        self.public_services.as_ref().is_some_and(|public| !public.iter().any(|other| other == name))
     }
 
     /// The variables that every service process gets besides those of import_environment.

@@ -64,6 +64,8 @@ pub(super) struct Found {
     pub(super) notices: Vec<Notice>,
     /// What is wrong with them.
     pub(super) errors: Vec<ConfigError>,
+    /// The services that anybody may ask, where Postfix's master(8) runs them.
+    pub(super) public_services: Option<Vec<String>>,
 }
 
 /// The services that the configuration asks for: qmqpd_listen if somebody set it, else the qmqpd lines of master.cf,
@@ -173,7 +175,7 @@ fn from_master_cf(
     let root = Uid::effective().is_root();
     let settings = &loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
-    let Found { services, errors, notices } = found;
+    let Found { services, errors, notices, .. } = found;
     for line in file.services().iter().filter(|line| line.program() == PROGRAM) {
         let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
         errors.extend(bad_columns(file, line, root));

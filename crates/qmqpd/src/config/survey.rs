@@ -100,6 +100,7 @@ fn config(
         remarks: remarks(&loaded, master_cf),
         settings: Arc::new(loaded.settings),
         services: found.services,
+        public_services: found.public_services,
         notices,
         main_cf: Arc::new(main_cf),
         given,

@@ -24,7 +24,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use postfix::notice::Severity;
-use postfix::settings::words::{Commit, Submit};
 use spool::UnixDisk;
 use spool::journal::continuity::{Witness, WitnessId};
 
@@ -32,6 +31,7 @@ use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;
 use crate::jail::{Owner, group_id, raise_limits};
 use crate::log::{Log, Place, Program};
+use crate::submit::Backend;
 use crate::{address_space, check};
 use listen::Listener;
 use queue_directory::Writer;
@@ -57,9 +57,7 @@ pub(crate) fn check_queue(config: &Config) -> Result<(), String> {
 
 /// What there is to say about a journal that syncs the data of others; `None` where it does not, or where there is no journal.
 pub(crate) fn journal_note(config: &Config) -> Option<String> {
-    let has_journal = |service: &config::Service| {
-        service.settings.qmqpd_submit == Submit::Local && service.settings.qmqpd_commit == Commit::Journal
-    };
+    let has_journal = |service: &config::Service| Backend::needs(&service.settings).keeps_journal;
     config.services.iter().find(|service| has_journal(service))?;
     let queue = config.queue_directory();
     let above = queue_directory::shares_file_system_with(queue)?;

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use crate::access::Access;
 use crate::log::{Log, Program, QUOTA_WINDOW, SessionQuota};
 use crate::peer::PeerNames;
-use crate::submit::Submit;
+use crate::submit::Backend;
 
 pub use admission::Admission;
 pub(crate) use admission::{Place, Seat};
@@ -61,7 +61,7 @@ pub struct Service {
     /// Whom we listen to.
     pub access: Access,
     /// Where messages go.
-    pub submit: Submit,
+    pub backend: Backend,
     /// One place per connection: `qmqpd_connection_limit`.
     pub admission: Admission,
     /// What each client takes.
@@ -96,7 +96,7 @@ impl Service {
     /// A table or included file that is no longer what was opened.
     #[must_use]
     pub fn changed_table(&self) -> Option<String> {
-        self.access.changed().or_else(|| self.submit.changed())
+        self.access.changed().or_else(|| self.backend.changed())
     }
 
     /// Whether the log is lost to this process for good: the log daemon was started anew, and its socket is outside of our root

@@ -2,19 +2,19 @@
 //! finds such a journal; no client reaches it, so that a process that talks to strangers need not see the queues behind
 //! `incoming`.
 
-use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use postfix::child::Arguments;
-use spool::{Spool, SpoolError, UnixDisk};
+use spool::committer::Clock;
 
 use super::now;
-use super::prepare::{Failure, boot_id, spool_options};
+use super::prepare::Failure;
 use super::start::{fatal, provisional_log};
 use crate::config::ServiceConfig;
 use crate::jail::{self, Calls, Sandbox};
-use crate::log::{Log, Program};
-use crate::submit::{needs_of_settlement, queue_manager, wake_once};
+use crate::log::Log;
+use crate::submit::Settlement;
 
 /// The word of `-t` for such a process.
 pub(crate) const TRANSPORT: &str = "settle";
@@ -37,26 +37,18 @@ fn settle(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), 
     })?;
     let failure = |text: String| Failure { log: log.clone(), text };
     let queue_directory = &config.jail.queue_directory;
-    let disk = std::env::set_current_dir(queue_directory)
-        .and_then(|()| UnixDisk::open(Path::new(".")))
+    let settlement = std::env::set_current_dir(queue_directory)
+        .and_then(|()| Settlement::open())
         .map_err(|error| failure(format!("open {}: {error}", queue_directory.display())))?;
-    let options = spool_options(&config.settings, boot_id());
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let sandbox = Sandbox::new(&config.settings, needs_of_settlement(&config.settings));
+    let sandbox = Sandbox::new(&config.settings, Settlement::needs(&config.settings));
     sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     sandbox.restrict_calls(Calls::Serve).map_err(|error| failure(error.to_string()))?;
-    let settled = open(disk, &options, &log)
-        .and_then(|spool| spool.settle(&now))
+    let clock: Clock = Arc::new(now);
+    let is_all = settlement
+        .run(&config.settings, &clock, &log)
         .map_err(|error| failure(format!("settle journals: {error}")))?;
-    if settled.written_again > 0 {
-        wake_once(&queue_manager(&config.settings), config.settings.trigger_timeout);
-    }
-    Ok((log, settled.kept == 0))
-}
-
-fn open(disk: UnixDisk, options: &spool::Options, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
-    let lines = log.clone();
-    Spool::open(disk, options, std::sync::Arc::new(move |notice| lines.notice(Program::Cleanup, &notice)))
+    Ok((log, is_all))
 }
 
 /// EX_TEMPFAIL of sysexits(3).

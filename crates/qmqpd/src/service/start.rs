@@ -15,8 +15,6 @@ use postfix::child::{
 };
 use postfix::notice::Severity;
 use postfix::settings::Settings;
-use spool::committer::Committers;
-use spool::{Spool, UnixDisk};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
@@ -25,14 +23,14 @@ use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::status::Farewell;
 use super::worker::{self, Role};
 use super::{
-    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, now, refuse, settlement,
+    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, refuse, settlement,
     stdin, watchdog,
 };
 use crate::config;
 use crate::exit::Exit;
 use crate::jail::{Calls, InForce, JailError};
 use crate::log::{Log, LogConfig, Program, SessionQuota};
-use crate::submit::{Local, Postfix, Submit, Wake, front_bytes, queue_manager};
+use crate::submit::file_threads;
 use crate::{cli, inherited};
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
@@ -191,7 +189,7 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     if let Some(farewell) = farewell {
         farewell.say();
     }
-    service.submit.shut_down();
+    service.backend.shut_down();
     match ending {
         Ok(()) => {
             log.flush();
@@ -219,7 +217,7 @@ fn start_runtime(settings: &Settings, log: &Log) -> std::io::Result<Runtime> {
     }));
     let threads_aside = REMOTE_LOOKUP_THREADS_MAX
         .saturating_add(lookup::TurnOptions::default().seats)
-        .saturating_add(threads_for_files(settings));
+        .saturating_add(file_threads(settings));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_io()
         .enable_time()
@@ -240,53 +238,16 @@ fn confine(confinement: &Confinement, log: &Log) -> Result<(), JailError> {
     Ok(())
 }
 
-pub(super) fn threads_for_files(settings: &Settings) -> usize {
-    usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1)
-}
-
 /// Puts the service together; needs the runtime.
 fn assemble(prepared: Prepared) -> std::io::Result<Service> {
-    let Prepared {
-        settings,
-        log,
-        names,
-        access,
-        lookups,
-        milters,
-        spool,
-        options,
-        dates,
-        is_under_postfix,
-        confinement,
-        ..
-    } = prepared;
+    let Prepared { settings, log, names, access, backend, is_under_postfix, confinement, .. } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
-    let threads = threads_for_files(&settings);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
     watchdog::start(settings.daemon_timeout, &log)?;
-    let options = Arc::new(options);
-    let submit = match spool.zip(lookups) {
-        None => Submit::Postfix(Arc::new(Postfix::new(&settings, options, dates, threads, log.clone()))),
-        Some((spool, lookups)) => {
-            remove_stale_drafts(&spool, &log)?;
-            // Each session waits for one job at a time, so this many can never be too few.
-            let committers = Committers::start(spool, Arc::new(now), threads, connections.saturating_mul(2))?;
-            Submit::Local(Local {
-                committers: Arc::new(committers),
-                options,
-                lookups,
-                milters: milters.map(Arc::new),
-                front_bytes: front_bytes(&settings),
-                dates,
-                log: log.clone(),
-                wake: Wake::start(&queue_manager(&settings), settings.trigger_timeout),
-            })
-        }
-    };
     Ok(Service {
         names,
         access,
-        submit,
+        backend: backend.start(connections)?,
         admission: Admission::new(connections),
         clients: Clients::new(Limits::new(&settings), connections, !is_under_postfix),
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
@@ -305,25 +266,6 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
     })
 }
 
-/// Clears up after a process that was killed, beside the work: the queue may be long. Drafts of processes that live, and
-/// of other programs, stay.
-fn remove_stale_drafts(spool: &Spool<UnixDisk>, log: &Log) -> std::io::Result<()> {
-    let (spool, log, started) = (spool.clone(), log.clone(), now());
-    let thread = std::thread::Builder::new().name("stale drafts".to_owned());
-    thread.spawn(move || {
-        // A draft of a process that lives has no lock for its first microseconds, and the file system's clock lags by a
-        // tick: by now those from before our start have theirs.
-        sleep(STALE_DRAFTS_DELAY);
-        match spool.remove_stale(started) {
-            Ok(notices) => notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice)),
-            Err(error) => {
-                log.write(Program::Cleanup, Severity::Warning, &format!("look for stale drafts: {error}"));
-            }
-        }
-    })?;
-    Ok(())
-}
-
 /// Where to log before the configuration says where.
 pub(super) fn provisional_log(process_name: &str) -> Log {
     let standing = config::ConfigSource::from_environment().standing();
@@ -340,6 +282,4 @@ pub(super) fn fatal(log: &Log, text: &str) -> ExitCode {
 
 /// How long the end of a process waits for sessions to let go.
 const LAST_SESSIONS_TIME_MAX: Duration = Duration::from_millis(500);
-/// How long after its start a process looks for the drafts of dead ones.
-const STALE_DRAFTS_DELAY: Duration = Duration::from_secs(1);
 const FATAL_PAUSE: Duration = Duration::from_secs(1);

@@ -136,7 +136,7 @@ impl<'s> Session<'s> {
 
     /// Whether the first read has brought a whole message, as it does with most, and there is a shorter way for it.
     fn is_whole(&self, request: &[u8]) -> bool {
-        self.service.submit.has_short_way()
+        self.service.backend.has_short_way()
             && !self.is_limited
             && !self.log.shows_protocol()
             && submit::is_whole(request, self.service.protocol_limits())
@@ -151,7 +151,7 @@ impl<'s> Session<'s> {
         self.log.expect_message();
         self.under_way = Some(self.service.commits.begin().await);
         let limits = self.service.protocol_limits();
-        let taken = self.service.submit.take_whole(self.client, self.arrived, request, limits).await;
+        let taken = self.service.backend.take_whole(self.client, self.arrived, request, limits).await;
         let Taken { queue_id, result } = taken.inspect_err(|_| self.under_way = None)?;
         if let Some(queue_id) = queue_id {
             self.log.name_message(&queue_id);
@@ -207,7 +207,7 @@ impl<'s> Session<'s> {
             return Err(self.over_limit(excess));
         }
         let memory = self.memory().await?;
-        let handoff = self.service.submit.open(self.client, self.arrived).await.map_err(Ending::Refused)?;
+        let handoff = self.service.backend.open(self.client, self.arrived).await.map_err(Ending::Refused)?;
         if let Some(queue_id) = handoff.queue_id() {
             self.log.begin_message(queue_id);
         }

@@ -27,7 +27,7 @@ use crate::date::DateFormat;
 use crate::log::{Log, LogConfig, Place, SessionQuota};
 use crate::peer::{self, PeerNames};
 use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Wear, list_options};
-use crate::submit::{CleanupTables, Local, Lookups, Submit, Wake, cleanup_options, front_bytes};
+use crate::submit::{Backend, CleanupTables, Local, Lookups, Wake, cleanup_options, front_bytes};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ impl Fixture {
             verbosity: 0,
         };
         let service = Service {
-            submit: Submit::Local(local(&at("queue"), &settings, &log)),
+            backend: Backend::Local(local(&at("queue"), &settings, &log)),
             names,
             access,
             admission: Admission::new(100),

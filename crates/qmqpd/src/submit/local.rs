@@ -5,22 +5,26 @@ use std::sync::Arc;
 use cleanup::{Fate, Message};
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
+use postfix::settings::Settings;
+use postfix::settings::words::Commit;
 use spool::committer::Committers;
 use spool::{Timestamp, UnixDisk};
 
 use super::arrival::{arrival_of, origin_of};
 use super::draft::QueueFile;
 use super::milter::Milters;
+use super::needs::{Needs, paths};
 use super::tables::Lookups;
 use super::waiting::Waiting;
-use super::wake::Wake;
+use super::wake::{Wake, pipe_directories};
 use super::writer::Writer;
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;
+use crate::jail;
 use crate::log::{Log, Program};
 
-/// The way of [`super::Submit::Local`].
+/// The way of [`super::Backend::Local`].
 #[derive(Debug)]
 pub struct Local {
     /// The threads that talk to the disk.
@@ -42,6 +46,25 @@ pub struct Local {
 }
 
 impl Local {
+    /// Each session has a socket and a queue file open. With mail filters it has instead of the latter one file for content,
+    /// one for recipients, one for a new body, the queue file, and a socket to each filter.
+    pub(super) fn needs(settings: &Settings) -> Needs {
+        let filters = settings.milters().map_or(0, |(filters, _)| filters.len());
+        Needs {
+            jail: jail::Needs {
+                // A check can put a message on hold.
+                spool_directories: paths(&["incoming", "hold", spool::journal::DIRECTORY]),
+                // Queue IDs come again: nothing of an earlier message must be there under a new one.
+                log_directories: paths(&["bounce", "defer", "trace"]),
+                pipe_directories: pipe_directories(settings),
+                ..jail::Needs::default()
+            },
+            sockets: Vec::new(),
+            descriptors_per_session: if filters == 0 { 2 } else { 5_u64.saturating_add(filters as u64) },
+            keeps_journal: settings.qmqpd_commit == Commit::Journal,
+        }
+    }
+
     /// Makes the queue file. `arrived` is when the client connected.
     pub(super) async fn open(&self, client: &Client, arrived: Timestamp) -> Result<Handoff, Refusal> {
         let file = QueueFile::create(&self.committers).await.map_err(|failure| {

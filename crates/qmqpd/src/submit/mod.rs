@@ -1,5 +1,7 @@
-//! The one place where ways of accepting a message differ: each back end is one file here, with the verbs in the
-//! order of the wire. `K` can only be made from a [`Receipt`], and only [`Handoff::commit`] makes one.
+//! The one place where ways of accepting a message differ, and the only one that asks `qmqpd_submit`: what a way needs
+//! ([`Backend::needs`]), what `qmqpd check` says of it ([`Backend::check`]), and how a message goes it
+//! ([`Backend::open`], then the verbs of [`Handoff`] in the order of the wire). `K` can only be made from a [`Receipt`], and
+//! only [`Handoff::commit`] makes one.
 
 mod arrival;
 mod cleanup_options;
@@ -9,8 +11,11 @@ mod kept;
 mod local;
 mod milter;
 mod needs;
+mod opening;
 mod overflow;
 mod postfix;
+mod settlement;
+mod store;
 mod tables;
 mod waiting;
 mod wake;
@@ -23,23 +28,26 @@ pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
 pub use cleanup_options::{cleanup_options, front_bytes};
 pub use local::{Handoff as LocalHandoff, Local};
 pub use milter::Milters;
-pub use needs::needs;
-pub(crate) use needs::needs_of_settlement;
-pub(crate) use tables::problems as table_problems;
+pub use needs::{Needs, PublicService};
+pub use opening::{Confined, Given, Opened, file_threads};
+pub use settlement::Settlement;
 pub use tables::{CleanupTables, Lookups};
 pub use wake::Wake;
-pub(crate) use wake::{queue_manager, wake_once};
 pub use whole::{Taken, is_whole};
 
 use ::postfix::queue_id::QueueId;
+use ::postfix::settings::Settings;
+use ::postfix::settings::words::Submit;
+use lookup::Problem;
 use qmqp::server::Limits;
 use spool::Timestamp;
 
 use crate::client::Client;
 
-/// Where accepted messages go.
+/// Where accepted messages go, as `qmqpd_submit` says. A service process opens it in three steps: [`Opened`], [`Confined`],
+/// and this.
 #[derive(Debug)]
-pub enum Submit {
+pub enum Backend {
     /// Postfix's cleanup(8), over its socket in the queue directory.
     Postfix(Arc<Postfix>),
     /// Our own cleanup, straight into the incoming queue.
@@ -66,13 +74,33 @@ pub enum Refusal {
 /// One message on its way to a back end. Dropping it before `commit` discards the message.
 #[derive(Debug)]
 pub enum Handoff {
-    /// See [`Submit::Postfix`].
+    /// See [`Backend::Postfix`].
     Postfix(Box<PostfixHandoff>),
-    /// See [`Submit::Local`].
+    /// See [`Backend::Local`].
     Local(Box<LocalHandoff>),
 }
 
-impl Submit {
+impl Backend {
+    /// What a process with these settings needs, as far as the settings say: servers are known when tables and filters are
+    /// open ([`Confined::needs`]). Call it where the queue directory is the working directory.
+    #[must_use]
+    pub fn needs(settings: &Settings) -> Needs {
+        match settings.qmqpd_submit {
+            Submit::Postfix => Postfix::needs(settings),
+            Submit::Local => Local::needs(settings),
+        }
+    }
+
+    /// What is wrong with the tables of each parameter, as `qmqpd check` tells it.
+    #[must_use]
+    pub fn check(settings: &Settings, options: &lookup::Options) -> Vec<(&'static str, Vec<Problem>)> {
+        match settings.qmqpd_submit {
+            // Its own programs look at its tables.
+            Submit::Postfix => Vec::new(),
+            Submit::Local => tables::problems(settings, options),
+        }
+    }
+
     /// Begins a message. `arrived` is when the client connected.
     pub async fn open(&self, client: &Client, arrived: Timestamp) -> Result<Handoff, Refusal> {
         match self {

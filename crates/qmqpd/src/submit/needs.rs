@@ -1,37 +1,35 @@
-//! What each way of accepting a message needs behind the jail.
+//! What each way of accepting a message needs of the world around it.
 
 use std::path::PathBuf;
 
-use postfix::settings::Settings;
-use postfix::settings::words::Submit;
+use crate::jail;
 
-use super::wake::pipe_directories;
-use crate::jail::Needs;
-
-/// For a process that accepts messages with these settings. Call it where the queue directory is the working directory.
-#[must_use]
-pub fn needs(settings: &Settings) -> Needs {
-    match settings.qmqpd_submit {
-        Submit::Local => Needs {
-            // A check can put a message on hold.
-            spool_directories: paths(&["incoming", "hold", spool::journal::DIRECTORY]),
-            log_directories: paths(&["bounce", "defer", "trace"]),
-            pipe_directories: pipe_directories(settings),
-            ..Needs::default()
-        },
-        // Only what is too much for the memory, for a while.
-        Submit::Postfix => Needs { spool_directories: paths(&["incoming"]), ..Needs::default() },
-    }
+/// What one way needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Files and ports that the jail has to leave open.
+    pub jail: jail::Needs,
+    /// Services of Postfix's master(8) that are asked through their sockets.
+    pub sockets: Vec<PublicService>,
+    /// Descriptors that one session can have open at the same time, its own socket included.
+    pub descriptors_per_session: u64,
+    /// Whether a journal of the queue is kept, which syncs the whole file system.
+    pub keeps_journal: bool,
 }
 
-/// For a process that settles journals: all queues.
-pub(crate) fn needs_of_settlement(settings: &Settings) -> Needs {
-    let queues = spool::Queue::ALL.map(spool::Queue::name);
-    let mut spool_directories = paths(&queues);
-    spool_directories.push(spool::journal::DIRECTORY.into());
-    Needs { spool_directories, pipe_directories: pipe_directories(settings), ..Needs::default() }
+/// A `unix` service of master.cf that is not private.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicService {
+    /// The first column of its line.
+    pub name: String,
+    /// The parameter that names it.
+    pub parameter: &'static str,
+    /// What it does for us; goes behind `no public unix service "NAME" `.
+    pub purpose: &'static str,
+    /// The line to write where it is missing.
+    pub line: String,
 }
 
-fn paths(names: &[&str]) -> Vec<PathBuf> {
+pub(super) fn paths(names: &[&str]) -> Vec<PathBuf> {
     names.iter().map(PathBuf::from).collect()
 }

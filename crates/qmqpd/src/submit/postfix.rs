@@ -20,13 +20,15 @@ use spool::Timestamp;
 
 use super::arrival::{arrival_of, origin_of};
 use super::cleanup_service::{CleanupService, Dialogue, Failure, words};
+use super::needs::{Needs, PublicService, paths};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;
+use crate::jail;
 use crate::log::{Log, Program};
 
-/// The way of [`super::Submit::Postfix`].
+/// The way of [`super::Backend::Postfix`].
 #[derive(Debug)]
 pub struct Postfix {
     service: CleanupService,
@@ -41,6 +43,23 @@ pub struct Postfix {
 const TEMPORARY_DIRECTORY: &str = "incoming";
 
 impl Postfix {
+    /// A directory for what is too much for the memory, for a while. Each session has a socket, one to cleanup(8), one
+    /// temporary file for content and one for recipients.
+    pub(super) fn needs(settings: &Settings) -> Needs {
+        let name = &settings.cleanup_service_name;
+        Needs {
+            jail: jail::Needs { spool_directories: paths(&[TEMPORARY_DIRECTORY]), ..jail::Needs::default() },
+            sockets: vec![PublicService {
+                name: name.clone(),
+                parameter: "cleanup_service_name",
+                purpose: "takes the mail",
+                line: format!("{name} unix n - - - 0 cleanup"),
+            }],
+            descriptors_per_session: 4,
+            keeps_journal: false,
+        }
+    }
+
     /// Paths are relative to the queue directory, which is the working directory. At most so many threads work on
     /// temporary files at a time.
     #[must_use]

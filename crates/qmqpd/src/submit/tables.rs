@@ -111,7 +111,7 @@ impl cleanup::Tables for OfMessage {
 }
 
 /// What is wrong with the tables of each parameter: for `qmqpd check`.
-pub(crate) fn problems(settings: &Settings, options: &Options) -> Vec<(&'static str, Vec<Problem>)> {
+pub(super) fn problems(settings: &Settings, options: &Options) -> Vec<(&'static str, Vec<Problem>)> {
     Maps::ALL
         .map(|which| {
             let parameter = which.parameter();

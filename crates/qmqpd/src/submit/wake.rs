@@ -55,7 +55,7 @@ impl Wake {
 }
 
 /// Wakes the queue manager once, from a process without a runtime. Waits as long as that may take.
-pub(crate) fn wake_once(service: &str, trigger_timeout: Duration) {
+pub(super) fn wake_once(service: &str, trigger_timeout: Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     if let Ok(runtime) = runtime {
         // As above.
@@ -64,13 +64,13 @@ pub(crate) fn wake_once(service: &str, trigger_timeout: Duration) {
 }
 
 /// Where the queue manager is woken, relative to the queue directory.
-pub(crate) fn queue_manager(settings: &Settings) -> String {
+pub(super) fn queue_manager(settings: &Settings) -> String {
     format!("public/{}", settings.queue_service_name)
 }
 
 /// Where a process that wakes the queue manager writes into a named pipe. Postfix makes the pipe anew when it starts, so it is the
 /// directory that counts. Call it where the queue directory is the working directory.
-pub(crate) fn pipe_directories(settings: &Settings) -> Vec<PathBuf> {
+pub(super) fn pipe_directories(settings: &Settings) -> Vec<PathBuf> {
     let service = PathBuf::from(queue_manager(settings));
     service.parent().filter(|_| is_named_pipe(&service)).map(Path::to_owned).into_iter().collect()
 }

@@ -1,0 +1,3 @@
+//! Where messages are kept: a queue directory of Postfix's format, on a disk of this machine.
+
+pub(super) mod directory;

@@ -8,13 +8,11 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use postfix::queue_id::QueueId;
-use spool::journal::DIRECTORY;
-use spool::journal::continuity::{Mount, WitnessId};
 use spool::journal::record::{
-    BATCH_ALIGNMENT_BYTES, Batch, BootId, Content, HEADER_BYTES, Header, Instance, MAGIC,
-    RECORD_ALIGNMENT_BYTES, padded,
+    BATCH_ALIGNMENT_BYTES, Batch, Content, HEADER_BYTES, Header, MAGIC, RECORD_ALIGNMENT_BYTES, padded,
 };
 use spool::journal::scan::{Account, Found, account, scan};
+use spool::journal::{BootId, DIRECTORY, Instance, Mount, WitnessId};
 use spool::simulated::Simulated;
 use spool::{Options, Queue, Spool, Timestamp};
 
@@ -76,7 +74,11 @@ fn found(file: &[u8]) -> Found {
 /// The payload of a record that stands in the file, whole and ours.
 fn payload<'a>(file: &'a [u8], offset: u64, header: &Header) -> &'a [u8] {
     let start = usize::try_from(offset).expect("a place in memory");
-    assert_eq!(Header::decode(OURS, &file[start..]).as_ref(), Ok(header), "a record that does not stand there");
+    assert_eq!(
+        Header::decode(OURS, &file[start..]).as_ref(),
+        Ok(header),
+        "a record that does not stand there"
+    );
     assert_eq!(header.instance, OURS);
     let start = start + HEADER_BYTES;
     let payload = &file[start..start + header.payload_bytes as usize];
@@ -97,7 +99,9 @@ fn check(file: &[u8]) -> (Found, Account) {
     }
     for (offset, header) in &account.messages {
         assert_eq!(found.records.get(offset), Some(header), "an invented message");
-        assert!(matches!(header.content, Content::Message { .. }) && header.sequence >= account.retired_below);
+        assert!(
+            matches!(header.content, Content::Message { .. }) && header.sequence >= account.retired_below
+        );
     }
     let in_order = account.messages.windows(2).all(|pair| {
         let (first, second) = (&pair[0].1, &pair[1].1);
@@ -110,7 +114,8 @@ fn check(file: &[u8]) -> (Found, Account) {
 /// A queue directory with this journal, as a process finds it that starts now.
 fn recover(disk: Simulated, boot_id: BootId) -> Simulated {
     let options = Options { boot_id, ..Options::default() };
-    let spool = Spool::open(disk.clone(), &options, Arc::new(|_| {})).expect("nothing is wrong with the disk");
+    let spool =
+        Spool::open(disk.clone(), &options, Arc::new(|_| {})).expect("nothing is wrong with the disk");
     let clock = || Timestamp { seconds: 1_795_000_000, microseconds: 0 };
     let settled = spool.settle(&clock).expect("nothing is wrong with the disk");
     assert_eq!(settled.kept, 0);

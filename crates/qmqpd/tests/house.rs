@@ -1,6 +1,9 @@
 //! House rules that no linter knows.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
 
+#[path = "house/imports.rs"]
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +26,9 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// What tests share: it may import anything, and only tests import it.
 const TEST_BED: &str = "testbed";
+
+/// Crates in which no file, and no folder, imports another one that imports it in turn, by whatever detour.
+const WITHOUT_CIRCLES: &[&str] = &["qmqp", "spool"];
 
 /// Crates without files, sockets, threads, clocks and randomness, and what would be one of these.
 const PURE: &[&str] = &["qmqp", "postfix", "cleanup"];
@@ -124,6 +130,24 @@ fn only_tests_import_the_test_bed() {
                 !imports || title.ends_with("dev-dependencies"),
                 "{name} imports {TEST_BED} in [{title}]"
             );
+        }
+    }
+}
+
+/// What a folder or a file stands on does not stand on it: so each can be read, tested and taken out by itself.
+#[test]
+fn files_import_in_no_circle() {
+    for name in WITHOUT_CIRCLES {
+        let src = root().join("crates").join(name).join("src");
+        let edges = imports::edges(&src, &sources(&src));
+        assert!(edges.len() > 2, "{name}: {edges:?}: files import in another way now");
+        for edges in [&edges, &imports::folders(&edges)] {
+            let knots = imports::knots(edges);
+            let is_in_one = |(from, to): &&(String, String)| {
+                knots.iter().any(|knot| knot.contains(from) && knot.contains(to))
+            };
+            let arrows: Vec<_> = edges.iter().filter(is_in_one).collect();
+            assert!(knots.is_empty(), "{name}: these import each other: {knots:?}; the arrows: {arrows:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{CWD, Mode, OFlags};
 use spool::committer::{Clock, Committers, Job};
 use spool::journal;
-use spool::journal::record::Instance;
+use spool::journal::Instance;
 use spool::{CommitWay, Draft, Options, Receipt, Spool, SpoolError, Timestamp, UnixDisk};
 
 const MESSAGE_BYTES: usize = 4096;

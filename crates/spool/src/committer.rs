@@ -13,13 +13,11 @@ use std::sync::{Arc, PoisonError};
 use postfix::notice::{Notice, Severity};
 
 use crate::disk::{Disk, Timestamp};
-use crate::draft::{Draft, Receipt};
+use crate::draft::Draft;
 use crate::error::SpoolError;
+use crate::receipt::{Done, Receipt};
 use crate::spool::Spool;
 use crate::sync::{JoinHandle, Mutex, MutexGuard, Thread, thread};
-
-/// What is called when a [`Job`] is done, on a committer thread: it must be short.
-pub type Done<T> = Box<dyn FnOnce(T) + Send>;
 
 /// One thing to do with the disk. Jobs run in any order; whoever needs an order waits for one before giving the next.
 pub enum Job<D: Disk> {

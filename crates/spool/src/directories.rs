@@ -6,7 +6,7 @@ use postfix::notice::Notice;
 
 use crate::disk::{Disk, FileKind, Status};
 use crate::error::{SpoolError, Step, disk};
-use crate::journal;
+use crate::journal::names::DIRECTORY;
 
 /// To whom the directories of a queue belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ const DIRECTORIES: [(&str, Owner, u32); 15] = [
     ("public", Owner::MailAndSetgidGroup, 0o710),
     ("maildrop", Owner::MailAndSetgidGroup, 0o730),
     ("pid", Owner::Root, 0o755),
-    (journal::DIRECTORY, Owner::Mail, 0o700),
+    (DIRECTORY, Owner::Mail, 0o700),
 ];
 
 /// The queue manager renames between these, which works on one file system only.
@@ -74,7 +74,7 @@ pub fn create_missing<D: Disk>(disk_: &D, owners: Option<Owners>) -> Result<(), 
 /// # Errors
 /// It cannot be made.
 pub fn create_journal<D: Disk>(disk_: &D, mail_owner_uid: Option<u32>) -> Result<(), SpoolError> {
-    create(disk_, journal::DIRECTORY, mail_owner_uid.map(|uid| (uid, None)), 0o700)
+    create(disk_, DIRECTORY, mail_owner_uid.map(|uid| (uid, None)), 0o700)
 }
 
 fn create<D: Disk>(
@@ -262,7 +262,7 @@ mod tests {
     fn the_directory_of_journals_is_made_for_the_user_that_the_process_becomes() {
         let disk = Simulated::new();
         create_journal(&disk, Some(7)).unwrap();
-        let status = disk.status(journal::DIRECTORY).unwrap();
+        let status = disk.status(DIRECTORY).unwrap();
         assert_eq!((status.kind, status.uid, status.mode), (FileKind::Directory, 7, 0o700));
     }
 }

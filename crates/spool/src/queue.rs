@@ -7,7 +7,7 @@ use postfix::queue_id::{QueueId, hash_dir_path};
 
 use crate::disk::{Disk, FileKind, Status};
 use crate::error::{SpoolError, Step, disk};
-use crate::stale::DRAFT_MARK;
+use crate::modes::DRAFT_MARK;
 
 /// The deepest hashing of a queue that is looked for; Postfix's limit of `hash_queue_depth`.
 pub const HASH_QUEUE_DEPTH_MAX: usize = 16;

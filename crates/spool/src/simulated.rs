@@ -18,8 +18,7 @@ use crate::disk::{FileKind, Status, Timestamp};
 use crate::sync::{Mutex, MutexGuard};
 use inode::{Chance, Inode};
 
-/// What a power cut tears is torn at multiples of this.
-pub const BLOCK_BYTES: usize = 512;
+pub use inode::{BLOCK_BYTES, Bytes};
 
 /// The simulated disk. Cloning gives another handle to the same one.
 #[derive(Debug, Clone)]
@@ -34,20 +33,6 @@ pub enum Names {
     Lost,
     /// Each did or did not, by the seed.
     Mixed,
-}
-
-/// What becomes of the bytes that were not synced when the power goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bytes {
-    /// All reached the disk.
-    Kept,
-    /// None did; the file is as it was synced, or empty.
-    Lost,
-    /// A part from the front did, cut at a block: a file system that writes data before it writes the length (ext4's
-    /// `data=ordered`).
-    Ordered,
-    /// Each block did or did not, by the seed; where none did, the file is zero.
-    Torn,
 }
 
 /// A sync that can be taken out; see [`Simulated::make_sync_lie`].

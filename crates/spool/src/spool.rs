@@ -2,30 +2,24 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use postfix::notice::Notice;
 use postfix::queue_id::QueueId;
 
 use crate::directories;
-use crate::disk::{Disk, Status, Timestamp};
-use crate::draft::{Draft, OpenFile, READY_MODE};
-use crate::error::{ErrorKind, SpoolError, Step, disk};
-use crate::journal::continuity::Mount;
-use crate::journal::record::BootId;
+use crate::disk::{Disk, Timestamp};
+use crate::draft::Draft;
+use crate::error::{SpoolError, Step, disk};
 use crate::journal::settlement::{self, Settled};
 use crate::journal::{self, Journal};
+use crate::journal::{BootId, Mount};
 use crate::logs::LogDirectory;
+use crate::modes::DRAFT_MARK;
+use crate::open_file::OpenFile;
 use crate::queue::{self, Entries, Entry, HASH_QUEUE_DEPTH_MAX, Queue};
-use crate::stale::{self, DRAFT_MARK};
-
-/// How many names for one new file are tried before giving up. Two files of one process collide only within the same
-/// microsecond.
-const NAME_ATTEMPTS_MAX: u32 = 1000;
-
-/// Where lines for the log go. It is called from any thread, must not block for long, and must not panic.
-pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+use crate::shared::{Notify, Shared};
+use crate::stale;
 
 /// How a message is made durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,27 +67,15 @@ impl Default for Options {
 }
 
 /// A queue directory that takes messages. Cloning gives another handle to the same one.
-pub struct Spool<D: Disk>(Arc<Shared<D>>);
+pub struct Spool<D: Disk>(Arc<Parts<D>>);
 
-/// What a spool and its drafts have in common.
-pub(crate) struct Shared<D: Disk> {
-    pub(crate) disk: D,
-    notify: Notify,
-    long_queue_ids: bool,
-    /// Over how many levels of subdirectories `incoming` is spread.
-    incoming_hash_depth: usize,
-    /// The same of `hold`.
-    hold_hash_depth: usize,
+struct Parts<D: Disk> {
+    shared: Arc<Shared<D>>,
+    journal: Option<Arc<Journal<D>>>,
     log_directories: [LogDirectory; 3],
-    process_id: u32,
     boot_id: BootId,
-    pub(crate) journal: Option<Journal<D>>,
     /// A draft can do without a name.
     has_nameless_files: bool,
-    /// The first failed sync, in words.
-    poison: OnceLock<Arc<str>>,
-    clock_warned: AtomicBool,
-    lock_warned: AtomicBool,
 }
 
 impl<D: Disk> Clone for Spool<D> {
@@ -104,7 +86,7 @@ impl<D: Disk> Clone for Spool<D> {
 
 impl<D: Disk> fmt::Debug for Spool<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spool").field("poison", &self.0.poison).finish_non_exhaustive()
+        f.debug_struct("Spool").field("poison", &self.0.shared.poisoned_by()).finish_non_exhaustive()
     }
 }
 
@@ -130,23 +112,16 @@ impl<D: Disk> Spool<D> {
             CommitWay::Journal(journal) => Self::open_journal(&disk, journal, options.boot_id, &notify),
         };
         let has_nameless_files = !options.names_drafts && has_nameless_files(&disk);
-        let shared = Arc::new(Shared {
-            disk,
-            notify,
-            long_queue_ids: options.long_queue_ids,
-            incoming_hash_depth: if is_hashed(Queue::Incoming.name()) { hash_queue_depth } else { 0 },
-            hold_hash_depth: if is_hashed(Queue::Hold.name()) { hash_queue_depth } else { 0 },
+        let hash_depth = |name: &str| if is_hashed(name) { hash_queue_depth } else { 0 };
+        let shared = Shared::new(disk, notify, options.long_queue_ids, |queue| hash_depth(queue.name()));
+        Ok(Self(Arc::new(Parts {
+            shared: Arc::new(shared),
+            journal: journal.map(Arc::new),
             log_directories: ["bounce", "defer", "trace"]
-                .map(|name| LogDirectory::new(name, if is_hashed(name) { hash_queue_depth } else { 0 })),
-            process_id: std::process::id(),
+                .map(|name| LogDirectory::new(name, hash_depth(name))),
             boot_id: options.boot_id,
-            journal,
             has_nameless_files,
-            poison: OnceLock::new(),
-            clock_warned: AtomicBool::new(false),
-            lock_warned: AtomicBool::new(false),
-        });
-        Ok(Self(shared))
+        })))
     }
 
     /// The journal of this process; `None` where the file system, the kernel or the directory of journals is not up to it: then
@@ -186,7 +161,7 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// The directory of journals cannot be read.
     pub fn settle(&self, clock: &dyn Fn() -> Timestamp) -> Result<Settled, SpoolError> {
-        settlement::run(&self.0, Mount::here(&self.0.disk, self.0.boot_id), clock)
+        settlement::run(&self.0.shared, Mount::here(&self.0.shared.disk, self.0.boot_id), clock)
     }
 
     /// Whether there is a journal without a process, for [`Spool::settle`].
@@ -194,7 +169,7 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// The directory of journals cannot be read, or a journal cannot be looked at.
     pub fn has_orphans(&self) -> Result<bool, SpoolError> {
-        settlement::has_orphans(&self.0.disk)
+        settlement::has_orphans(&self.0.shared.disk)
     }
 
     /// Makes the checkpoints of the journal when they are due; returns after [`Spool::stop_checkpoints`], after a failed
@@ -202,7 +177,7 @@ impl<D: Disk> Spool<D> {
     /// made when the journal is full.
     pub fn run_checkpoints(&self) {
         if let Some(journal) = &self.0.journal {
-            journal.run_checkpoints(&self.0);
+            journal.run_checkpoints(&self.0.shared);
         }
     }
 
@@ -216,14 +191,14 @@ impl<D: Disk> Spool<D> {
     /// Makes a checkpoint now.
     pub fn checkpoint(&self) {
         if let Some(journal) = &self.0.journal {
-            journal.checkpoint(&self.0);
+            journal.checkpoint(&self.0.shared);
         }
     }
 
     /// Makes a last checkpoint and removes the journal. Messages that are committed from here on are synced one by one.
     pub fn close_journal(&self) {
         if let Some(journal) = &self.0.journal {
-            journal.close(&self.0);
+            journal.close(&self.0.shared);
         }
     }
 
@@ -241,22 +216,22 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// The file cannot be made, or the spool is poisoned. Nothing is left behind.
     pub fn create(&self, clock: &dyn Fn() -> Timestamp) -> Result<Draft<D>, SpoolError> {
-        self.0.refuse_if_poisoned()?;
+        self.0.shared.refuse_if_poisoned()?;
         let (file, status, queue_id, created) = if self.0.has_nameless_files {
-            Shared::create_nameless(&self.0, clock)?
+            OpenFile::create_nameless(&self.0.shared, clock)?
         } else {
-            let mut file = Shared::create_temporary(&self.0, clock)?;
+            let mut file = OpenFile::create_temporary(&self.0.shared, clock)?;
             let status = file.status()?;
-            let (queue_id, created) = self.0.name(&mut file, &status, Queue::Incoming, clock)?;
+            let (queue_id, created) = file.name(&status, Queue::Incoming, clock)?;
             (file, status, queue_id, created)
         };
         for directory in &self.0.log_directories {
-            if let Some(notice) = directory.remove(&self.0.disk, &queue_id, status.modified) {
-                self.0.notify(notice);
+            if let Some(notice) = directory.remove(&self.0.shared.disk, &queue_id, status.modified) {
+                self.0.shared.notify(notice);
             }
         }
-        let reset_modified = self.0.is_file_clock_ahead(&status, created);
-        Ok(Draft::new(file, queue_id, created, reset_modified))
+        let reset_modified = self.0.shared.is_file_clock_ahead(&status, created);
+        Ok(Draft::new(file, self.0.journal.clone(), queue_id, created, reset_modified))
     }
 
     /// Removes what a crash left behind: temporary files and drafts of this program, unmodified since `older_than`,
@@ -268,13 +243,13 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// `incoming` cannot be read. A single file that cannot be looked at or removed is only reported.
     pub fn remove_stale(&self, older_than: Timestamp) -> Result<Vec<Notice>, SpoolError> {
-        stale::remove(&self.0.disk, older_than)
+        stale::remove(&self.0.shared.disk, older_than)
     }
 
     /// What lies in a queue; see [`queue::list`].
     #[must_use]
     pub fn list(&self, queue: Queue) -> Entries<'_, D> {
-        queue::list(&self.0.disk, queue)
+        queue::list(&self.0.shared.disk, queue)
     }
 
     /// Looks a message up in all queues; see [`queue::find`].
@@ -282,182 +257,23 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// As there.
     pub fn find(&self, queue_id: &QueueId) -> Result<Option<Entry>, SpoolError> {
-        queue::find(&self.0.disk, queue_id)
+        queue::find(&self.0.shared.disk, queue_id)
     }
 
     /// Whether an earlier sync failed, so that nothing is accepted any more.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.0.poison.get().is_some()
+        self.0.shared.poisoned_by().is_some()
     }
 
     pub(crate) fn notify(&self, notice: Notice) {
-        self.0.notify(notice);
+        self.0.shared.notify(notice);
     }
 
     /// The disk under the spool.
     #[must_use]
     pub fn disk(&self) -> &D {
-        &self.0.disk
-    }
-}
-
-impl<D: Disk> Shared<D> {
-    pub(crate) fn notify(&self, notice: Notice) {
-        (self.notify)(notice);
-    }
-
-    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), SpoolError> {
-        self.poisoned_by().map_or(Ok(()), |reason| Err(SpoolError::Poisoned { reason }))
-    }
-
-    /// The first failed sync, in words.
-    pub(crate) fn poisoned_by(&self) -> Option<Arc<str>> {
-        self.poison.get().cloned()
-    }
-
-    /// Remembers the first failed sync for the rest of the process's life.
-    pub(crate) fn poison(&self, reason: &SpoolError) {
-        let reason: Arc<str> = reason.to_string().into();
-        if self.poison.set(Arc::clone(&reason)).is_ok() {
-            self.notify(Notice::error(format!("{}", SpoolError::Poisoned { reason })));
-        }
-    }
-
-    /// Makes a file without a name, that has everything else of a finished queue file: it gets its name last, and nothing
-    /// of it is left when the process is killed before.
-    fn create_nameless(
-        this: &Arc<Self>,
-        clock: &dyn Fn() -> Timestamp,
-    ) -> Result<(OpenFile<D>, Status, QueueId, Timestamp), SpoolError> {
-        let directory = Queue::Incoming.name();
-        let file = this.disk.create_nameless(directory, READY_MODE);
-        let file = file.map_err(disk(Step::Create, &format!("a file in {directory}")))?;
-        let mut file = OpenFile::nameless(Arc::clone(this), directory.to_owned(), file);
-        let status = file.status()?;
-        if status.mode != READY_MODE {
-            // An access control list of the directory, or a umask, has its own idea; the queue manager passes over such a file.
-            file.with(Step::SetMode, |disk, file| disk.set_mode(file, READY_MODE))?;
-        }
-        let now = clock();
-        // Only a file whose name lies about its inode number can be there already, from a restored backup: then this message
-        // is refused for now, and the next try gets another ID.
-        let queue_id = QueueId::new(this.long_queue_ids, now.seconds, now.microseconds, status.inode);
-        file.intend(this.path_in(Queue::Incoming, &queue_id));
-        Ok((file, status, queue_id, now))
-    }
-
-    /// Makes `incoming/MICROSECONDS.PROCESS`, marked and locked.
-    pub(crate) fn create_temporary(
-        this: &Arc<Self>,
-        clock: &dyn Fn() -> Timestamp,
-    ) -> Result<OpenFile<D>, SpoolError> {
-        for attempt in 0..NAME_ATTEMPTS_MAX {
-            // A clock that stands still must not keep us here.
-            let microseconds = clock().plus_microseconds(attempt).microseconds;
-            let path = format!("{}/{microseconds}.{}", Queue::Incoming.name(), this.process_id);
-            let file = match this.disk.create_new(&path, DRAFT_MARK | 0o600) {
-                Ok(file) => OpenFile::new(Arc::clone(this), path, file),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(disk(Step::Create, &path)(error)),
-            };
-            if file.lock()? {
-                return Ok(file);
-            }
-            // Somebody who clears up looked at it just now: leave it to him.
-        }
-        Err(SpoolError::NoFreeName { directory: Queue::Incoming.name(), attempts: NAME_ATTEMPTS_MAX })
-    }
-
-    /// Gives a new file the name that it will be known by.
-    pub(crate) fn name(
-        &self,
-        file: &mut OpenFile<D>,
-        status: &Status,
-        queue: Queue,
-        clock: &dyn Fn() -> Timestamp,
-    ) -> Result<(QueueId, Timestamp), SpoolError> {
-        for attempt in 0..NAME_ATTEMPTS_MAX {
-            let now = clock().plus_microseconds(attempt);
-            let queue_id = QueueId::new(self.long_queue_ids, now.seconds, now.microseconds, status.inode);
-            match self.rename_into(file, self.path_in(queue, &queue_id)) {
-                Ok(()) => return Ok((queue_id, now)),
-                // Only a file whose name lies about its inode number can be there, from a restored backup. Postfix
-                // would replace it.
-                Err(SpoolError::Disk { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(SpoolError::NoFreeName { directory: queue.name(), attempts: NAME_ATTEMPTS_MAX })
-    }
-
-    /// A sync failed: nothing more is accepted, unless it was for want of room.
-    pub(crate) fn poison_unless_full(&self, error: &SpoolError) {
-        if error.kind() != ErrorKind::NoSpace {
-            self.poison(error);
-        }
-    }
-
-    /// Where a new file of this ID goes.
-    pub(crate) fn path_in(&self, queue: Queue, queue_id: &QueueId) -> String {
-        let depth = match queue {
-            Queue::Incoming => self.incoming_hash_depth,
-            Queue::Hold => self.hold_hash_depth,
-            Queue::Active | Queue::Deferred | Queue::Corrupt => 0,
-        };
-        format!("{queue}/{}{queue_id}", queue_id.hash_dir_path(depth))
-    }
-
-    /// Renames into a queue.
-    pub(crate) fn rename_into(&self, file: &mut OpenFile<D>, path: String) -> Result<(), SpoolError> {
-        self.with_directories(&path, || file.rename(&path))
-    }
-
-    /// Gives a file the name `path`, and makes the subdirectories of a hashed queue when they turn out to be missing.
-    pub(crate) fn with_directories(
-        &self,
-        path: &str,
-        mut give_name: impl FnMut() -> Result<(), SpoolError>,
-    ) -> Result<(), SpoolError> {
-        match give_name() {
-            // One slash stands behind the queue's own directory, which is always there.
-            Err(SpoolError::Disk { source, .. })
-                if path.matches('/').count() > 1 && source.kind() == io::ErrorKind::NotFound =>
-            {
-                for (at, _) in path.match_indices('/').skip(1) {
-                    let directory = path.get(..at).unwrap_or_default();
-                    match self.disk.create_directory(directory, 0o700) {
-                        Ok(()) => {}
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(disk(Step::CreateDirectory, directory)(error)),
-                    }
-                }
-                give_name()
-            }
-            other => other,
-        }
-    }
-
-    /// Whether the file system's clock is ahead of ours: the queue manager would leave the file for later.
-    fn is_file_clock_ahead(&self, status: &Status, now: Timestamp) -> bool {
-        let ahead = status.modified.seconds.saturating_sub(now.seconds);
-        if ahead > 0 && !self.clock_warned.swap(true, Ordering::Relaxed) {
-            self.notify(Notice::warning(format!(
-                "file system clock is {ahead} seconds ahead of local clock"
-            )));
-            self.notify(Notice::warning("resetting file time stamps - this hurts performance"));
-        }
-        ahead > 0
-    }
-
-    /// Says once that leftovers of a crash will stay, since they could not be told from drafts being written.
-    pub(crate) fn warn_without_locks(&self) {
-        if !self.lock_warned.swap(true, Ordering::Relaxed) {
-            self.notify(Notice::warning(format!(
-                "{}: the file system has no locks: files that a crash leaves in incoming will not be removed at start",
-                self.disk.describe()
-            )));
-        }
+        &self.0.shared.disk
     }
 }
 

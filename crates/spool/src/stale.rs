@@ -6,12 +6,8 @@ use postfix::notice::Notice;
 
 use crate::disk::{Disk, FileKind, Timestamp};
 use crate::error::{SpoolError, Step, disk};
+use crate::modes::DRAFT_MARK;
 use crate::queue::{HASH_QUEUE_DEPTH_MAX, Queue, is_hash_directory};
-
-/// The mark of a draft of this program: the sticky bit, which means nothing on a regular file. Queue manager, showq(8)
-/// and postsuper(1) of Postfix 3.7 look at the owner's bits only, and cleanup(8) never sets it, so that its own drafts
-/// in the same queue can be told from ours. Giving the file its final permissions takes the mark away.
-pub(crate) const DRAFT_MARK: u32 = 0o1000;
 
 /// See [`Spool::remove_stale`](crate::Spool::remove_stale).
 pub(crate) fn remove<D: Disk>(disk_: &D, older_than: Timestamp) -> Result<Vec<Notice>, SpoolError> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use spool::committer::{Clock, Committers, Job, Reason, Written};
 use spool::journal;
-use spool::journal::record::{BootId, Instance};
+use spool::journal::{BootId, Instance};
 use spool::simulated::Simulated;
 use spool::{
     CommitWay, Disk, Draft, ErrorKind, Options, Queue, Receipt, Spool, SpoolError, Timestamp, UnixDisk,

@@ -20,7 +20,7 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use spool::committer::{Clock, Committers, Job};
 use spool::journal;
-use spool::journal::record::{BootId, Instance};
+use spool::journal::{BootId, Instance};
 use spool::simulated::{Bytes, Names, Simulated};
 use spool::{CommitWay, Draft, Options, Queue, Receipt, Spool, SpoolError, Timestamp};
 

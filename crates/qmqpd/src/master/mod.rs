@@ -25,7 +25,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use postfix::notice::Severity;
 use spool::UnixDisk;
-use spool::journal::continuity::{Witness, WitnessId};
+use spool::journal::WitnessId;
+use spool::journal::continuity::Witness;
 
 use crate::config::{self, Config, ConfigSource};
 use crate::exit::Exit;

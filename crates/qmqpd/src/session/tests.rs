@@ -14,7 +14,7 @@ use postfix::settings::words::Facility;
 use qmqp::client::{CLOSING, Request};
 use qmqp::netstring;
 use spool::committer::Committers;
-use spool::journal::record::BootId;
+use spool::journal::BootId;
 use spool::{CommitWay, Spool, UnixDisk};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use postfix::queue_file::LayoutError;
 use postfix::queue_id::QueueId;
-use spool::committer::{Committers, Done, Job, Refused};
+use spool::Done;
+use spool::committer::{Committers, Job, Refused};
 use spool::{Draft, SpoolError, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Uid;
-use spool::journal::record::BootId;
+use spool::journal::BootId;
 use spool::{Options, Spool, Timestamp, UnixDisk};
 
 use testbed::client::{self, request};

@@ -7,10 +7,10 @@ use postfix::notice::Notice;
 
 use super::record::{BATCH_ALIGNMENT_BYTES, Batch, Content, Header, VERSION};
 use super::ring::MARK_PLACES;
-use super::{Journal, lock};
+use super::writer::{Journal, lock};
 use crate::disk::Disk;
 use crate::error::{Step, disk};
-use crate::spool::Shared;
+use crate::shared::Shared;
 use crate::sync::thread;
 
 impl<D: Disk> Journal<D> {

@@ -14,49 +14,13 @@
 //!
 //! Without proof a missing file counts as lost.
 
-use std::fmt;
 use std::io;
 
+use super::identity::{BootId, Mount, WitnessId};
 use super::names::{self, Name};
-use super::record::{BootId, parse_digits};
 use crate::disk::Disk;
 
-/// On which mount, in which running of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mount {
-    /// The running of the kernel.
-    pub boot_id: BootId,
-    /// The unique ID of the mount; 0 where it is not known.
-    pub id: u64,
-    /// Who held the file system mounted.
-    pub witness: WitnessId,
-}
-
-/// The name of a witness: 16 random bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WitnessId(pub [u8; 16]);
-
-impl WitnessId {
-    /// There was no witness.
-    pub const NONE: Self = Self([0; 16]);
-
-    /// Reads 32 hexadecimal digits, as [`fmt::Display`] writes them.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        parse_digits(text).map(Self).filter(|id| *id != Self::NONE)
-    }
-}
-
-impl fmt::Display for WitnessId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
 impl Mount {
-    /// Nothing is known.
-    pub const UNKNOWN: Self = Self { boot_id: BootId::UNKNOWN, id: 0, witness: WitnessId::NONE };
-
     /// The mount that this process sees, with a witness if there is one.
     pub(crate) fn here<D: Disk>(disk: &D, boot_id: BootId) -> Self {
         Self { boot_id, id: disk.mount_id(), witness: find_witness(disk).unwrap_or(WitnessId::NONE) }
@@ -86,7 +50,7 @@ impl<D: Disk> Witness<D> {
     /// The file cannot be made or locked. Then there is no proof, and after a crash of a process what it had in its journal
     /// counts as lost when it is missing.
     pub fn create(disk: D, id: WitnessId) -> io::Result<Self> {
-        for name in disk.names(super::DIRECTORY)? {
+        for name in disk.names(names::DIRECTORY)? {
             if let Name::Witness(other) = Name::parse(&name)
                 && !is_held(&disk, other)
             {
@@ -120,7 +84,7 @@ impl<D: Disk> Drop for Witness<D> {
 
 /// A witness that lives, if there is one.
 fn find_witness<D: Disk>(disk: &D) -> Option<WitnessId> {
-    let names = disk.names(super::DIRECTORY).ok()?;
+    let names = disk.names(names::DIRECTORY).ok()?;
     names.iter().find_map(|name| match Name::parse(name) {
         Name::Witness(id) if is_held(disk, id) => Some(id),
         _ => None,

@@ -10,9 +10,11 @@
 //!
 //! The version stands in the name, so that a program passes over files of later versions without opening them.
 
-use super::DIRECTORY;
-use super::continuity::WitnessId;
-use super::record::{Instance, VERSION, VERSION_MIN};
+use super::identity::{Instance, WitnessId};
+use super::record::{VERSION, VERSION_MIN};
+
+/// The directory of journal files.
+pub const DIRECTORY: &str = "journal";
 
 /// The end of the name of a journal that could not be read whole.
 const DAMAGED: &str = ".damaged";

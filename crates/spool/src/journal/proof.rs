@@ -3,7 +3,7 @@
 use super::likeness::{Likeness, judge, quiet_bytes};
 use crate::disk::Disk;
 use crate::error::{SpoolError, Step, disk};
-use crate::spool::Shared;
+use crate::shared::Shared;
 
 /// Judges a file, and when it is this message, marks every block of it as to be written, so that the next sync proves it.
 ///

@@ -48,11 +48,9 @@
 //! It names the message by queue ID and arrival (the record `T` of its queue file), can stand in another journal than the message, and has no payload. Who
 //! writes it retires it only when no journal can hold that message any more. Settlement honours it.
 
-use std::fmt;
-
 use postfix::queue_id::QueueId;
 
-use super::continuity::{Mount, WitnessId};
+use super::identity::{BootId, Instance, Mount, WitnessId};
 use crate::disk::Timestamp;
 use crate::queue::Queue;
 
@@ -78,66 +76,6 @@ const FLAG_LATE: u32 = 1;
 const FLAG_SETTLEMENT: u32 = 1 << 1;
 /// The flags that a reader must understand.
 const FLAGS_TO_UNDERSTAND: u32 = 0xffff;
-
-/// Which running of which program wrote a journal file: 16 bytes that nobody can guess, so that no message can contain a
-/// record that passes for one of the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instance(pub [u8; 16]);
-
-impl Instance {
-    /// Reads 32 hexadecimal digits, as [`fmt::Display`] writes them.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        parse_digits(text).map(Self)
-    }
-}
-
-/// Reads 32 hexadecimal digits, lower case.
-pub(super) fn parse_digits(text: &str) -> Option<[u8; 16]> {
-    let is_lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if text.len() != 32 || !text.bytes().all(is_lower) {
-        return None;
-    }
-    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
-}
-
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-/// Which running of the machine's kernel: `/proc/sys/kernel/random/boot_id`. An equal one does not prove that what a process
-/// wrote and did not sync is still there: the file system can have been mounted anew. See [`Mount`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BootId(pub(super) [u8; 16]);
-
-impl BootId {
-    /// It could not be found out. It is never [the same](BootId::is_same) as another.
-    pub const UNKNOWN: Self = Self([0; 16]);
-
-    /// Reads the text of `/proc/sys/kernel/random/boot_id`; anything that is none is [`BootId::UNKNOWN`].
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
-        match u128::from_str_radix(&digits, 16) {
-            Ok(number) if digits.len() == 32 => Self(number.to_be_bytes()),
-            _ => Self::UNKNOWN,
-        }
-    }
-
-    /// Whether the machine certainly ran on between the two.
-    #[must_use]
-    pub fn is_same(self, other: Self) -> bool {
-        self == other && self != Self::UNKNOWN
-    }
-}
-
-impl fmt::Display for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::io;
 
 use postfix::queue_id::QueueId;
 
-use super::continuity::Mount;
-use super::record::{Content, HEADER_BYTES, Header, Instance, NotARecord, RECORD_ALIGNMENT_BYTES};
+use super::identity::{Instance, Mount};
+use super::record::{Content, HEADER_BYTES, Header, NotARecord, RECORD_ALIGNMENT_BYTES};
 use crate::disk::Timestamp;
 
 /// How much is read at a time.
@@ -179,8 +179,8 @@ fn missing_in(records: &[(u64, &Header)], retired_below: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::continuity::WitnessId;
-    use crate::journal::record::{Batch, BootId, VERSION, padded};
+    use crate::journal::identity::{BootId, WitnessId};
+    use crate::journal::record::{Batch, VERSION, padded};
     use crate::queue::Queue;
     use postfix::queue_id::QueueId;
     use proptest::prelude::*;

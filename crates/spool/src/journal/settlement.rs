@@ -19,20 +19,21 @@ use postfix::queue_file::letter::parse_arrival;
 use postfix::queue_id::QueueId;
 use postfix::record::{Reader, RecordType};
 
-use super::DIRECTORY;
 use super::checkpoint::write_mark;
-use super::continuity::{Mount, is_held};
+use super::continuity::is_held;
+use super::identity::{Instance, Mount};
 use super::likeness::Likeness;
-use super::names::{self, Name};
+use super::names::{self, DIRECTORY, Name};
 use super::proof::renew;
-use super::record::{Batch, Content, HEADER_BYTES, Header, Instance};
+use super::record::{Batch, Content, HEADER_BYTES, Header};
 use super::ring::MARK_PLACES;
 use super::scan::{Account, Found, account, scan};
 use crate::disk::{Disk, Timestamp};
-use crate::draft::READY_MODE;
 use crate::error::{SpoolError, Step, disk};
+use crate::modes::READY_MODE;
+use crate::open_file::OpenFile;
 use crate::queue::{self, Entry, Queue};
-use crate::spool::Shared;
+use crate::shared::Shared;
 
 /// After so many messages what was done is made durable.
 const STEP_MESSAGES_MAX: usize = 500;
@@ -363,12 +364,12 @@ impl<D: Disk> Settlement<'_, D> {
         payload: &[u8],
         is_taken: bool,
     ) -> Result<QueueId, SpoolError> {
-        let mut file = Shared::create_temporary(self.shared, self.clock)?;
+        let mut file = OpenFile::create_temporary(self.shared, self.clock)?;
         file.with(Step::Write, |disk, file| disk.write_at(file, 0, payload))?;
         let renamed = if is_taken {
             Err(io::ErrorKind::AlreadyExists)
         } else {
-            match self.shared.rename_into(&mut file, self.shared.path_in(queue, &queue_id)) {
+            match file.rename_into(self.shared.path_in(queue, &queue_id)) {
                 Err(SpoolError::Disk { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                     Err(source.kind())
                 }
@@ -379,7 +380,7 @@ impl<D: Disk> Settlement<'_, D> {
             Ok(()) => queue_id,
             Err(_) => {
                 let status = file.status()?;
-                self.shared.name(&mut file, &status, queue, self.clock)?.0
+                file.name(&status, queue, self.clock)?.0
             }
         };
         // Last: a leftover of anything before has the mark, and the next try or a later start removes it.

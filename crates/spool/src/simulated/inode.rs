@@ -5,8 +5,24 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{BLOCK_BYTES, Bytes};
 use crate::disk::{FileKind, Timestamp};
+
+/// What a power cut tears is torn at multiples of this.
+pub const BLOCK_BYTES: usize = 512;
+
+/// What becomes of the bytes that were not synced when the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bytes {
+    /// All reached the disk.
+    Kept,
+    /// None did; the file is as it was synced, or empty.
+    Lost,
+    /// A part from the front did, cut at a block: a file system that writes data before it writes the length (ext4's
+    /// `data=ordered`).
+    Ordered,
+    /// Each block did or did not, by the seed; where none did, the file is zero.
+    Torn,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Inode {

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Instant;
 
-use spool::journal::continuity::Mount;
+use spool::journal::Mount;
 use spool::journal::record::{Batch, Content, Header};
 use spool::journal::scan::{Account, account, scan};
 use spool::simulated::{Bytes, Names, Simulated};

@@ -22,7 +22,7 @@ use std::time::Duration;
 use postfix::notice::{Notice, Severity};
 use postfix::record::{RecordType, encode};
 use spool::journal;
-use spool::journal::record::{BootId, Instance};
+use spool::journal::{BootId, Instance};
 use spool::simulated::{Bytes, Lie, Names, Simulated};
 use spool::{CommitWay, Disk, Draft, ErrorKind, Options, Receipt, Spool, SpoolError, Timestamp};
 

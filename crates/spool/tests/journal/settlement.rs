@@ -1,8 +1,9 @@
 //! What settlement makes of journals, in the weather that administrators have.
 
 use postfix::record::{RecordType, encode};
-use spool::journal::continuity::Mount;
-use spool::journal::record::{Batch, Content, Header, Instance};
+use spool::journal::Instance;
+use spool::journal::Mount;
+use spool::journal::record::{Batch, Content, Header};
 use spool::simulated::{Bytes, Names, Simulated};
 use spool::{CommitWay, Disk, Options, Timestamp};
 

@@ -13,7 +13,7 @@ use postfix::text::split_list;
 use spool::committer::Clock;
 use spool::directories::create_journal;
 use spool::journal;
-use spool::journal::record::{BootId, Instance};
+use spool::journal::{BootId, Instance};
 use spool::{CommitWay, Disk, Spool, SpoolError, UnixDisk};
 
 use crate::log::{Log, Program};

@@ -152,6 +152,20 @@ fn files_import_in_no_circle() {
     }
 }
 
+/// What tests turn on in a crate is in no program: a program's manifest asks for it among the dev-dependencies alone.
+#[test]
+fn no_program_has_the_simulated_disk() {
+    let manifests = EDGES.iter().map(|(name, _)| format!("crates/{name}/Cargo.toml"));
+    for path in manifests.chain(["Cargo.toml".to_owned(), "bench/Cargo.toml".to_owned()]) {
+        let manifest = fs::read_to_string(root().join(&path)).unwrap();
+        for section in manifest.split("\n[").skip(1) {
+            let (title, lines) = section.split_once(']').unwrap();
+            let asks = lines.lines().any(|line| line.contains("features") && line.contains("\"simulated\""));
+            assert!(!asks || title == "dev-dependencies", "{path} asks for it in [{title}]");
+        }
+    }
+}
+
 #[test]
 fn pure_crates_touch_nothing() {
     for name in PURE {

@@ -82,7 +82,7 @@
 //! That fsync(2) of a new file makes its name durable, its directories' and its permissions too: true of ext4, XFS and
 //! Btrfs, and assumed by Postfix. That syncfs(2) does so for all files, and tells of errors: Linux 5.8. That rename(2) and
 //! linkat(2) are one step. That the queues are on one file system. The
-//! [simulated disk](simulated) does the worst that these assumptions allow, and `tests/crash.rs` lets it do so at every
+//! simulated disk (the feature `simulated`) does the worst that these assumptions allow, and `tests/crash.rs` lets it do so at every
 //! call.
 
 pub mod committer;
@@ -97,6 +97,7 @@ mod open_file;
 pub mod queue;
 mod receipt;
 mod shared;
+#[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 mod spool;
 mod stale;

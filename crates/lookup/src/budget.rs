@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::turns::{NoSeat, Owner, Seat, TooLate, Turn, Turns};
+use crate::turns::{Asker, NoSeat, NoTurn, Owner, Seat, Turn, Turns};
 
 /// What one message, or one question about a client, may still cost. Shared by all its lookups.
 #[derive(Debug)]
 pub struct Budget {
     turns: Arc<Turns>,
     owner: Owner,
+    /// The client, where it can be seen that it has left.
+    asker: Option<Arc<dyn Asker>>,
     deadline: Option<Instant>,
     /// What does not end at once is not even begun.
     stays: bool,
@@ -41,6 +43,8 @@ pub(crate) enum Halt {
     NoSeat,
     /// The answer is no longer wanted.
     TooLate,
+    /// The client is gone.
+    HasLeft,
     /// The engine has given up, in its own words.
     Engine(String),
 }
@@ -56,6 +60,7 @@ impl std::fmt::Display for Halt {
             ),
             Self::NoSeat => f.write_str("too many messages with expressions that take long, try again later"),
             Self::TooLate => f.write_str("no answer in time: expressions of other messages take long"),
+            Self::HasLeft => f.write_str("the client has left"),
             Self::Engine(reason) => f.write_str(reason),
         }
     }
@@ -67,9 +72,12 @@ impl From<NoSeat> for Halt {
     }
 }
 
-impl From<TooLate> for Halt {
-    fn from(TooLate: TooLate) -> Self {
-        Self::TooLate
+impl From<NoTurn> for Halt {
+    fn from(reason: NoTurn) -> Self {
+        match reason {
+            NoTurn::TooLate => Self::TooLate,
+            NoTurn::HasLeft => Self::HasLeft,
+        }
     }
 }
 
@@ -80,6 +88,7 @@ impl Budget {
         Self {
             turns: Arc::clone(turns),
             owner,
+            asker: None,
             deadline,
             stays: false,
             has_stayed: AtomicBool::new(false),
@@ -92,6 +101,12 @@ impl Budget {
     /// Where the budget was used up, which is here if it was not before.
     pub(crate) fn spent_at(&self, here: String) -> &str {
         self.spent_at.get_or_init(|| here)
+    }
+
+    /// The same for a client that may leave: then its expressions end.
+    #[must_use]
+    pub fn asked_by(self, asker: Arc<dyn Asker>) -> Self {
+        Self { asker: Some(asker), ..self }
     }
 
     /// The same for a caller that cannot wait: an expression that does not end at once fails, and
@@ -140,7 +155,7 @@ impl Budget {
     ) -> Result<T, Halt> {
         self.check()?;
         let seat = self.turns.sit_down(self.owner)?;
-        let turn = seat.turn(until)?;
+        let turn = seat.turn(until, self.asker.as_deref())?;
         let (looked, counted) = (Instant::now(), processor_time());
         let mut pace =
             Pace::Long(Long { budget: self, seat: &seat, turn: Some(turn), until, looked, counted });
@@ -151,8 +166,11 @@ impl Budget {
         done
     }
 
-    /// Whether there is time left.
+    /// Whether there is time left, and a client.
     fn check(&self) -> Result<(), Halt> {
+        if self.asker.as_ref().is_some_and(|asker| asker.has_left()) {
+            return Err(Halt::HasLeft);
+        }
         let limit = self.turns.options().time_limit;
         let is_spent = Duration::from_nanos(self.used.load(Ordering::Relaxed)) >= limit;
         if is_spent { Err(Halt::Spent(limit)) } else { Ok(()) }
@@ -214,7 +232,7 @@ impl Long<'_> {
         self.looked = now;
         if self.turn.as_ref().is_some_and(|turn| turn.is_over(now)) {
             drop(self.turn.take());
-            self.turn = Some(self.seat.turn(self.until)?);
+            self.turn = Some(self.seat.turn(self.until, self.budget.asker.as_deref())?);
             self.looked = Instant::now();
         }
         Ok(())
@@ -294,7 +312,7 @@ mod tests {
         let turns = turns(Duration::MAX);
         assert_eq!(Budget::new(&turns, 0, Some(deadline)).run(None, endless), Err(Halt::TooLate));
         let seat = turns.sit_down(1).unwrap();
-        let all: Vec<_> = (0..turns.options().at_once).map(|_| seat.turn(None).unwrap()).collect();
+        let all: Vec<_> = (0..turns.options().at_once).map(|_| seat.turn(None, None).unwrap()).collect();
         assert_eq!(Budget::new(&turns, 0, None).run(Some(Instant::now()), endless), Err(Halt::TooLate));
         drop(all);
     }
@@ -315,7 +333,7 @@ mod tests {
         let budget = Budget::new(&turns, 0, None);
         assert_eq!(budget.run(None, |pace| Ok(pace.turn())), Ok(None));
         let seat = turns.sit_down(1).unwrap();
-        let first = seat.turn(None).unwrap();
+        let first = seat.turn(None, None).unwrap();
         assert_eq!(first.number(), 0);
         let mut tries = Vec::new();
         let done = budget.run(None, |pace| {
@@ -347,6 +365,7 @@ mod tests {
             (Halt::TooLong, "the expression takes too long to be waited for"),
             (Halt::NoSeat, "too many messages with expressions that take long, try again later"),
             (Halt::TooLate, "no answer in time: expressions of other messages take long"),
+            (Halt::HasLeft, "the client has left"),
             (Halt::Engine("its words".to_owned()), "its words"),
             (
                 Halt::Spent(Duration::from_millis(1500)),
@@ -354,6 +373,35 @@ mod tests {
             ),
         ] {
             assert_eq!(halt.to_string(), words);
+        }
+    }
+
+    #[derive(Debug)]
+    struct LeavesAfter(std::sync::Mutex<u32>);
+
+    impl Asker for LeavesAfter {
+        fn has_left(&self) -> bool {
+            let mut looks = self.0.lock().unwrap();
+            *looks = looks.saturating_sub(1);
+            *looks == 0
+        }
+    }
+
+    #[test]
+    fn work_ends_when_its_client_has_left_and_no_more_is_begun() {
+        let turns = turns(Duration::MAX);
+        let budget = || Budget::new(&turns, 0, None);
+        // The first look is before the work, the second in it.
+        for looks in [1, 2, 5] {
+            let client = Arc::new(LeavesAfter(looks.into()));
+            let budget = budget().asked_by(client);
+            assert_eq!(budget.run(None, endless), Err(Halt::HasLeft));
+            let mut tries = 0;
+            let again = budget.run(None, |_| {
+                tries += 1;
+                Err::<(), _>(Halt::TooLong)
+            });
+            assert_eq!((again, tries), (Err(Halt::HasLeft), 1), "what is not done at once is not begun");
         }
     }
 

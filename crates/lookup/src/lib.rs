@@ -35,5 +35,5 @@ pub use maps::{Keys, Maps, check_maps};
 pub use match_list::{Client, ClientName, Match, MatchList};
 pub use names::Names;
 pub use options::Options;
-pub use turns::{Owner, TURNS_MAX, TurnOptions, Turns};
+pub use turns::{Asker, Owner, TURNS_MAX, TurnOptions, Turns};
 pub use watch::words;

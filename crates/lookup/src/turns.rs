@@ -80,9 +80,21 @@ struct Share {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoSeat;
 
-/// The time for waiting has passed.
+/// Why a thread no longer waits for a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooLate;
+pub(crate) enum NoTurn {
+    /// The time for waiting has passed.
+    TooLate,
+    /// The client is gone.
+    HasLeft,
+}
+
+/// The client for whom work is done.
+pub trait Asker: std::fmt::Debug + Send + Sync {
+    /// Whether it can no longer hear what comes of the work. Asked every few milliseconds, by the thread that works: must not
+    /// wait.
+    fn has_left(&self) -> bool;
+}
 
 impl Turns {
     /// No work is under way.
@@ -125,7 +137,7 @@ impl Turns {
     }
 
     /// Waits for a turn; of those who wait, the client that has had least is first.
-    fn wait(&self, owner: Owner, until: Option<Instant>) -> Result<usize, TooLate> {
+    fn wait(&self, owner: Owner, until: Option<Instant>, asker: Option<&dyn Asker>) -> Result<usize, NoTurn> {
         let mut state = self.state();
         let ticket = state.next_ticket;
         state.next_ticket = ticket.saturating_add(1);
@@ -136,15 +148,17 @@ impl Turns {
             {
                 break Ok(turn);
             }
-            let Some(until) = until else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break Err(TooLate);
+            if asker.is_some_and(Asker::has_left) {
+                break Err(NoTurn::HasLeft);
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let now = Instant::now();
+            let left = until.map(|until| until.saturating_duration_since(now));
+            if left.is_some_and(|left| left.is_zero()) {
+                break Err(NoTurn::TooLate);
+            }
+            // Nothing wakes a thread because its client goes.
+            let pause = left.unwrap_or(WAIT_INTERVAL).min(WAIT_INTERVAL);
+            state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         };
         state.waiting.retain(|waiting| waiting.ticket != ticket);
         if let Ok(turn) = result
@@ -190,9 +204,9 @@ pub(crate) struct Seat<'a> {
 }
 
 impl<'a> Seat<'a> {
-    /// Waits for a turn, at most until `until`.
-    pub(crate) fn turn(&self, until: Option<Instant>) -> Result<Turn<'a>, TooLate> {
-        let number = self.turns.wait(self.owner, until)?;
+    /// Waits for a turn, at most until `until`, and not for a client that has left.
+    pub(crate) fn turn(&self, until: Option<Instant>, asker: Option<&dyn Asker>) -> Result<Turn<'a>, NoTurn> {
+        let number = self.turns.wait(self.owner, until, asker)?;
         Ok(Turn { turns: self.turns, owner: self.owner, number, since: Instant::now() })
     }
 }
@@ -236,6 +250,8 @@ impl Drop for Turn<'_> {
 
 /// How long a turn lasts while others wait.
 const TURN_TIME: Duration = Duration::from_millis(10);
+/// How often a thread that waits for a turn looks whether its client is still there.
+const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -263,13 +279,13 @@ mod tests {
     fn no_more_than_so_many_work_at_once() {
         let turns = turns(2, 8, 8);
         let seat = turns.sit_down(1).unwrap();
-        let (first, second) = (seat.turn(AT_ONCE).unwrap(), seat.turn(AT_ONCE).unwrap());
+        let (first, second) = (seat.turn(AT_ONCE, None).unwrap(), seat.turn(AT_ONCE, None).unwrap());
         assert_ne!(first.number(), second.number());
         let now = Some(Instant::now());
-        assert_eq!(seat.turn(now).err(), Some(TooLate));
+        assert_eq!(seat.turn(now, None).err(), Some(NoTurn::TooLate));
         let number = first.number();
         drop(first);
-        assert_eq!(seat.turn(AT_ONCE).unwrap().number(), number);
+        assert_eq!(seat.turn(AT_ONCE, None).unwrap().number(), number);
     }
 
     #[test]
@@ -278,7 +294,7 @@ mod tests {
         let order = Mutex::new(Vec::new());
         let (busy, new) = (turns.sit_down(1).unwrap(), turns.sit_down(2).unwrap());
         std::thread::scope(|scope| {
-            let held = busy.turn(AT_ONCE).unwrap();
+            let held = busy.turn(AT_ONCE, None).unwrap();
             while held.since.elapsed() < Duration::from_millis(2) {
                 std::thread::yield_now();
             }
@@ -286,7 +302,7 @@ mod tests {
             for (seat, name, waiting) in [(&busy, "busy", 1), (&new, "new", 2)] {
                 let order = &order;
                 scope.spawn(move || {
-                    let turn = seat.turn(AT_ONCE).unwrap();
+                    let turn = seat.turn(AT_ONCE, None).unwrap();
                     order.lock().unwrap().push(name);
                     drop(turn);
                 });
@@ -307,8 +323,8 @@ mod tests {
             assert_eq!(turns.options().at_once, expected);
             let seat = turns.sit_down(1).unwrap();
             let now = Some(Instant::now());
-            let all: Vec<_> = (0..expected).map(|_| seat.turn(now).unwrap()).collect();
-            assert!(seat.turn(now).is_err());
+            let all: Vec<_> = (0..expected).map(|_| seat.turn(now, None).unwrap()).collect();
+            assert!(seat.turn(now, None).is_err());
             assert_eq!(all.iter().map(Turn::number).collect::<Vec<_>>(), (0..expected).collect::<Vec<_>>());
         }
     }
@@ -342,11 +358,37 @@ mod tests {
     fn a_turn_goes_on_while_no_other_thread_waits() {
         let turns = turns(1, 8, 8);
         let seat = turns.sit_down(1).unwrap();
-        let turn = seat.turn(AT_ONCE).unwrap();
+        let turn = seat.turn(AT_ONCE, None).unwrap();
         let later = turn.since + TURN_TIME * 2;
         assert!(!turn.is_over(later));
         turns.state().waiting.push(Waiting { ticket: 7, owner: 2 });
         assert!(turn.is_over(later) && turn.is_over(turn.since + TURN_TIME));
         assert!(!turn.is_over(turn.since));
+    }
+
+    #[derive(Debug)]
+    struct Client(std::sync::atomic::AtomicBool);
+
+    impl Asker for Client {
+        fn has_left(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn no_thread_waits_for_a_client_that_has_left() {
+        let turns = turns(1, 8, 8);
+        let seat = turns.sit_down(1).unwrap();
+        let _turn = seat.turn(AT_ONCE, None).unwrap();
+        let client = Client(false.into());
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| seat.turn(AT_ONCE, Some(&client)).err());
+            while turns.state().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            client.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(waits.join().unwrap(), Some(NoTurn::HasLeft));
+        });
+        assert!(turns.state().waiting.is_empty());
     }
 }

@@ -38,6 +38,7 @@ pub fn take(number: RawFd) -> Option<OwnedFd> {
 /// A descriptor of a type that closes it, and nothing else does.
 trait Owner: AsRawFd {}
 impl Owner for OwnedFd {}
+impl Owner for std::sync::Arc<OwnedFd> {}
 impl Owner for std::net::TcpListener {}
 impl Owner for std::os::unix::net::UnixListener {}
 impl Owner for std::os::unix::net::UnixStream {}

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -10,6 +11,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
+
+use super::presence::Presence;
 
 /// The socket of one session.
 #[derive(Debug)]
@@ -19,9 +22,9 @@ pub struct Connection(Socket);
 #[derive(Debug)]
 enum Socket {
     /// Nobody had to wait yet.
-    Fresh(OwnedFd),
+    Fresh(Arc<OwnedFd>),
     /// Watched by the runtime.
-    Watched(AsyncFd<OwnedFd>),
+    Watched(AsyncFd<Arc<OwnedFd>>),
     /// It could not be watched.
     Gone,
 }
@@ -68,8 +71,8 @@ impl Patience {
 impl Connection {
     /// Takes over a connected socket that does not block, of any family.
     #[must_use]
-    pub const fn new(socket: OwnedFd) -> Self {
-        Self(Socket::Fresh(socket))
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(Socket::Fresh(Arc::new(socket)))
     }
 
     /// Appends what the peer has sent to `buffer`, at most up to its capacity, waiting if there is nothing yet.
@@ -126,6 +129,15 @@ impl Connection {
         Ok(())
     }
 
+    /// The peer, for those who work for it. The connection stays open as long as this exists.
+    pub(super) fn presence(&self) -> Presence {
+        Presence::new(match &self.0 {
+            Socket::Fresh(socket) => Some(Arc::clone(socket)),
+            Socket::Watched(socket) => Some(Arc::clone(socket.get_ref())),
+            Socket::Gone => None,
+        })
+    }
+
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Socket::Fresh(socket) => Some(socket.as_fd()),
@@ -135,7 +147,7 @@ impl Connection {
     }
 
     /// Has the runtime watch the socket from now on.
-    fn watched(&mut self) -> Result<&AsyncFd<OwnedFd>, Broken> {
+    fn watched(&mut self) -> Result<&AsyncFd<Arc<OwnedFd>>, Broken> {
         if let Socket::Fresh(_) = &self.0
             && let Socket::Fresh(socket) = std::mem::replace(&mut self.0, Socket::Gone)
             && let Ok(watched) = crate::inherited::watch(socket, Interest::READABLE | Interest::WRITABLE)

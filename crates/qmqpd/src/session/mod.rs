@@ -8,6 +8,7 @@
 
 mod connection;
 mod entry;
+mod presence;
 mod receive;
 
 use std::net::IpAddr;

@@ -1,9 +1,12 @@
 //! The receiving part of a session: bytes from the socket through the protocol machine into a back end.
 
+use std::sync::Arc;
+
 use qmqp::server::{Event, Fault, Problem, Server};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use super::presence::Presence;
 use super::{Broken, Patience, Session};
 use crate::service::Excess;
 use crate::submit::{self, Handoff, Taken};
@@ -25,6 +28,8 @@ struct Letter<'s> {
     _memory: SemaphorePermit<'s>,
     /// How fast it comes.
     pace: Pace,
+    /// For those who work on it: whether the client is still there.
+    presence: Arc<Presence>,
 }
 
 /// What has come since a moment that is at most `qmqpd_stress_timeout` ago.
@@ -83,6 +88,9 @@ impl<'s> Session<'s> {
             tokio::task::consume_budget().await;
             let mut input = buffer.as_slice();
             loop {
+                if let Some(letter) = &letter {
+                    letter.presence.awaits(machine.outstanding().saturating_sub(input.len() as u64));
+                }
                 match machine.next(&mut input) {
                     Ok(None) => break,
                     Ok(Some(Event::End)) => {
@@ -207,12 +215,15 @@ impl<'s> Session<'s> {
             return Err(self.over_limit(excess));
         }
         let memory = self.memory().await?;
-        let handoff = self.service.backend.open(self.client, self.arrived).await.map_err(Ending::Refused)?;
+        let presence = Arc::new(self.connection.presence());
+        let asker = Arc::<Presence>::clone(&presence);
+        let opened = self.service.backend.open(self.client, self.arrived, asker).await;
+        let handoff = opened.map_err(Ending::Refused)?;
         if let Some(queue_id) = handoff.queue_id() {
             self.log.begin_message(queue_id);
         }
         let pace = Pace { since: Instant::now(), bytes: 0 };
-        Ok(Letter { handoff, _memory: memory, pace })
+        Ok(Letter { handoff, _memory: memory, pace, presence })
     }
 
     fn over_limit(&self, excess: Excess) -> Ending {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cleanup::{Fate, Message};
+use lookup::Asker;
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
 use postfix::settings::Settings;
@@ -65,16 +66,22 @@ impl Local {
         }
     }
 
-    /// Makes the queue file. `arrived` is when the client connected.
-    pub(super) async fn open(&self, client: &Client, arrived: Timestamp) -> Result<Handoff, Refusal> {
+    /// Makes the queue file. `arrived` is when the client connected, `asker` knows when it has left.
+    pub(super) async fn open(
+        &self,
+        client: &Client,
+        arrived: Timestamp,
+        asker: Arc<dyn Asker>,
+    ) -> Result<Handoff, Refusal> {
         let file = QueueFile::create(&self.committers).await.map_err(|failure| {
             self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
             Refusal::Storage
         })?;
         let arrival = arrival_of(file.queue_id().to_string(), file.created(), arrived, &self.dates);
         let origin = origin_of(client);
+        let tables = self.lookups.tables(client, asker);
         Ok(Handoff {
-            message: Message::new(Arc::clone(&self.options), self.lookups.tables(client), arrival, origin),
+            message: Message::new(Arc::clone(&self.options), tables, arrival, origin),
             lookups: self.lookups.clone(),
             log: self.log.clone(),
             wake: self.wake.clone(),

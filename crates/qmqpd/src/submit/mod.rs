@@ -38,7 +38,7 @@ pub use whole::{Taken, is_whole};
 use ::postfix::queue_id::QueueId;
 use ::postfix::settings::Settings;
 use ::postfix::settings::words::Submit;
-use lookup::Problem;
+use lookup::{Asker, Problem};
 use qmqp::server::Limits;
 use spool::Timestamp;
 
@@ -101,11 +101,16 @@ impl Backend {
         }
     }
 
-    /// Begins a message. `arrived` is when the client connected.
-    pub async fn open(&self, client: &Client, arrived: Timestamp) -> Result<Handoff, Refusal> {
+    /// Begins a message. `arrived` is when the client connected, `asker` knows when it has left.
+    pub async fn open(
+        &self,
+        client: &Client,
+        arrived: Timestamp,
+        asker: Arc<dyn Asker>,
+    ) -> Result<Handoff, Refusal> {
         match self {
             Self::Postfix(postfix) => Ok(Handoff::Postfix(Box::new(postfix.open(client, arrived)))),
-            Self::Local(local) => Ok(Handoff::Local(Box::new(local.open(client, arrived).await?))),
+            Self::Local(local) => Ok(Handoff::Local(Box::new(local.open(client, arrived, asker).await?))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cleanup::{Key, LookupFailed, Maps, Names};
-use lookup::{Budget, Keys, OpenError, Options, Owner, Problem, Turns};
+use lookup::{Asker, Budget, Keys, OpenError, Options, Owner, Problem, Turns};
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 use tokio::sync::Semaphore;
@@ -161,10 +161,11 @@ impl Lookups {
         Self { tables, unbounded, turns, message_time_max }
     }
 
-    /// The tables for a message of this client. Where there are expressions, they have a budget.
+    /// The tables for a message of this client. Where there are expressions, they have a budget,
+    /// and end when the client has left.
     #[must_use]
-    pub fn tables(&self, client: &Client) -> Arc<dyn cleanup::Tables> {
-        self.of_message(self.budget(client).map(Arc::new))
+    pub fn tables(&self, client: &Client, asker: Arc<dyn Asker>) -> Arc<dyn cleanup::Tables> {
+        self.of_message(self.budget(client).map(|budget| Arc::new(budget.asked_by(asker))))
     }
 
     /// The same for a message that cannot wait: an expression that takes long fails, and the budget says so.

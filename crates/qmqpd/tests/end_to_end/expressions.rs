@@ -28,6 +28,18 @@ pub fn add(trials: &mut Trials) {
             short(attack);
         });
     }
+    for (name, leaves) in
+        [("resets_the_connection", Leaves::Reset), ("goes_in_mid_message", Leaves::InMidMessage)]
+    {
+        trials.add(&format!("expressions::end_when_their_client_{name}"), &[], move || {
+            work_for_nobody_ends(leaves);
+        });
+    }
+    trials.add(
+        "expressions::go_on_for_a_client_that_only_sends_no_more",
+        &[],
+        a_half_closed_client_is_served,
+    );
 }
 
 /// Type and rule of a table, and a piece of a header that it has trouble with.
@@ -113,6 +125,82 @@ fn hold_up_nobody((kind, rule, _): Attack, attackers: usize, message: &[u8]) {
         std::thread::sleep(Duration::from_millis(500));
         (processor_time(&server) - before < Duration::from_millis(100)).then_some(())
     });
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// Behind a whole request.
+    Reset,
+    /// In order.
+    InMidMessage,
+}
+
+/// Rules that would work on this message for minutes.
+fn server_of_slow_rules(time_limit: &str) -> (Instance, tempfile::TempDir) {
+    let dir = scratch("rules");
+    let rules = dir.path().join("rules");
+    std::fs::write(&rules, "/\\s+$/ REJECT\n".repeat(20)).unwrap();
+    let main_cf = vec![
+        format!("header_checks = pcre:{}", rules.display()),
+        format!("qmqpd_expression_time_limit = {time_limit}"),
+        "qmqpd_error_delay = 0".to_owned(),
+    ];
+    (Instance::start(&Setup { main_cf, ..Default::default() }), dir)
+}
+
+fn request_of_slow_header() -> Vec<u8> {
+    client::request(&message(" ", 1, 99_000), b"a@sender.example", &[b"b@rcpt.example"])
+}
+
+/// One works, the others wait for their turn.
+fn work_for_nobody_ends(leaves: Leaves) {
+    let (server, _rules) = server_of_slow_rules("1000s");
+    let request = request_of_slow_header();
+    let sent = match leaves {
+        Leaves::Reset => request.as_slice(),
+        Leaves::InMidMessage => &request[..request.len() - 2],
+    };
+    let clients: Vec<_> = (0..5)
+        .map(|_| {
+            let mut stream = client::connect(server.address);
+            stream.write_all(sent).unwrap();
+            stream
+        })
+        .collect();
+    wait::until("the work is under way", || {
+        let is_heard_of = server.log.all().matches(": client=").count() == 5;
+        (is_heard_of && processor_time(&server) > Duration::from_millis(500)).then_some(())
+    });
+    for stream in clients {
+        if leaves == Leaves::Reset {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    }
+    wait::until("each of them is missed", || {
+        let log = server.log.all();
+        (log.matches(" connect from").count() == log.matches(" disconnect from").count()).then_some(())
+    });
+    let words = match leaves {
+        Leaves::Reset => ", line 1: the client has left",
+        Leaves::InMidMessage => "lost connection while receiving recipient address",
+    };
+    assert!(server.log.all().contains(words), "{}", server.log.all());
+    wait::until("the work has ended", || {
+        let before = processor_time(&server);
+        std::thread::sleep(Duration::from_millis(500));
+        (processor_time(&server) - before < Duration::from_millis(100)).then_some(())
+    });
+    let good =
+        client::send(server.address, b"Subject: good\n\nhello\n", b"a@sender.example", &[b"b@rcpt.example"]);
+    assert!(good.starts_with('K'), "{good}");
+}
+
+fn a_half_closed_client_is_served() {
+    let (server, _rules) = server_of_slow_rules("1s");
+    let steps = [client::Step::Send(request_of_slow_header()), client::Step::HalfClose];
+    let session = client::run(server.address, &steps);
+    let reply = client::reply(&session.received).map(client::text);
+    assert_eq!(reply.as_deref(), Some("ZError: queue file write error"), "{}", server.log.all());
 }
 
 /// Whoever costs so much waits for as long as it takes.

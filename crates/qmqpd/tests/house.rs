@@ -1,5 +1,5 @@
 //! House rules that no linter knows.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+#![cfg(test)]
 
 #[path = "house/imports.rs"]
 mod imports;
@@ -163,6 +163,19 @@ fn no_program_has_the_simulated_disk() {
             let asks = lines.lines().any(|line| line.contains("features") && line.contains("\"simulated\""));
             assert!(!asks || title == "dev-dependencies", "{path} asks for it in [{title}]");
         }
+    }
+}
+
+/// `#![cfg(test)]` at the head of a test program is all that the linter must know: it may panic (clippy.toml).
+#[test]
+fn no_test_program_silences_the_linter() {
+    for path in sources(&root().join("crates")) {
+        if !path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == TEST_BED) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let silences = text.lines().any(|line| line.starts_with(concat!("#!", "[allow")));
+        assert!(!silences, "{} silences lints for a whole program", path.display());
     }
 }
 

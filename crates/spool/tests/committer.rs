@@ -1,12 +1,6 @@
 //! The committer threads: every job is answered once, none is lost, and the end waits for all.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "these are tests"
-)]
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,12 +1,6 @@
 //! Can an accepted letter be lost? The power goes, the process is killed, or the disk says no, at every single call.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "these are tests"
-)]
+#![cfg(test)]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

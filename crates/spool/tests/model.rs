@@ -2,13 +2,7 @@
 //! hands of shuttle, which tries orders in which they can run. `make model`; `QMQPD_MODELS` says how many orders, and a failure
 //! prints the schedule that repeats it (`shuttle::replay`).
 #![cfg(shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "these are tests"
-)]
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

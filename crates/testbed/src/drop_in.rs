@@ -32,7 +32,7 @@ impl Submit {
 }
 
 /// What `QMQPD_OURS` asks the differential suite to compare with Postfix: nothing for `qmqpd serve`.
-pub fn asked_for() -> Option<Submit> {
+pub(crate) fn asked_for() -> Option<Submit> {
     match std::env::var("QMQPD_OURS").ok().as_deref() {
         None | Some("" | "serve") => None,
         Some("drop-in") => Some(Submit::Postfix),
@@ -50,7 +50,7 @@ pub fn start(submit: Submit, setup: &Setup) -> Instance {
 }
 
 /// Makes a directory of Postfix's programs, but for one.
-pub fn fill(programs: &Path) {
+pub(crate) fn fill(programs: &Path) {
     directory(programs, 0o755);
     for entry in fs::read_dir(POSTFIX_PROGRAMS).unwrap().map(Result::unwrap) {
         let name = entry.file_name();

@@ -30,16 +30,13 @@ pub mod suite;
 pub mod trials;
 pub mod wait;
 
-/// Host and domain of the servers under test, as in the examples of the documentation.
-pub const MYHOSTNAME: &str = "mx.example.test";
-
 /// main.cf lines that both servers get in every test.
 ///
 /// `in_flow_delay`: without a queue manager Postfix would pause for a second before each message.
 /// `max_use`: the lines that a process logs as it starts must not appear in the middle of a case.
 /// `qmqpd_session_log_limit`: and each of them is compared by its log lines.
 /// `qmqpd_error_delay`: refusals are most of the cases; the cases about the delay set it.
-pub const BASE_MAIN_CF: &[&str] = &[
+pub(crate) const BASE_MAIN_CF: &[&str] = &[
     "compatibility_level = 3.6",
     "myhostname = mx.example.test",
     "mydestination =",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where `make peers` unpacks packages.
-pub fn unpacked() -> PathBuf {
+fn unpacked() -> PathBuf {
     crate::program::target().join("peers")
 }
 

@@ -40,7 +40,7 @@ smtp      unix  - - n - - smtp
 /// What to start.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// Lines behind [`BASE_MAIN_CF`].
+    /// Lines behind the common ones.
     pub main_cf: Vec<String>,
     /// Lines behind the services that are always there.
     pub master_cf: String,

@@ -148,7 +148,7 @@ fn sections() -> Vec<(String, &'static str)> {
 }
 
 /// The headings of the page, as links name them.
-pub fn anchors() -> BTreeSet<String> {
+fn anchors() -> BTreeSet<String> {
     sections().into_iter().map(|(anchor, _)| anchor).collect()
 }
 

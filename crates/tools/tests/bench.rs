@@ -1,7 +1,7 @@
 //! qmqp-bench as two programs that talk to each other, and its source against a server that plays a part.
 
 // A failed set-up is a failed test; helpers outside of #[test] functions are not recognised as tests by the lint.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;

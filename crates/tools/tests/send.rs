@@ -1,7 +1,7 @@
 //! qmqp-send as a program, against a server that plays a part on loopback.
 
 // A failed set-up is a failed test; helpers outside of #[test] functions are not recognised as tests by the lint.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![cfg(test)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -12,14 +12,14 @@ use testbed::queue_file::QueueFile;
 
 /// A message that was sent.
 #[derive(Debug, Clone)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// The queue ID in the reply, and the moment of the reply as the caller counts it; `None` without a `K`.
-    pub accepted: Option<(String, usize)>,
+    pub(crate) accepted: Option<(String, usize)>,
 }
 
 /// All messages, by the number in their subject.
 #[derive(Debug, Default)]
-pub struct Account {
+pub(crate) struct Account {
     sent: Mutex<BTreeMap<usize, Sent>>,
     next: AtomicUsize,
     accepted: AtomicUsize,
@@ -38,13 +38,13 @@ fn content(n: usize) -> Vec<u8> {
 
 impl Account {
     /// How many were accepted until now.
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// Sends messages, from so many threads, until `is_over` or until a connection is refused. `moment` is asked as soon as a
     /// reply is read.
-    pub fn load(
+    pub(crate) fn load(
         self: &Arc<Self>,
         server: SocketAddr,
         threads: usize,
@@ -75,7 +75,7 @@ impl Account {
     /// Compares with a queue directory: every message accepted before `moment` is in `incoming`, whole, under its ID; what
     /// else is there and ready was sent. `ready_are_whole`: even files that nobody was told of have all their bytes. Returns how
     /// many were owed.
-    pub fn check(&self, queue: &Path, moment: usize, ready_are_whole: bool) -> Result<usize, String> {
+    pub(crate) fn check(&self, queue: &Path, moment: usize, ready_are_whole: bool) -> Result<usize, String> {
         use std::os::unix::fs::PermissionsExt;
         let sent = self.lock();
         let mut there = BTreeMap::new();

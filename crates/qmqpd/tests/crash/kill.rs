@@ -17,7 +17,7 @@ use testbed::random::{Random, seed};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for way in ["file", "journal"] {
         trials.add(&format!("kill::process_group::{way}"), &[Peer::Root], move || process_group(way));
     }

@@ -16,7 +16,7 @@ use testbed::strace::{Fault, Injection, threads};
 use testbed::trials::Trials;
 use testbed::{queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Root, Peer::Isolation, Peer::Fuse, Peer::Ext4];
     for way in ["file", "journal"] {
         trials.add(&format!("power_cut::nothing_is_lost::{way}"), &needs, move || nothing_is_lost(way));

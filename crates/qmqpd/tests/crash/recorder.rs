@@ -15,7 +15,7 @@ use testbed::wait;
 
 /// What the device was asked to do.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub(crate) enum Event {
     /// Bytes at an offset.
     Write(u64, Vec<u8>),
     /// What was written before is on disk now.
@@ -24,11 +24,11 @@ pub enum Event {
 
 /// The disk as it was at the beginning, and what has happened to it.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(crate) struct Record {
     /// The first image.
-    pub base: Vec<u8>,
+    pub(crate) base: Vec<u8>,
     /// Since then.
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 struct Disk {
@@ -37,17 +37,17 @@ struct Disk {
 }
 
 /// An ext4 on such a device; unmounted when dropped.
-pub struct Recorder {
+pub(crate) struct Recorder {
     disk: Arc<Mutex<Disk>>,
     /// Where the ext4 is mounted.
-    pub mounted: PathBuf,
+    pub(crate) mounted: PathBuf,
     device: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl Recorder {
     /// Makes an ext4 of so many MiB and mounts it.
-    pub fn mount(mebibytes: usize) -> Self {
+    pub(crate) fn mount(mebibytes: usize) -> Self {
         let dir = scratch("recorder");
         let image = dir.path().join("image");
         File::create(&image).unwrap().set_len((mebibytes << 20) as u64).unwrap();
@@ -75,12 +75,12 @@ impl Recorder {
     }
 
     /// How many events there are until now.
-    pub fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.lock().record.events.len()
     }
 
     /// Everything until now.
-    pub fn record(&self) -> Record {
+    pub(crate) fn record(&self) -> Record {
         self.lock().record.clone()
     }
 
@@ -98,14 +98,14 @@ impl Drop for Recorder {
 }
 
 /// Runs a program that must succeed.
-pub fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
 /// Unmounts a file system. Somebody may still have a hand on it for a moment: a process that ends, or one that looks at all
 /// file systems.
-pub fn unmount(mounted: &Path) {
+pub(crate) fn unmount(mounted: &Path) {
     wait::until("the file system is free", || {
         Command::new("umount")
             .arg(mounted)

@@ -19,7 +19,7 @@ use testbed::program;
 use testbed::trials::Trials;
 use testbed::{queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for kind in [FileSystem::Ext4, FileSystem::Xfs] {
         let name = format!("remount::after_an_error_nothing_is_lost::{}", kind.name());
         trials.add(&name, &kind.needs(), move || after_an_error(kind));

@@ -75,7 +75,7 @@ const VALUES: &[&str] = &[
     "=?utf-8?q?J=C3=BCrgen?= <joe>",
 ];
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = VALUES
         .iter()
         .enumerate()

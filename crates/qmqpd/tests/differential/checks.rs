@@ -5,7 +5,7 @@ use testbed::client::request;
 use testbed::random::Random;
 use testbed::suite::Suite;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [
         actions_on_headers(),
         actions_on_lines(),
@@ -130,7 +130,7 @@ fn checked(name: &str, content: impl AsRef<[u8]>) -> Case {
 }
 
 /// The client hears that the message is queued, and it is not.
-pub fn discarded(case: Case) -> Case {
+pub(crate) fn discarded(case: Case) -> Case {
     case.reply("KOk: queued as QUEUE-ID")
 }
 
@@ -375,7 +375,7 @@ fn sections() -> Vec<Case> {
 }
 
 /// A message with so many multiparts in each other.
-pub fn nested(depth: usize) -> String {
+pub(crate) fn nested(depth: usize) -> String {
     let mut text = String::from("Subject: deep\n");
     for level in 0..depth {
         text.push_str(&format!("Content-Type: multipart/mixed; boundary=b{level}x\n\n--b{level}x\n"));
@@ -579,7 +579,7 @@ fn overrides() -> Vec<Case> {
 }
 
 /// Messages of what the rules above look for, under those rules.
-pub fn add_random(suite: &mut Suite) {
+pub(crate) fn add_random(suite: &mut Suite) {
     suite.add_random_with("random::checks", rules(), random_checks);
 }
 
@@ -615,7 +615,7 @@ fn random_checks(random: &mut Random) -> Case {
 }
 
 /// What means something to rules and to MIME.
-pub const LINES: &[&[u8]] = &[
+pub(crate) const LINES: &[&[u8]] = &[
     b"\n",
     b"\n",
     b"\n",

@@ -3,7 +3,7 @@
 use testbed::case::{Case, RECIPIENT, SENDER};
 use testbed::client::request;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [lines(), from_lines(), header_or_body(), generated(), mime(), control_characters()].concat()
 }
 

@@ -76,7 +76,7 @@ const VERP: &[&[u8]] = &[
     b"list=@host-@[]",
 ];
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [addresses(), verp(), duplicates(), refused()].concat()
 }
 

@@ -147,7 +147,7 @@ struct Message {
     recipients: Vec<String>,
 }
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     for number in 0..CONFIGURATIONS {
         suite.trials.add(&format!("generated::{number:02}"), &[Peer::Postfix], move || run(number));
     }

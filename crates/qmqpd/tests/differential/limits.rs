@@ -7,7 +7,7 @@ use testbed::queue_file::Record;
 
 const TOO_LONG: &str = "Dnetstring length exceeds storage limit while receiving";
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [message_size(), lines_and_headers(), hops()].concat()
 }
 

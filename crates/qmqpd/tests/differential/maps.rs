@@ -328,7 +328,7 @@ const BCC: &str = "inline:{ {bob@rcpt.example = copy@x.example}, {joe = joe@z.ex
      {@old.example = @z.example}, {alice@sender.example = a@x, b@y}, {\"a b\"@x.example = \"a b\"@y.example}, \
      {u@host.example.test = BOB@rcpt.example}, {nobody@else.example = nobody@else.example} }";
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for group in GROUPS {
         let Group { name, main_cf, envelopes, .. } = group;

@@ -8,7 +8,7 @@ use testbed::pair::Outcome;
 const ONE: &str = "non_smtpd_milters = inet:@milter1@";
 const TWO: &str = "non_smtpd_milters = inet:@milter1@, inet:@milter2@";
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [
         hearing(),
         verbs(),

@@ -22,7 +22,7 @@ const CLIENTS: &[(u8, &str)] = &[
     (99, "no_name"),
 ];
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let whole = request(b"Subject: names\n\nhello\n", SENDER, &[RECIPIENT]);
     let mut cases = Vec::new();
     for (last, name) in CLIENTS {

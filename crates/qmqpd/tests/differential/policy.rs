@@ -5,7 +5,7 @@ use testbed::case::{Case, RECIPIENT, SENDER};
 use testbed::client::request;
 use testbed::pair::Outcome;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [authorized(), broken_lists(), settings(), soft_bounce()].concat()
 }
 
@@ -19,7 +19,7 @@ fn asks(name: String, clients: &str) -> Case {
 }
 
 /// Ours says in the log why the client was refused.
-pub fn reasoned(case: Case) -> Case {
+pub(crate) fn reasoned(case: Case) -> Case {
     case.differs(
         "the-reply-to-an-unauthorized-client-is-logged",
         |postfix| postfix.assert_not_logged("Error: "),

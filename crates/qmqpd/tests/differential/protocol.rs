@@ -12,7 +12,7 @@ const SENDER_ADDRESS: &str = "receiving sender address";
 const RECIPIENT_ADDRESS: &str = "receiving recipient address";
 
 /// The client fails before ours makes a queue file for it.
-pub fn early(case: Case) -> Case {
+pub(crate) fn early(case: Case) -> Case {
     case.differs(
         "no-queue-id-before-the-message-header-arrives",
         |postfix| {
@@ -26,7 +26,7 @@ pub fn early(case: Case) -> Case {
     )
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [well_formed(), malformed(), too_long(), vanished(), outer_length()].concat()
 }
 

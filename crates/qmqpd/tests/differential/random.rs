@@ -6,7 +6,7 @@ use testbed::client::request;
 use testbed::random::Random;
 use testbed::suite::Suite;
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     suite.add_random("random::address_headers", address_headers);
     suite.add_random("random::structure", structure);
     suite.add_random("random::mime", mime);

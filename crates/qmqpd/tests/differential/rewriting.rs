@@ -30,7 +30,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
 /// A file of one word that only systems have whose Postfix reads the domain from a file: Debian and Ubuntu.
 const ORIGIN_FILE: &str = "/etc/debian_version";
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let origin_line = format!("myorigin = {ORIGIN_FILE}");
     let origin: &[&str] = &[&origin_line, "masquerade_domains = $myorigin", "recipient_delimiter = +"];

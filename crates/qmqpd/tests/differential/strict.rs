@@ -6,7 +6,7 @@ use testbed::client::request;
 use testbed::random::Random;
 use testbed::suite::Suite;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [characters(), strictness()].concat()
 }
 
@@ -171,7 +171,7 @@ fn strictness() -> Vec<Case> {
     ]
 }
 
-pub fn add_random(suite: &mut Suite) {
+pub(crate) fn add_random(suite: &mut Suite) {
     let strict =
         ["strict_8bitmime = yes", "strict_mime_encoding_domain = yes", "message_strip_characters = z\\0"];
     suite.add_random_with("random::strict", strict.map(str::to_owned).to_vec(), random_strict);

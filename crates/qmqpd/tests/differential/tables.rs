@@ -103,7 +103,7 @@ const NO: &[&str] = &[
 /// Lists that cannot be used.
 const BROKEN: &[&str] = &["/DIR/list-broken", "texthash:/DIR/duplicate"];
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tables");
     // Without Postfix there is no postmap, and no case runs; but each is there by its name, as ignored.
     if Peer::Postfix.missing().is_none() {

@@ -6,7 +6,7 @@ use super::protocol::early;
 use testbed::case::{Case, RECIPIENT, SENDER};
 use testbed::client::{End, Step, envelope};
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [delay(), timeouts(), unread()].concat()
 }
 

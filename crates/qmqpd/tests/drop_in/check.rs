@@ -8,7 +8,7 @@ use testbed::postfix::{Instance, Setup, write_old};
 use testbed::program;
 use testbed::trials::Trials;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];
     trials.add("check::a_postfix_that_works_is_good", &needs, good);
     trials.add("check::what_our_cleanup_lacks_is_named", &needs, lacking);

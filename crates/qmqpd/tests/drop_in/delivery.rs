@@ -17,7 +17,7 @@ use testbed::queue::{directory, files_below};
 use testbed::trials::Trials;
 use testbed::{ports, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (way, submit) in [("cleanup", Submit::Postfix), ("our_cleanup", Submit::Local)] {
         for (jail, columns) in [("", "n - n - -"), ("_chroot", "n - y - -")] {
             let name = format!("delivery::to_a_pipe_with_{way}{jail}");

@@ -14,7 +14,7 @@ use testbed::postfix::{Instance, Setup};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];
     trials.add("dialogue::same_bytes", &needs, same_bytes);
     trials.add("dialogue::every_status", &needs, every_status);

@@ -13,7 +13,7 @@ use testbed::postfix::{self, Instance, Setup};
 use testbed::trials::Trials;
 use testbed::{ports, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];
     for (way, submit) in [("cleanup", Submit::Postfix), ("our_cleanup", Submit::Local)] {
         for (name, columns) in [

@@ -9,17 +9,17 @@ use testbed::wait;
 
 /// What the clients saw.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Messages; each was accepted, or the test has failed.
-    pub accepted: usize,
+    pub(crate) accepted: usize,
     /// From connection to reply.
-    pub slowest: Duration,
+    pub(crate) slowest: Duration,
     /// Messages that took nearly a second, or more.
-    pub stalls: usize,
+    pub(crate) stalls: usize,
 }
 
 /// The clients at work.
-pub struct Load<'s> {
+pub(crate) struct Load<'s> {
     server: &'s Instance,
     accepted: AtomicUsize,
     stalls: AtomicUsize,
@@ -30,7 +30,7 @@ const STALL: Duration = Duration::from_millis(900);
 
 impl<'s> Load<'s> {
     /// Waits until so many more messages have been accepted.
-    pub fn wait_for_more(&self, count: usize) {
+    pub(crate) fn wait_for_more(&self, count: usize) {
         let before = self.accepted.load(Ordering::Acquire);
         let accepted = || (self.accepted.load(Ordering::Acquire) >= before + count).then_some(());
         if wait::within(wait::PATIENCE, accepted).is_none() {
@@ -39,7 +39,7 @@ impl<'s> Load<'s> {
     }
 
     /// Runs so many clients, each with one message after the other, while `work` runs.
-    pub fn during(server: &'s Instance, clients: usize, work: impl FnOnce(&Self)) -> Seen {
+    pub(crate) fn during(server: &'s Instance, clients: usize, work: impl FnOnce(&Self)) -> Seen {
         let load = Self {
             server,
             accepted: AtomicUsize::new(0),
@@ -82,6 +82,6 @@ impl Drop for Over<'_> {
 }
 
 /// One small message; the reply.
-pub fn send(server: &Instance) -> String {
+pub(crate) fn send(server: &Instance) -> String {
     client::send(server.address, b"Subject: load\n\nhello\n", b"a@sender.example", &[b"b@rcpt.example"])
 }

@@ -15,7 +15,7 @@ use testbed::postfix::{Instance, Setup, scratch};
 use testbed::queue::directory;
 use testbed::trials::Trials;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];
     trials.add("mail::same_with_cleanup", &needs, || same(Submit::Postfix, "n - n - -"));
     trials.add("mail::same_with_cleanup_chroot", &needs, || same(Submit::Postfix, "n - y - -"));

@@ -2,15 +2,7 @@
 //! queue files, and the same bytes to cleanup(8).
 //!
 //! The differential suite runs in this house too: `QMQPD_OURS=drop-in` or `drop-in-local`.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    missing_docs,
-    unreachable_pub
-)]
+#![cfg(test)]
 
 mod check;
 mod delivery;

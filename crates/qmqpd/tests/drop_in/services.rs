@@ -17,7 +17,7 @@ use testbed::postfix::{self, Instance, Setup};
 use testbed::trials::Trials;
 use testbed::{ports, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Postfix];
     trials.add("services::unix_is_that_of_postfix", &needs, || same_by_socket("unix"));
     trials.add("services::pass_is_that_of_postfix", &needs, || same_by_socket("pass"));

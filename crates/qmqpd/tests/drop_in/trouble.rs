@@ -19,7 +19,7 @@ use testbed::small_disk::SmallDisk;
 use testbed::trials::Trials;
 use testbed::{name_server, queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let postfix = [Peer::Postfix];
     let disk = [Peer::Postfix, Peer::Isolation, Peer::Root];
     let names = [Peer::Postfix, Peer::Isolation];

@@ -15,7 +15,7 @@ use testbed::postfix::{self, scratch, write_config};
 use testbed::trials::Trials;
 use testbed::{drop_in, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("address_tables::a_slow_server_holds_up_nobody_else", &[], slow_server);
     trials.add("address_tables::a_changed_table_is_in_force_at_once", &[], changed_table);
     trials.add("address_tables::hundred_thousand_aliases", &[], many_aliases);

@@ -35,7 +35,7 @@ enum Who {
     DropIn,
 }
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("changes::while_a_client_is_looked_up_refuse_nobody_for_good", &[], while_looked_up);
     trials.add("changes::rules_missing_for_a_moment", &[], rules_missing_for_a_moment);
     trials.add("changes::a_named_pipe_is_no_list", &[], named_pipe);

@@ -8,7 +8,7 @@ use testbed::peers::Peer;
 use testbed::trials::Trials;
 use testbed::{name_server, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("client_limits::connections_at_a_time", &[Peer::Isolation], connections);
     trials.add("client_limits::connections_within_a_time", &[Peer::Isolation], connection_rate);
     trials.add("client_limits::messages_within_a_time", &[Peer::Isolation], message_rate);

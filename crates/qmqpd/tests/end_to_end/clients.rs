@@ -8,7 +8,7 @@ use testbed::peers::{self, Peer};
 use testbed::queue_file::QueueFile;
 use testbed::trials::Trials;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (sessions, messages, bytes, recipients) in
         [(1, 5, 100, 1), (20, 400, 4096, 1), (50, 200, 1000, 3), (4, 8, 1_000_000, 1), (2, 4, 500, 5000)]
     {

@@ -20,7 +20,7 @@ use testbed::peers::Peer;
 use testbed::trials::Trials;
 use testbed::{queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for way in ["journal", "file"] {
         trials.add(
             &format!("crash::kills_under_load_lose_nothing_that_was_answered::{way}"),

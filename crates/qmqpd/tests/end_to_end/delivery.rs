@@ -13,7 +13,7 @@ use testbed::queue_file::QueueFile;
 use testbed::trials::Trials;
 use testbed::{ours, postfix, queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("delivery::postcat_reads_a_small_file", &[Peer::Postcat], || postcat(&small()));
     trials.add("delivery::postcat_reads_a_streamed_file", &[Peer::Postcat], || postcat(&large()));
     trials.add("delivery::qmgr_delivers_small", &[Peer::Postfix], || deliver(&small(), &[RECIPIENT], &[]));
@@ -264,7 +264,7 @@ fn pflogsumm() {
     let output = Command::new("perl").arg(program).arg(server.dir().join("maillog")).output().unwrap();
     let summary = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    let warnings = &summary[summary.find("\nWarnings\n").expect("a section of warnings")..];
+    let (_, warnings) = summary.split_once("\nWarnings\n").expect("a section of warnings");
     assert!(warnings.contains("qmqpd (total: 1)"), "{summary}");
     assert!(summary.contains("\nFatal Errors: none"), "{summary}");
 }

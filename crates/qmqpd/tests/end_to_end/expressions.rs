@@ -16,7 +16,7 @@ use testbed::wait;
 /// docs/postfix-differences.md names them so.
 const OTHERS: &str = "expressions::hold_up_nobody_else";
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (name, attack) in [
         ("pcre_that_backtracks", ATTACKS[0]),
         ("pcre_that_begins_anywhere", ATTACKS[1]),

@@ -16,7 +16,7 @@ use testbed::peers::Peer;
 use testbed::trials::Trials;
 use testbed::{name_server, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("hostile::thousands_of_connections", &[], thousands);
     trials.add("hostile::a_byte_now_and_then", &[], trickle);
     trials.add("hostile::half_a_message_and_then_silence", &[], silence);
@@ -54,7 +54,7 @@ fn raise_descriptors(wanted: u64) {
 
 /// Sends messages one after the other, to a server that is troubled and one that is not in turns: what the machine has to do
 /// besides, both feel. Neither may take much longer than the other. The median and the 99th percentile of the times at each.
-pub fn assert_waits_are_alike(
+pub(crate) fn assert_waits_are_alike(
     troubled: SocketAddr,
     quiet: SocketAddr,
     messages: usize,

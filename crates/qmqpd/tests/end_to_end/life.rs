@@ -16,7 +16,7 @@ use testbed::program;
 use testbed::trials::Trials;
 use testbed::{isolation, postfix, queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("life::reload_under_load_loses_no_reply", &[], reload_under_load);
     trials.add("life::reload_changes_settings", &[], reload_changes_settings);
     trials.add("life::a_bad_reload_keeps_the_old_configuration", &[], bad_reload);

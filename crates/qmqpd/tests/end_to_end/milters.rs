@@ -21,7 +21,7 @@ use testbed::queue::{Queue, directory};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("milters::opendkim_signs_and_another_verifies", &[Peer::OpenDkim, Peer::Root], opendkim);
     trials.add("milters::spamassassin_marks_spam", &[Peer::SpamassMilter, Peer::Root], spamassassin);
     trials.add("milters::rspamd_marks_and_rejects", &[Peer::Rspamd, Peer::Postfix], rspamd);
@@ -225,8 +225,8 @@ fn outcome(address: SocketAddr, queue: &Queue, subject: &str, body: &str) -> (St
     let Some(file) = queue.take().pop() else { return (reply, String::new()) };
     let file = file.unwrap();
     let message = String::from_utf8(file.message()).unwrap().replace(&file.id, "ID");
-    let own = message.find("From: ").expect(&message);
-    let lines = message[own..].split_inclusive('\n');
+    let (_, own) = message.split_at(message.find("From: ").expect(&message));
+    let lines = own.split_inclusive('\n');
     let message =
         lines.filter(|line| !line.starts_with("Date: ") && !line.starts_with("Message-Id: ")).collect();
     (reply.replace(&file.id, "ID"), message)

@@ -15,7 +15,7 @@ use testbed::postfix::{self, scratch, write_config, write_old};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (name, columns) in [("in_a_jail", "n - y - -"), ("without_a_jail", "n - n - -")] {
         for kind in ["hash", "texthash"] {
             trials.add(&format!("proxymap::{kind}_{name}"), &[Peer::Postfix, Peer::Isolation], move || {

@@ -12,7 +12,7 @@ use testbed::peers::Peer;
 use testbed::trials::Trials;
 use testbed::{name_server, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("strangers::a_silent_table_server_holds_up_its_own_clients_alone", &[Peer::Isolation], table);
     trials.add("strangers::no_turn_at_a_table_server_is_z_in_time", &[Peer::Isolation], turns);
     trials.add("strangers::a_silent_name_server_holds_up_who_needs_a_name", &[Peer::Isolation], names);

@@ -19,7 +19,7 @@ use testbed::program;
 use testbed::trials::Trials;
 use testbed::{postfix, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let root = [Peer::Root];
     trials.add("supervision::a_hung_process_is_replaced", &[], hung);
     trials.add("supervision::a_hung_process_that_drains_goes_too", &[], hung_and_draining);

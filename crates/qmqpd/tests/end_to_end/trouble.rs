@@ -9,7 +9,7 @@ use testbed::queue::{self, directory};
 use testbed::small_disk::SmallDisk;
 use testbed::trials::Trials;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("trouble::vanishing_at_every_byte_leaves_nothing", &[], || vanish_everywhere(&Step::Vanish));
     trials.add("trouble::resetting_at_every_byte_leaves_nothing", &[], || vanish_everywhere(&Step::Reset));
     trials.add("trouble::half_closing_at_every_byte_leaves_nothing", &[], || {

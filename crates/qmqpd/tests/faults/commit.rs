@@ -35,7 +35,7 @@ enum Heard {
 /// How messages are committed, the system call that fails, lists of errors, which of its calls fail, what the client hears.
 type Case = (&'static str, &'static str, &'static [&'static [&'static str]], &'static [&'static str], Heard);
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let cases: &[Case] = &[
         ("file", "openat", &[DISK, FILES], &["1", "1+"], Heard::Temporary),
         ("file", "openat", &[&["EINTR"]], &["1"], Heard::Queued),

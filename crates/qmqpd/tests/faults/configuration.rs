@@ -10,7 +10,7 @@ use testbed::program;
 use testbed::strace::{Fault, injected};
 use testbed::trials::Trials;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (call, error) in
         [("openat", "EIO"), ("openat", "EMFILE"), ("read", "EIO"), ("statx", "EACCES"), ("socket", "EMFILE")]
     {

@@ -25,7 +25,7 @@ enum Hears {
     MaybeTwice,
 }
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     use Hears::{AllOrNothing, MaybeTwice, Queued};
     let cases: &[Case] = &[
         ("socket", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], AllOrNothing),

@@ -3,15 +3,7 @@
 //! returns.
 //!
 //! The faults that were tried, with what came of them, are written to `target/faults.md`.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    missing_docs,
-    unreachable_pub
-)]
+#![cfg(test)]
 
 mod commit;
 mod configuration;

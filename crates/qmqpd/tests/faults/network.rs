@@ -14,7 +14,7 @@ use testbed::strace::{Fault, Injection, descriptors, threads};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("network::accept", &[Peer::Strace], accept);
     trials.add("network::session", &[Peer::Strace], session);
     trials.add("network::names", &[Peer::Strace, Peer::Isolation], names);

@@ -13,7 +13,7 @@ type Rows = BTreeMap<(&'static str, &'static str, String), (Vec<String>, usize)>
 static ROWS: Mutex<Rows> = Mutex::new(BTreeMap::new());
 
 /// Notes a fault and its outcome in a few words.
-pub fn note(place: &'static str, fault: &Fault, injected: usize, outcome: impl Into<String>) {
+pub(crate) fn note(place: &'static str, fault: &Fault, injected: usize, outcome: impl Into<String>) {
     let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
     let (errors, count) = rows.entry((place, fault.call, outcome.into())).or_default();
     if !errors.iter().any(|error| error == fault.error) {
@@ -23,7 +23,7 @@ pub fn note(place: &'static str, fault: &Fault, injected: usize, outcome: impl I
 }
 
 /// Writes the table to `target/faults.md`.
-pub fn write() {
+pub(crate) fn write() {
     let rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
     if rows.is_empty() {
         return;

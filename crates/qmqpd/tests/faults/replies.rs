@@ -9,7 +9,7 @@ use testbed::strace::{Fault, Injection, is_in_call, threads};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("replies::a_stop_waits_for_those_that_are_due", &[Peer::Strace], due);
     trials.add("replies::come_after_the_deadline_of_the_session", &[Peer::Strace], late);
     trials.add("replies::are_no_long_wait_for_who_is_turned_away", &[Peer::Strace], turned_away);

@@ -56,7 +56,7 @@ const CASES: &[(&str, &str, usize)] = &[
     ("rename", "ENOSPC", 3),
 ];
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (call, error, most) in CASES {
         let name = format!("start_up::{call}::{error}");
         trials.add(&name, &[Peer::Strace, Peer::Root], move || each(call, error, *most));

@@ -12,7 +12,7 @@ use testbed::strace::{Fault, Injection, threads};
 use testbed::trials::Trials;
 use testbed::wait;
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     trials.add("supervision::start", &[Peer::Strace], start);
     trials.add("supervision::a_stop_waits_for_the_disk", &[Peer::Strace], stop_waits);
     trials.add("supervision::a_second_signal_leaves_the_disk_its_time", &[Peer::Strace], second_signal);

@@ -11,11 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_qmqpd");
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_qmqpd");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks until `found` finds something; a machine may be slow, a test must not be wrong for that.
-pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = found() {
@@ -27,7 +27,7 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 }
 
 /// An address that nobody uses: other tests of this machine may take it meanwhile, which fails with words that say so.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -35,13 +35,13 @@ fn netstring(content: &[u8]) -> Vec<u8> {
     [format!("{}:", content.len()).as_bytes(), content, b","].concat()
 }
 
-pub fn request() -> Vec<u8> {
+pub(crate) fn request() -> Vec<u8> {
     let parts: [&[u8]; 3] = [b"Subject: hello\n\nHello.\n", b"you@example.com", b"friend@example.com"];
     netstring(&parts.map(netstring).concat())
 }
 
 /// Sends a message; the reply without its frame, empty if there is none.
-pub fn send_over(mut stream: impl Read + Write) -> String {
+pub(crate) fn send_over(mut stream: impl Read + Write) -> String {
     let _gone = stream.write_all(&request());
     let mut reply = Vec::new();
     let _gone = stream.read_to_end(&mut reply);
@@ -50,7 +50,7 @@ pub fn send_over(mut stream: impl Read + Write) -> String {
 }
 
 /// The same to an address.
-pub fn send(address: SocketAddr) -> String {
+pub(crate) fn send(address: SocketAddr) -> String {
     TcpStream::connect(address).map_or_else(
         |_| String::new(),
         |stream| {
@@ -60,16 +60,16 @@ pub fn send(address: SocketAddr) -> String {
     )
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-pub struct Site {
-    pub directory: TempDir,
+pub(crate) struct Site {
+    pub(crate) directory: TempDir,
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The service's own user must be able to come here.
         fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -77,12 +77,12 @@ impl Site {
         Self { directory }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Writes a file that is older than a second: nobody waits whether somebody is still writing.
-    pub fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();
@@ -90,7 +90,7 @@ impl Site {
     }
 
     /// Writes main.cf: what every test needs (five lines), and `lines`.
-    pub fn configure(&self, lines: &str) {
+    pub(crate) fn configure(&self, lines: &str) {
         let common = format!(
             "queue_directory = {}\nmail_owner = nobody\ndefault_privs = daemon\nmyhostname = mx.example.test\n\
              qmqpd_log = stderr\n",
@@ -99,56 +99,56 @@ impl Site {
         self.write("etc/main.cf", &(common + lines));
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env_remove("CARGO_MANIFEST_DIR");
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Exit status, and what standard error says.
-    pub fn outcome(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn outcome(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = self.run(arguments);
         (output.status.code(), text(&output.stderr))
     }
 
     /// Starts a server and waits until every service says that it runs.
-    pub fn serve(&self, arguments: &[&str]) -> Server<'_> {
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Server<'_> {
         let server = self.start(self.command(&[&["serve"], arguments].concat()), arguments);
         until("the service runs", || server.status().contains(": running\n").then_some(()));
         server
     }
 
     /// Starts a server by this command, and waits for nothing.
-    pub fn start(&self, mut command: Command, arguments: &[&str]) -> Server<'_> {
+    pub(crate) fn start(&self, mut command: Command, arguments: &[&str]) -> Server<'_> {
         let log = fs::File::create(self.path("log")).unwrap();
         let master = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Server { site: self, master, arguments: arguments.iter().map(ToString::to_string).collect() }
     }
 }
 
-pub struct Server<'s> {
+pub(crate) struct Server<'s> {
     site: &'s Site,
-    pub master: Child,
+    pub(crate) master: Child,
     arguments: Vec<String>,
 }
 
 impl Server<'_> {
-    pub fn control(&self, command: &str) -> Output {
+    pub(crate) fn control(&self, command: &str) -> Output {
         let arguments: Vec<&str> =
             std::iter::once(command).chain(self.arguments.iter().map(String::as_str)).collect();
         self.site.run(&arguments)
     }
 
-    pub fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         text(&self.control("status").stdout)
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.site.path("log")).unwrap()
     }
 }

@@ -14,9 +14,9 @@ use testbed::queue::Queue;
 use testbed::trials::Trials;
 
 /// Makes this program hide a system call from another program: `MARK landlock PROGRAM ARGUMENTS…`.
-pub const MARK: &str = "--hide";
+pub(crate) const MARK: &str = "--hide";
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Root, Peer::Postfix];
     trials.add("missing::a_kernel_without_landlock_is_named", &needs, || {
         let (line, warning) = start("landlock");
@@ -54,7 +54,7 @@ fn start(layer: &str) -> (String, String) {
 }
 
 /// In the other process: from here on the kernel knows no such call.
-pub fn main(layer: &str, command: &[String]) -> ExitCode {
+pub(crate) fn main(layer: &str, command: &[String]) -> ExitCode {
     let call = match layer {
         "landlock" => libc::SYS_landlock_create_ruleset,
         "seccomp" => libc::SYS_seccomp,

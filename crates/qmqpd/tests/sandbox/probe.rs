@@ -18,7 +18,7 @@ use testbed::queue::directory;
 use testbed::trials::Trials;
 
 /// Makes this program try one thing and say what came of it.
-pub const MARK: &str = "--probe";
+pub(crate) const MARK: &str = "--probe";
 
 /// Name; outcome with both layers, with seccomp alone, with Landlock alone, without any; and what is tried.
 type Probe = (&'static str, [&'static str; 4], fn() -> io::Result<()>);
@@ -90,7 +90,7 @@ const PROBES: &[Probe] = &[
 const LAYERS: [(&str, &str); 4] =
     [("both", "seccomp, landlock"), ("seccomp", "seccomp"), ("landlock", "landlock"), ("neither", "")];
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     for (at, (layers, keywords)) in LAYERS.into_iter().enumerate() {
         let needs: &[Peer] = if keywords.contains("landlock") {
             &[Peer::Root, Peer::NamelessFiles, Peer::Landlock]
@@ -157,7 +157,7 @@ fn run(name: &str, keywords: &str, columns: &str) -> String {
 }
 
 /// In the other process: confines itself as a service process does, then tries.
-pub fn main(name: &str) -> ExitCode {
+pub(crate) fn main(name: &str) -> ExitCode {
     let columns = std::env::var("PROBE_COLUMNS").unwrap();
     let arguments = Arguments::parse(&["qmqpd", "-t", "inet", columns.as_str()]).unwrap();
     let config = config::for_service(&arguments).unwrap();

@@ -9,7 +9,7 @@ use testbed::peers::Peer;
 use testbed::trials::Trials;
 use testbed::{client, ours, peers, postfix, queue, wait};
 
-pub fn add(trials: &mut Trials) {
+pub(crate) fn add(trials: &mut Trials) {
     let needs = [Peer::Root, Peer::Postfix];
     let with_landlock = [Peer::Landlock, needs[0], needs[1]];
     trials.add("service::is_confined", &with_landlock, || serve("n - n - -", "no chroot"));

@@ -15,7 +15,7 @@ use testbed::queue_file::QueueFile;
 
 /// How a session ended for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// `K`, with the queue ID.
     Queued(String),
     /// `Z`.
@@ -46,7 +46,7 @@ struct Entry {
 
 /// All messages, by what stands in their subjects.
 #[derive(Debug, Default)]
-pub struct Account {
+pub(crate) struct Account {
     entries: Mutex<HashMap<String, Entry>>,
     /// What was found in the queue and should not be there.
     faults: Mutex<Vec<String>>,
@@ -54,13 +54,13 @@ pub struct Account {
 
 impl Account {
     /// A message is about to be sent.
-    pub fn begin(&self, id: &str, recipients: usize, bytes: usize) {
+    pub(crate) fn begin(&self, id: &str, recipients: usize, bytes: usize) {
         let entry = Entry { recipients, bytes, outcome: None, is_good: true, found: Vec::new() };
         self.entries.lock().unwrap().insert(id.to_owned(), entry);
     }
 
     /// Its session is over.
-    pub fn end(&self, id: &str, outcome: Outcome, is_good: bool) {
+    pub(crate) fn end(&self, id: &str, outcome: Outcome, is_good: bool) {
         let mut entries = self.entries.lock().unwrap();
         let entry = entries.get_mut(id).unwrap();
         entry.outcome = Some(outcome);
@@ -68,20 +68,20 @@ impl Account {
     }
 
     /// How many have been answered with `K` so far.
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         let entries = self.entries.lock().unwrap();
         entries.values().filter(|entry| matches!(entry.outcome, Some(Outcome::Queued(_)))).count()
     }
 
     /// How many have heard that the queue file cannot be written.
-    pub fn storage_errors(&self) -> usize {
+    pub(crate) fn storage_errors(&self) -> usize {
         let entries = self.entries.lock().unwrap();
         let is_one = |entry: &&Entry| matches!(&entry.outcome, Some(Outcome::Temporary(text)) if text == "ZError: queue file write error");
         entries.values().filter(is_one).count()
     }
 
     /// Takes messages out of the queue as a queue manager does, until the end.
-    pub fn collect_until(&self, queue: &Queue, is_over: &AtomicBool) {
+    pub(crate) fn collect_until(&self, queue: &Queue, is_over: &AtomicBool) {
         while !is_over.load(Ordering::Relaxed) {
             self.collect(queue);
             std::thread::sleep(Duration::from_millis(20));
@@ -89,7 +89,7 @@ impl Account {
     }
 
     /// Reads what is in the queue, and removes it.
-    pub fn collect(&self, queue: &Queue) {
+    pub(crate) fn collect(&self, queue: &Queue) {
         for file in queue.take() {
             match file {
                 Ok(file) => self.found(&file),
@@ -116,7 +116,7 @@ impl Account {
     }
 
     /// The account, a line for each kind of outcome.
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let entries = self.entries.lock().unwrap();
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
         for entry in entries.values() {
@@ -145,7 +145,7 @@ impl Account {
     }
 
     /// What should not be: messages lost, duplicated, torn or invented, clients that waited in vain.
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         type Fault = (&'static str, fn(&Entry) -> bool);
         const KINDS: [Fault; 5] = [
             ("answered with K and not in the queue", Entry::is_lost),
@@ -187,15 +187,15 @@ impl Entry {
 
 /// What the processes take.
 #[derive(Debug, Clone)]
-pub struct Footprint {
-    pub service_pids: Vec<Pid>,
+pub(crate) struct Footprint {
+    pub(crate) service_pids: Vec<Pid>,
     service: (u64, usize),
     master: (u64, usize),
 }
 
 impl Footprint {
     /// Resident memory in KiB, and descriptors.
-    pub fn of(server: &Instance) -> Self {
+    pub(crate) fn of(server: &Instance) -> Self {
         let service_pids = server.services();
         let service = service_pids
             .iter()
@@ -205,7 +205,7 @@ impl Footprint {
     }
 
     /// Memory moves a little, and descriptors by the sessions of the moment; what grows grows more than that.
-    pub fn assert_no_more_than(&self, before: &Self) {
+    pub(crate) fn assert_no_more_than(&self, before: &Self) {
         let memory_allowed_kib = before.service.0 + before.service.0 / 4 + 8 * 1024;
         assert!(self.service.0 <= memory_allowed_kib, "the service process grows: {before}, then {self}");
         assert!(
@@ -215,7 +215,7 @@ impl Footprint {
     }
 
     /// The master lives through all troubles, and none of them may leave anything behind.
-    pub fn assert_same_master(&self, start: &Self) {
+    pub(crate) fn assert_same_master(&self, start: &Self) {
         const MORE_MEMORY_KIB: u64 = 4 * 1024;
         const MORE_DESCRIPTORS: usize = 4;
         assert!(self.master.0 <= start.master.0 + MORE_MEMORY_KIB, "the master grows: {start}, then {self}");
@@ -224,7 +224,7 @@ impl Footprint {
     }
 
     /// Without clients there is nothing but what a process has at its start.
-    pub fn assert_idle(&self, busy: &Self) {
+    pub(crate) fn assert_idle(&self, busy: &Self) {
         const DESCRIPTORS_MAX: usize = 40;
         assert!(
             self.service.1 <= DESCRIPTORS_MAX.min(busy.service.1),
@@ -252,7 +252,7 @@ impl fmt::Display for Footprint {
 }
 
 /// The test of the test.
-pub fn notices_what_is_wrong() {
+pub(crate) fn notices_what_is_wrong() {
     let complains = |outcome: Outcome, is_good: bool, found: &[&str]| {
         let account = Account::default();
         account.begin("good", 1, 0);

@@ -13,7 +13,7 @@ use testbed::random::Random;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends one message after the other.
-pub fn run(server: SocketAddr, number: usize, seed: u64, account: &Account, is_over: &AtomicBool) {
+pub(crate) fn run(server: SocketAddr, number: usize, seed: u64, account: &Account, is_over: &AtomicBool) {
     for round in 0.. {
         if is_over.load(Ordering::Relaxed) {
             return;
@@ -96,10 +96,11 @@ fn send(server: SocketAddr, message: &Message) -> Outcome {
         let is_late = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         return if is_late { Outcome::Late } else { Outcome::Silence };
     };
-    match client::text(reply) {
-        text if text.starts_with("KOk: queued as ") => {
-            Outcome::Queued(text["KOk: queued as ".len()..].to_owned())
-        }
+    let text = client::text(reply);
+    if let Some(id) = text.strip_prefix("KOk: queued as ") {
+        return Outcome::Queued(id.to_owned());
+    }
+    match text {
         text if text.starts_with('Z') => Outcome::Temporary(text),
         text => Outcome::Permanent(text),
     }

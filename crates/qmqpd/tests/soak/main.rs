@@ -6,15 +6,7 @@
 //!
 //! What it cannot do: a power cut (the spool's own tests have a simulated disk for that), and steps of the machine's own
 //! clock, which is not ours to set: the service processes see another time of day, and the file system does not.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    missing_docs,
-    unreachable_pub
-)]
+#![cfg(test)]
 
 mod account;
 mod load;

@@ -17,12 +17,12 @@ use testbed::random::Random;
 use testbed::{peers, postfix, wait};
 
 /// A queue on a small file system of its own; unmounted when dropped.
-pub struct Disk {
+pub(crate) struct Disk {
     dir: tempfile::TempDir,
 }
 
 impl Disk {
-    pub fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let dir = postfix::scratch("soak");
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "mode=0755,size=48m", "tmpfs"])
@@ -33,11 +33,11 @@ impl Disk {
         Self { dir }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn queue(&self) -> Queue {
+    pub(crate) fn queue(&self) -> Queue {
         Queue::make(&self.dir.path().join("queue"))
     }
 }
@@ -49,7 +49,7 @@ impl Drop for Disk {
 }
 
 /// A list that lets the clients in; each version is another file.
-pub fn write_table(path: &Path, version: usize) {
+pub(crate) fn write_table(path: &Path, version: usize) {
     let new = path.with_extension("new");
     // On a full disk there is no new version.
     if fs::write(&new, format!("# version {version}\n127.0.0.1\n")).is_ok() {
@@ -61,7 +61,7 @@ pub fn write_table(path: &Path, version: usize) {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The troubles so far.
-pub struct Troubles<'s> {
+pub(crate) struct Troubles<'s> {
     server: &'s Instance,
     disk: &'s Disk,
     table: PathBuf,
@@ -75,7 +75,7 @@ const KINDS: [&str; 5] = ["reloads", "killed processes", "changed tables", "full
 
 /// main.cf line with which service processes have a time of their own, which [`Troubles`] sets: the clock of the machine is
 /// not ours. It lies where a service process can read it in its sandbox.
-pub fn own_clock() -> String {
+pub(crate) fn own_clock() -> String {
     let library = peers::faketime().expect("libfaketime");
     format!(
         "import_environment = MAIL_CONFIG LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE=/{CLOCK} DONT_FAKE_MONOTONIC=1 \
@@ -88,12 +88,12 @@ pub fn own_clock() -> String {
 const CLOCK: &str = "hold/.clock";
 
 impl<'s> Troubles<'s> {
-    pub fn new(server: &'s Instance, disk: &'s Disk, table: PathBuf, seed: u64) -> Self {
+    pub(crate) fn new(server: &'s Instance, disk: &'s Disk, table: PathBuf, seed: u64) -> Self {
         Self { server, disk, table, seed, round: 0, last: None, counts: [0; KINDS.len()] }
     }
 
     /// Waits until the last trouble is over.
-    pub fn wait_for_mail(&self, account: &Account) {
+    pub(crate) fn wait_for_mail(&self, account: &Account) {
         let before = account.queued();
         let over = wait::within(PATIENCE, || (account.queued() > before + 10).then_some(()));
         if over.is_none() {
@@ -108,7 +108,7 @@ impl<'s> Troubles<'s> {
     }
 
     /// Waits until mail has come through since the last trouble, and a moment longer, and then makes another.
-    pub fn next(&mut self, account: &Account) {
+    pub(crate) fn next(&mut self, account: &Account) {
         self.wait_for_mail(account);
         let mut random = Random::new(self.seed ^ 0x7f0_0b1e, self.round);
         std::thread::sleep(Duration::from_millis(random.below(300) as u64));
@@ -132,7 +132,7 @@ impl<'s> Troubles<'s> {
     }
 
     /// The time of day of the service processes from now on, against the machine's.
-    pub fn step_clock(&self, offset: &str) {
+    pub(crate) fn step_clock(&self, offset: &str) {
         let path = self.server.queue.path.join(CLOCK);
         fs::write(&path, format!("{offset}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -151,7 +151,7 @@ impl<'s> Troubles<'s> {
         fs::remove_file(path).unwrap();
     }
 
-    pub fn each_happened(&self) -> bool {
+    pub(crate) fn each_happened(&self) -> bool {
         self.counts.iter().all(|count| *count > 0)
     }
 }

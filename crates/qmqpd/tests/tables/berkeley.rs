@@ -61,11 +61,12 @@ fn questions(dice: &mut Dice, entries: &Entries) -> Vec<String> {
     let mut keys: Vec<String> = entries.keys().step_by(step).cloned().collect();
     for number in 0..keys.len().min(3000) {
         let key = &keys[number];
+        let (shorter, _) = key.split_at(key.len() - 1);
         keys.push(match dice.roll(4) {
             0 => format!("{key}x"),
             1 => format!("k{key}"),
-            2 => key[..key.len() - 1].to_owned(),
-            _ => key[..key.len() - 1].to_owned() + "?",
+            2 => shorter.to_owned(),
+            _ => format!("{shorter}?"),
         });
     }
     keys.extend((0..500).map(|_| word(dice, 8)));

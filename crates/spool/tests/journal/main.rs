@@ -1,13 +1,7 @@
 //! Can a letter that was accepted through the journal be lost? The power goes at every single call, in recovery too; and
 //! when any one sync is taken out, these tests notice.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "these are tests"
-)]
+#![cfg(test)]
 
 mod checkpoints;
 mod errors;

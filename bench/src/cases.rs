@@ -159,6 +159,7 @@ fn message() -> Message {
         client_port: "12345".to_owned(),
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
+        protocol: "QMQP",
     };
     let options = Options { message_size_limit: 0, ..Options::default() };
     Message::new(Arc::new(options), Arc::new(NoTables), arrival, origin)

@@ -43,6 +43,7 @@ pub fn begin(options: &Arc<Options>, tables: &Arc<dyn Tables>) -> Message {
         client_port: "44544".to_owned(),
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
+        protocol: "QMQP",
     };
     Message::new(Arc::clone(options), Arc::clone(tables), arrival, origin)
 }

@@ -12,7 +12,7 @@ use crate::generated;
 use crate::header::{self, Addresses, Known, Seen, name_len};
 use crate::mapping::{Mapping, Place};
 use crate::mime::{Errors, MimeError, Parser, Receiver, Section, Strictness};
-use crate::options::{Arrival, Options};
+use crate::options::{Arrival, Options, Origin};
 use crate::printable::printable;
 use crate::refusal::Refusal;
 use crate::rules::{Change, Rules};
@@ -47,12 +47,11 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// `origin` is what log lines call the client.
     pub(crate) fn new(
         options: Arc<Options>,
         tables: Arc<dyn Tables>,
         arrival: Arrival,
-        origin: &str,
+        origin: &Origin,
     ) -> Self {
         let mut content = Self {
             rules: Rules::new(Arc::clone(&options), Arc::clone(&tables), &arrival.queue_id, origin),

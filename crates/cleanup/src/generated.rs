@@ -12,10 +12,10 @@ pub fn received(
     origin: &Origin,
     recipient: Option<&[u8]>,
 ) -> [Vec<u8>; 3] {
-    let Origin { client_name, .. } = origin;
+    let Origin { client_name, protocol, .. } = origin;
     let Arrival { queue_id, date, .. } = arrival;
     let from = format!("Received: from {client_name} ({client_name} [{}])", origin.literal()).into_bytes();
-    let mut by = format!("\tby {} ({}) with QMQP", options.myhostname, options.mail_name).into_bytes();
+    let mut by = format!("\tby {} ({}) with {protocol}", options.myhostname, options.mail_name).into_bytes();
     let last = match recipient {
         Some(recipient) => {
             by.extend_from_slice(format!(" id {queue_id}").as_bytes());

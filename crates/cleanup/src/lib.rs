@@ -20,6 +20,7 @@
 mod address;
 mod content;
 mod envelope;
+mod finished;
 mod fold;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -35,10 +36,12 @@ mod options;
 mod own_header;
 mod printable;
 mod refusal;
+mod rule;
 mod rules;
 mod tables;
 
-pub use message::{Fate, Finished, Message, Outcome};
+pub use finished::{Fate, Finished};
+pub use message::{Message, Outcome};
 pub use options::{AddressClasses, Arrival, FixLineEndings, Options, Origin};
 pub use refusal::{AddressKind, Refusal};
 pub use tables::{Key, LookupFailed, Maps, Names, NoTables, Tables};

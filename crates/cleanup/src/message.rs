@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use postfix::notice::Notice;
-use postfix::queue_file::{
-    CONTENT_RECORD, Counts, END_RECORD, EXTRACTED_RECORD, POINTER_RECORD_BYTES, Parts, SIZE_RECORD_BYTES,
-    SenderCopies,
-};
+use postfix::queue_file::{Counts, POINTER_RECORD_BYTES, SenderCopies};
 use postfix::record::{RecordType, encode};
 
 use crate::content::{Content, Output};
 use crate::envelope::Envelope;
+use crate::finished::{Fate, Finished, LAYOUT_BYTES};
 use crate::generated;
 use crate::header;
 use crate::incoming::Lines;
@@ -20,10 +18,6 @@ use crate::options::{Arrival, Options, Origin};
 use crate::own_header;
 use crate::refusal::Refusal;
 use crate::tables::Tables;
-
-/// Bytes of a queue file that belong to the layout, not to the message.
-pub(crate) const LAYOUT_BYTES: u64 =
-    (SIZE_RECORD_BYTES + CONTENT_RECORD.len() + EXTRACTED_RECORD.len() + END_RECORD.len()) as u64;
 
 /// One message that is being received: content, then sender, then recipients, then [`Message::finish`].
 ///
@@ -53,56 +47,6 @@ pub struct Outcome {
     pub is_passed: bool,
 }
 
-/// What is to become of an accepted message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It goes into the incoming queue.
-    Deliver,
-    /// It goes into the hold queue, where it waits for an operator; nobody is woken for it.
-    Hold,
-    /// A rule has said that it is to vanish: the client hears that it is queued.
-    Discard,
-}
-
-/// The parts of a queue file that are known only at the end. Sequences of encoded records, but without the records
-/// `C`, `M`, `X` and `E`, which depend on the layout.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// Before the first recipient: `T`, `A create_time`, perhaps `L`, `S`, perhaps `V`, ten attributes, perhaps `W`.
-    pub envelope: Vec<u8>,
-    /// Where in a classic layout the first of the recipients stand.
-    pub sender_copies: SenderCopies,
-    /// Our Received: header, which stands before the content.
-    pub received: Vec<u8>,
-    /// Offset in the content of the place that was kept for a From: header (one `p` record, 17 bytes), and the records
-    /// that belong there. `None` if the message had one.
-    pub from: Option<(u64, Vec<u8>)>,
-    /// Behind the record `X`: attributes, automatic recipients.
-    pub extracted: Vec<u8>,
-    /// Numbers for the size record.
-    pub counts: Counts,
-    /// Where it goes. What is discarded may be without parts that it would need otherwise.
-    pub fate: Fate,
-}
-
-impl Finished {
-    /// The parts of the queue file, with the records that were written on the way: those of the recipients and those of
-    /// the content.
-    #[must_use]
-    pub fn parts<'a>(&'a self, recipients: &'a [u8], content: &'a [u8]) -> Parts<'a> {
-        Parts {
-            envelope: &self.envelope,
-            recipients,
-            sender_copies: self.sender_copies,
-            received: &self.received,
-            content,
-            from: self.from.as_ref().map(|(offset, records)| (*offset, records.as_slice())),
-            extracted: &self.extracted,
-            counts: self.counts,
-        }
-    }
-}
-
 impl Message {
     /// A message that begins now. `tables` are those of the parameters that `options` came with.
     #[must_use]
@@ -110,7 +54,7 @@ impl Message {
         let lines = Lines::new(&options);
         let queue_id = arrival.queue_id.clone();
         let envelope = Envelope::new(Arc::clone(&options), Arc::clone(&tables), queue_id);
-        let mut content = Content::new(options, tables, arrival, &origin.log_origin);
+        let mut content = Content::new(options, tables, arrival, &origin);
         own_header::foresee(&mut content, &origin);
         Self { lines, parser: content.parser(), content, envelope, origin }
     }
@@ -218,11 +162,12 @@ impl Message {
     pub fn finish_for_filters(mut self, client_address: &'static str) -> (Outcome, Option<Inspection>) {
         let is_refused = self.envelope.refusal.is_some();
         let outcome = self.complete();
-        let Self { content, envelope, .. } = self;
-        let queue_id = content.arrival.queue_id;
+        let Self { content, envelope, origin, .. } = self;
+        let (queue_id, protocol) = (content.arrival.queue_id, origin.protocol);
         let header_bytes = content.header_bytes;
         let inspection = (!is_refused).then(|| {
-            Inspection::new(content.options, content.tables, envelope, queue_id, client_address, header_bytes)
+            let (options, tables) = (content.options, content.tables);
+            Inspection::new(options, tables, envelope, queue_id, client_address, protocol, header_bytes)
         });
         (outcome, inspection)
     }
@@ -351,12 +296,12 @@ impl Message {
             ("log_client_address", origin.literal()),
             ("log_client_port", origin.client_port.clone()),
             ("log_message_origin", origin.log_origin.clone()),
-            ("log_protocol_name", "QMQP".to_owned()),
+            ("log_protocol_name", origin.protocol.to_owned()),
             ("client_name", origin.client_name.clone()),
             ("client_address", origin.client_address.clone()),
             ("client_port", origin.client_port.clone()),
             ("client_address_type", origin.address_family.to_string()),
-            ("protocol_name", "QMQP".to_owned()),
+            ("protocol_name", origin.protocol.to_owned()),
         ]
     }
 

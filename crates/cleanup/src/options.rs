@@ -260,6 +260,8 @@ pub struct Origin {
     pub address_family: i32,
     /// What log lines call the client: `name[address]`, with `:port` under `qmqpd_client_port_logging`.
     pub log_origin: String,
+    /// How it came, as records, Received: headers and log lines name it: `QMQP`.
+    pub protocol: &'static str,
 }
 
 impl Origin {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use postfix::notice::Notice;
 
-use crate::header::name_len;
+use crate::finished::Fate;
 use crate::incoming::until_nul;
-use crate::message::Fate;
 use crate::mime::{MimeError, Section};
 use crate::notices::Notices;
-use crate::options::Options;
+use crate::options::{Options, Origin};
 use crate::printable::printable;
 use crate::refusal::Refusal;
+use crate::rule::{Action, Rule, refused, rejection};
 use crate::tables::{Key, LookupFailed, Maps, Tables};
 
 /// Bytes of an argument that are logged; the logs of Postfix cut lines at this length.
@@ -86,6 +86,7 @@ pub(crate) struct Rules {
     queue_id: String,
     /// The client, as log lines call it.
     origin: String,
+    protocol: &'static str,
     has_header_rules: bool,
     has_body_rules: bool,
     /// Nothing is looked at because of what was foreseen about a header that comes later.
@@ -97,7 +98,12 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(options: Arc<Options>, tables: Arc<dyn Tables>, queue_id: &str, origin: &str) -> Self {
+    pub(crate) fn new(
+        options: Arc<Options>,
+        tables: Arc<dyn Tables>,
+        queue_id: &str,
+        origin: &Origin,
+    ) -> Self {
         let has = |maps| options.header_body_checks && tables.has(maps);
         Self {
             has_header_rules: HEADER_MAPS.into_iter().any(has),
@@ -106,7 +112,8 @@ impl Rules {
             options,
             tables,
             queue_id: queue_id.to_owned(),
-            origin: origin.to_owned(),
+            origin: origin.log_origin.clone(),
+            protocol: origin.protocol,
             decisions: Decisions::default(),
             refusal: None,
             notices: Notices::default(),
@@ -115,7 +122,17 @@ impl Rules {
 
     /// The same rules, for something that comes before all that was looked at.
     pub(crate) fn anew(&self) -> Self {
-        Self::new(Arc::clone(&self.options), Arc::clone(&self.tables), &self.queue_id, &self.origin)
+        Self {
+            options: Arc::clone(&self.options),
+            tables: Arc::clone(&self.tables),
+            queue_id: self.queue_id.clone(),
+            origin: self.origin.clone(),
+            is_passed_by_foresight: false,
+            decisions: Decisions::default(),
+            refusal: None,
+            notices: Notices::default(),
+            ..*self
+        }
     }
 
     /// Looks at what our own Received: header, the first of the message, may become. If each of its forms leads to a rule
@@ -125,7 +142,8 @@ impl Rules {
             let key = Key::Whole(until_nul(header));
             // What is wrong with a table is said when the header itself is looked up.
             let found = self.tables.find(Maps::HeaderChecks, key, &mut Vec::new());
-            found.ok().flatten().is_some_and(|rule| ends_looking(&rule))
+            let rule = found.ok().flatten();
+            rule.is_some_and(|rule| Rule::parse(until_nul(&rule), true).is_ok_and(|rule| rule.ends_looking()))
         };
         if self.has_header_rules && headers.iter().all(ends) {
             self.is_passed_by_foresight = true;
@@ -285,118 +303,53 @@ impl Rules {
 
     /// Does what a rule says.
     fn act(&mut self, subject: Subject, text: &[u8], rule: &[u8], parameter: &str) -> Change {
-        let (command, argument) = split_rule(rule);
-        let shown = logged(&self.options, argument, LOGGED_ARGUMENT_LEN_MAX);
-        let is_command = |name: &str| command.eq_ignore_ascii_case(name.as_bytes());
-        if is_command("REJECT") {
-            self.reject(subject, text, argument);
-        } else if is_command("WARN") {
-            self.log("warning", subject, text, &shown);
-        } else if is_command("INFO") {
-            self.log("info", subject, text, &shown);
-        } else if is_command("FILTER") {
-            if argument.is_empty() {
-                self.warn(format!("missing FILTER command argument in {parameter} map"));
-            } else if !argument.contains(&b':') {
-                self.warn(format!("bad FILTER command {shown} in {parameter} -- need transport:destination"));
-            } else {
-                self.decisions.filter = Some(argument.to_vec());
-                self.log("filter", subject, text, &shown);
+        let show = |text: &[u8]| logged(&self.options, text, LOGGED_ARGUMENT_LEN_MAX);
+        let Rule { action, argument } = match Rule::parse(rule, subject == Subject::Header) {
+            Ok(rule) => rule,
+            Err(complaint) => {
+                let words = complaint.words(parameter, show);
+                self.warn(words);
+                return Change::Keep;
             }
-        } else if is_command("PASS") {
-            self.log("pass", subject, text, &shown);
-            self.decisions.is_passed = true;
-        } else if is_command("DISCARD") {
-            self.log("discard", subject, text, &shown);
-            self.decisions.is_discarded = true;
-            self.decisions.is_passed = true;
-        } else if is_command("HOLD") {
-            if !self.decisions.is_held && !self.decisions.is_discarded {
-                self.log("hold", subject, text, &shown);
-                self.decisions.is_held = true;
+        };
+        let shown = show(argument);
+        let decisions = &mut self.decisions;
+        let mut change = Change::Keep;
+        match action {
+            Action::Nothing => return Change::Keep,
+            Action::Ignore => return Change::Drop,
+            Action::Hold if decisions.is_held || decisions.is_discarded => return Change::Keep,
+            Action::Reject => {
+                self.reject(subject, text, argument);
+                return Change::Keep;
             }
-        } else if is_command("PREPEND") {
-            if self.is_text("PREPEND", subject, argument, &shown, parameter) {
-                self.log("prepend", subject, text, &shown);
-                return Change::Prepend(argument.to_vec());
+            Action::Warn | Action::Info => {}
+            Action::Filter => decisions.filter = Some(argument.to_vec()),
+            Action::Pass => decisions.is_passed = true,
+            Action::Discard => (decisions.is_discarded, decisions.is_passed) = (true, true),
+            Action::Hold => decisions.is_held = true,
+            Action::Redirect => {
+                decisions.redirect = Some(argument.to_vec());
+                decisions.is_passed = true;
             }
-        } else if is_command("REPLACE") {
-            if self.is_text("REPLACE", subject, argument, &shown, parameter) {
-                self.log("replace", subject, text, &shown);
-                return Change::Replace(argument.to_vec());
-            }
-        } else if is_command("REDIRECT") {
-            if self.is_address("REDIRECT target", argument, &shown, parameter) {
-                self.decisions.redirect = Some(argument.to_vec());
-                self.log("redirect", subject, text, &shown);
-                self.decisions.is_passed = true;
-            }
-        } else if is_command("BCC") {
-            if self.is_address("BCC address", argument, &shown, parameter) {
-                self.add_recipient(argument);
-                self.log("bcc", subject, text, &shown);
-            }
-        } else if is_command("STRIP") {
-            self.log("strip", subject, text, &shown);
-            return Change::Drop;
-        } else if is_command("IGNORE") {
-            return Change::Drop;
-        } else if !is_command("DUNNO") && !is_command("OK") {
-            let rule = logged(&self.options, rule, LOGGED_ARGUMENT_LEN_MAX);
-            self.warn(format!("unknown command in {parameter} map: {rule}"));
+            Action::Bcc => self.add_recipient(argument),
+            Action::Prepend => change = Change::Prepend(argument.to_vec()),
+            Action::Replace => change = Change::Replace(argument.to_vec()),
+            Action::Strip => change = Change::Drop,
         }
-        Change::Keep
+        self.log(action, subject, text, &shown);
+        change
     }
 
     fn reject(&mut self, subject: Subject, text: &[u8], argument: &[u8]) {
         let utf8 = self.options.smtputf8_enable;
-        let mut reason = if argument.is_empty() {
-            "5.7.1 message content rejected".to_owned()
-        } else {
-            printable(&with_dsn("5.7.1", argument), utf8)
-        };
-        if !reason.starts_with(['4', '5']) {
-            let shown = logged(&self.options, argument, LOGGED_ARGUMENT_LEN_MAX);
-            self.warn(format!("bad DSN action in {shown} -- need 4.x.x or 5.x.x"));
-            reason.replace_range(..1, "4");
+        let (reason, complaint) = rejection(argument, |text| printable(text, utf8));
+        if let Some(complaint) = complaint {
+            self.warn(complaint);
         }
-        self.log("reject", subject, text, cut(&reason, LOGGED_ARGUMENT_LEN_MAX));
+        self.log(Action::Reject, subject, text, cut(&reason, LOGGED_ARGUMENT_LEN_MAX));
         self.decisions.is_passed = true;
-        self.refuse(if reason.starts_with('4') {
-            Refusal::Defer { text: reason }
-        } else {
-            Refusal::Content { text: reason }
-        });
-    }
-
-    /// Whether a rule brings a text that can stand where the action is to put it.
-    fn is_text(
-        &mut self,
-        action: &str,
-        subject: Subject,
-        argument: &[u8],
-        shown: &str,
-        parameter: &str,
-    ) -> bool {
-        if argument.is_empty() {
-            self.warn(format!("{action} action without text in {parameter} map"));
-            return false;
-        }
-        let is_text = subject != Subject::Header || name_len(argument).is_some();
-        if !is_text {
-            self.warn(format!(
-                "bad {action} header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
-            ));
-        }
-        is_text
-    }
-
-    fn is_address(&mut self, what: &str, argument: &[u8], shown: &str, parameter: &str) -> bool {
-        let is_address = argument.contains(&b'@');
-        if !is_address {
-            self.warn(format!("bad {what} \"{shown}\" in {parameter} map -- need user@domain"));
-        }
-        is_address
+        self.refuse(refused(reason));
     }
 
     fn add_recipient(&mut self, address: &[u8]) {
@@ -412,12 +365,13 @@ impl Rules {
         }
     }
 
-    fn log(&mut self, action: &str, subject: Subject, text: &[u8], argument: &str) {
-        let Self { queue_id, origin, .. } = self;
+    fn log(&mut self, action: Action, subject: Subject, text: &[u8], argument: &str) {
+        let Self { queue_id, origin, protocol, .. } = self;
         let shown = logged(&self.options, text, 200);
-        let before = format!("{queue_id}: {action}: {} {shown} from {origin};", subject.word());
-        let after =
-            if argument.is_empty() { " proto=QMQP".to_owned() } else { format!(" proto=QMQP: {argument}") };
+        let (action, subject) = (action.log_word(), subject.word());
+        let before = format!("{queue_id}: {action}: {subject} {shown} from {origin};");
+        let colon = if argument.is_empty() { "" } else { ": " };
+        let after = format!(" proto={protocol}{colon}{argument}");
         self.notices.push_naming_envelope(before, after, None);
     }
 
@@ -427,52 +381,6 @@ impl Rules {
 }
 
 const HEADER_MAPS: [Maps; 3] = [Maps::HeaderChecks, Maps::MimeHeaderChecks, Maps::NestedHeaderChecks];
-
-/// Whether nothing of the message is looked at behind this rule.
-fn ends_looking(rule: &[u8]) -> bool {
-    let (command, argument) = split_rule(until_nul(rule));
-    let is_command = |name: &str| command.eq_ignore_ascii_case(name.as_bytes());
-    ["REJECT", "DISCARD", "PASS"].into_iter().any(is_command)
-        || is_command("REDIRECT") && argument.contains(&b'@')
-}
-
-/// The command of a rule and what follows it.
-pub(crate) fn split_rule(rule: &[u8]) -> (&[u8], &[u8]) {
-    let end = rule.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(rule.len());
-    let (command, argument) = rule.split_at(end);
-    (command, trim_start(argument))
-}
-
-/// Without white space at its beginning.
-fn trim_start(text: &[u8]) -> &[u8] {
-    let blanks = text.iter().take_while(|&&byte| is_space(byte)).count();
-    text.get(blanks..).unwrap_or_default()
-}
-
-const fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b
-}
-
-/// The text behind its status code of RFC 3463, and behind `default` if it has none.
-pub(crate) fn with_dsn(default: &str, text: &[u8]) -> Vec<u8> {
-    let text = trim_start(text);
-    let (code, text) = text.split_at(dsn_len(text).unwrap_or(0));
-    let code = if code.is_empty() { default.as_bytes() } else { code };
-    [code, b" ", trim_start(text)].concat()
-}
-
-/// Length of a status code of RFC 3463 at the beginning, if there is one.
-fn dsn_len(text: &[u8]) -> Option<usize> {
-    let digits = |start: usize| {
-        let count = text.get(start..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        (1..=3).contains(&count).then(|| start.saturating_add(count))
-    };
-    let (b'2' | b'4' | b'5', b'.') = (*text.first()?, *text.get(1)?) else { return None };
-    let subject_end = digits(2)?;
-    (*text.get(subject_end)? == b'.').then_some(())?;
-    let end = digits(subject_end.saturating_add(1))?;
-    text.get(end).is_none_or(|&byte| is_space(byte)).then_some(end)
-}
 
 /// The beginning of a text from outside, for the log.
 fn logged(options: &Options, text: &[u8], len_max: usize) -> String {

@@ -72,6 +72,7 @@ fn queue_file(content: &[u8], sender: &[u8], recipients: &[&[u8]]) -> Vec<u8> {
         client_port: "44544".to_owned(),
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
+        protocol: "QMQP",
     };
     let mut message = Message::new(Arc::new(Options::default()), Arc::new(NoTables), arrival, origin);
     let (mut records, mut envelope, mut file) = (Vec::new(), Vec::new(), Vec::new());

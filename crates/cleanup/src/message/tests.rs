@@ -30,6 +30,7 @@ fn begin(options: Options) -> Message {
         client_port: "44544".to_owned(),
         address_family: 2,
         log_origin: "localhost[127.0.0.1]".to_owned(),
+        protocol: "QMQP",
     };
     Message::new(Arc::new(options), Arc::new(NoTables), arrival, origin)
 }

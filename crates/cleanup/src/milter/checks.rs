@@ -3,25 +3,12 @@
 use postfix::notice::Notice;
 
 use super::inspection::Inspection;
-use crate::header::name_len;
 use crate::printable::printable;
-use crate::refusal::Refusal;
-use crate::rules::{split_rule, with_dsn};
+use crate::rule::{Action, Complaint, Rule, refused, rejection, split};
 use crate::tables::{Key, LookupFailed, Maps};
 
 /// Bytes of a header that are logged.
 const LOGGED_HEADER_LEN_MAX: usize = 200;
-
-/// What rules about headers of filters have decided about the message.
-#[derive(Debug, Default)]
-pub(super) struct HeaderRules {
-    /// `transport:next-hop`
-    pub(super) filter: Option<Vec<u8>>,
-    /// The address that takes the place of all recipients.
-    pub(super) redirect: Option<Vec<u8>>,
-    /// A rule has decided: no rule looks at further headers.
-    is_over: bool,
-}
 
 impl Inspection {
     /// Shows a header that a filter adds or changes to the rules. Returns what to write, if it is to be written.
@@ -49,104 +36,72 @@ impl Inspection {
     }
 
     fn act(&mut self, rule: &[u8], header: Vec<u8>) -> Option<Vec<u8>> {
-        let (command, argument) = split_rule(rule);
-        let shown = printable(argument, self.options.smtputf8_enable);
-        let is = |name: &str| command.eq_ignore_ascii_case(name.as_bytes());
         let parameter = Maps::MilterHeaderChecks.parameter();
-        if is("REJECT") {
-            self.reject(&header, argument);
-        } else if is("DISCARD") {
-            self.log_rule("discard", &header, &shown);
-            self.is_discarded = true;
-            self.header_rules.is_over = true;
-        } else if is("HOLD") {
-            if !std::mem::replace(&mut self.is_held, true) {
-                self.log_rule("hold", &header, &shown);
+        let rule = match Rule::parse(rule, true) {
+            // Postfix has no way to put a text before such a header, and so never asks what the text is.
+            Err(Complaint::MissingText(Action::Prepend) | Complaint::BadHeader(Action::Prepend, _)) => {
+                Ok(Rule { action: Action::Prepend, argument: split(rule).1 })
             }
-        } else if is("FILTER") {
-            if argument.is_empty() {
-                self.warn(&format!("missing FILTER command argument in {parameter} map"));
-            } else if !argument.contains(&b':') {
-                self.warn(&format!(
-                    "bad FILTER command {shown} in {parameter} -- need transport:destination"
-                ));
-            } else {
-                self.header_rules.filter = Some(argument.to_vec());
-                self.log_rule("filter", &header, &shown);
+            Ok(Rule { action: Action::Pass, .. }) => Err(Complaint::Unknown(rule)),
+            rule => rule,
+        };
+        let Rule { action, argument } = match rule {
+            Ok(rule) => rule,
+            Err(complaint) => {
+                let words = complaint.words(parameter, |text| self.shown(text));
+                self.warn(&words.replacen("unknown command", "unsupported command", 1));
+                return Some(header);
             }
-        } else if is("REDIRECT") {
-            if argument.contains(&b'@') {
+        };
+        match action {
+            Action::Nothing | Action::Pass => return Some(header),
+            Action::Ignore => return None,
+            Action::Reject => {
+                self.reject(&header, argument);
+                return Some(header);
+            }
+            Action::Hold if self.is_held => return Some(header),
+            Action::Hold => self.is_held = true,
+            Action::Discard => (self.is_discarded, self.header_rules.is_over) = (true, true),
+            Action::Filter => self.header_rules.filter = Some(argument.to_vec()),
+            Action::Redirect => {
                 self.header_rules.redirect = Some(argument.to_vec());
                 self.header_rules.is_over = true;
-                self.log_rule("redirect", &header, &shown);
-            } else {
-                self.warn(&format!("bad REDIRECT target \"{shown}\" in {parameter} map -- need user@domain"));
             }
-        } else if is("BCC") {
-            if argument.contains(&b'@') {
-                self.log_rule("bcc", &header, &shown);
-                self.add_recipient(argument, b"");
-            } else {
-                self.warn(&format!("bad BCC address \"{shown}\" in {parameter} map -- need user@domain"));
+            Action::Bcc | Action::Warn | Action::Info | Action::Replace | Action::Prepend | Action::Strip => {
             }
-        } else if is("WARN") {
-            self.log_rule("warning", &header, &shown);
-        } else if is("INFO") {
-            self.log_rule("info", &header, &shown);
-        } else if is("REPLACE") {
-            if argument.is_empty() {
-                self.warn(&format!("REPLACE action without text in {parameter} map"));
-            } else if name_len(argument).is_none() {
-                self.warn(&format!(
-                    "bad REPLACE header text \"{shown}\" in {parameter} map -- need \"headername: headervalue\""
-                ));
-            } else {
-                self.log_rule("replace", &header, &shown);
-                return Some(argument.to_vec());
-            }
-        } else if is("PREPEND") {
-            self.log_rule("prepend", &header, &shown);
-            self.warn("the milter_header/body_checks prepend action is not implemented");
-        } else if is("STRIP") {
-            self.log_rule("strip", &header, &shown);
-            return None;
-        } else if is("IGNORE") {
-            return None;
-        } else if !is("DUNNO") && !is("OK") {
-            let rule = printable(rule, self.options.smtputf8_enable);
-            self.warn(&format!("unsupported command in {parameter} map: {rule}"));
+        }
+        let shown = self.shown(argument);
+        self.log_rule(action, &header, &shown);
+        match action {
+            Action::Bcc => self.add_recipient(argument, b""),
+            Action::Prepend => self.warn("the milter_header/body_checks prepend action is not implemented"),
+            Action::Replace => return Some(argument.to_vec()),
+            Action::Strip => return None,
+            _ => {}
         }
         Some(header)
     }
 
     fn reject(&mut self, header: &[u8], argument: &[u8]) {
-        let utf8 = self.options.smtputf8_enable;
-        let mut reason = if argument.is_empty() {
-            "5.7.1 message content rejected".to_owned()
-        } else {
-            printable(&with_dsn("5.7.1", argument), utf8)
-        };
-        if !reason.starts_with(['4', '5']) {
-            let shown = printable(argument, utf8);
-            self.warn(&format!("bad DSN action in {shown} -- need 4.x.x or 5.x.x"));
-            reason.replace_range(..1, "4");
+        let (reason, complaint) = rejection(argument, |text| self.shown(text));
+        if let Some(complaint) = complaint {
+            self.warn(&complaint);
         }
         self.header_rules.is_over = true;
-        self.log_rule("reject", header, &reason);
-        self.refusal = Some(if reason.starts_with('4') {
-            Refusal::Defer { text: reason }
-        } else {
-            Refusal::Content { text: reason }
-        });
+        self.log_rule(Action::Reject, header, &reason);
+        self.refusal = Some(refused(reason));
     }
 
-    fn log_rule(&mut self, action: &str, header: &[u8], argument: &str) {
+    fn log_rule(&mut self, action: Action, header: &[u8], argument: &str) {
         let header =
             printable(header.get(..LOGGED_HEADER_LEN_MAX).unwrap_or(header), self.options.smtputf8_enable);
         let names = self.log_names();
         let line = format!(
-            "{}: milter-header-{action}: header {header} from localhost[{}];{names}: {argument}",
-            self.queue_id, self.client_address
+            "{}: milter-header-{}: header {header} from localhost[{}];{names}: {argument}",
+            self.queue_id,
+            action.log_word(),
+            self.client_address
         );
         self.notices.push(Notice::info(line));
     }

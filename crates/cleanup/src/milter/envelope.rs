@@ -4,27 +4,16 @@ use std::collections::HashSet;
 
 use postfix::record::{Reader, RecordType, encode};
 
-use super::checks::HeaderRules;
+use super::decided::{HeaderRules, NewSender};
 use super::headers::LimitExceeded;
 use super::inspection::Inspection;
 use super::parameters::{name_and_value, notify_mask, original_recipient, words, xtext};
 use super::recipients::{count_recipients, without};
 use crate::address::{Token, internal, parse_list};
-use crate::message::Finished;
+use crate::finished::Finished;
 
 /// Bytes of addresses and parameters in changes of one message's envelope.
 const ENVELOPE_EDIT_BYTES_MAX: usize = 1024 * 1024;
-
-/// A sender that filters have set in place of the client's.
-#[derive(Debug, Default)]
-pub(super) struct NewSender {
-    address: Vec<u8>,
-    /// Records of the recipients that it and those before it have brought with them, the last first.
-    copies: Vec<u8>,
-    /// `full` or `hdrs`, as a number.
-    returned: Option<u8>,
-    envelope_id: Option<Vec<u8>>,
-}
 
 impl Inspection {
     /// A change of the envelope, which takes memory.

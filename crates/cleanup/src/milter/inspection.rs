@@ -6,13 +6,12 @@ use std::sync::Arc;
 use postfix::milter_protocol::Edit;
 use postfix::notice::Notice;
 
-use super::checks::HeaderRules;
-use super::envelope::NewSender;
+use super::decided::{HeaderRules, NewSender};
 use super::filter::Response;
 use super::headers::{Edits, LimitExceeded, new_header};
 use super::recipients::heard;
 use crate::envelope::Envelope;
-use crate::message::{Finished, LAYOUT_BYTES};
+use crate::finished::{Finished, LAYOUT_BYTES};
 use crate::options::Options;
 use crate::printable::printable;
 use crate::refusal::Refusal;
@@ -56,6 +55,7 @@ pub struct Inspection {
     pub(super) queue_id: String,
     /// The address that filters and log lines have for the client.
     pub(super) client_address: &'static str,
+    protocol: &'static str,
     /// Where the headers end and the body begins in the content records.
     header_bytes: u64,
     /// The last recipient that filters heard of.
@@ -84,6 +84,7 @@ impl Inspection {
         envelope: Envelope,
         queue_id: String,
         client_address: &'static str,
+        protocol: &'static str,
         header_bytes: u64,
     ) -> Self {
         Self {
@@ -91,6 +92,7 @@ impl Inspection {
             envelope,
             queue_id,
             client_address,
+            protocol,
             header_bytes,
             recipient: None,
             tables,
@@ -231,7 +233,8 @@ impl Inspection {
     pub(super) fn log_names(&self) -> String {
         let mut names = format!(" from=<{}>", self.envelope.logged(&self.envelope.sender));
         if let Some(recipient) = &self.recipient {
-            names.push_str(&format!(" to=<{}> proto=QMQP", self.envelope.logged(recipient)));
+            let recipient = self.envelope.logged(recipient);
+            names.push_str(&format!(" to=<{recipient}> proto={}", self.protocol));
         }
         names
     }

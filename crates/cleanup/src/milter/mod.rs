@@ -13,6 +13,7 @@
 
 mod body;
 mod checks;
+mod decided;
 mod envelope;
 mod filter;
 mod headers;

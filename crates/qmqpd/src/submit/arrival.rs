@@ -29,5 +29,6 @@ pub(super) fn origin_of(client: &Client) -> Origin {
         client_port: client.port.clone(),
         address_family: client.family,
         log_origin: client.shown.clone(),
+        protocol: "QMQP",
     }
 }

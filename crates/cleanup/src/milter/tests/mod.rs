@@ -11,7 +11,8 @@ use postfix::notice::Notice;
 use postfix::record::Reader;
 
 use super::*;
-use crate::message::{Finished, Message};
+use crate::finished::{Finished, LAYOUT_BYTES};
+use crate::message::Message;
 use crate::options::{Arrival, Options, Origin};
 use crate::refusal::Refusal;
 use crate::tables::{Key, LookupFailed, Maps, Names, Tables};
@@ -89,6 +90,7 @@ fn received(
         client_port: "1".to_owned(),
         address_family: 2,
         log_origin: "host[192.0.2.1]".to_owned(),
+        protocol: "QMQP",
     };
     let mut message = Message::new(Arc::new(options), Arc::new(book), arrival, origin);
     let (mut content, mut written) = (Vec::new(), Vec::new());
@@ -169,6 +171,7 @@ fn filters_do_not_hear_of_a_message_that_is_refused_for_its_envelope() {
         client_port: String::new(),
         address_family: 2,
         log_origin: String::new(),
+        protocol: "QMQP",
     };
     let mut message = Message::new(Arc::new(options()), Arc::new(Book(&[])), arrival, origin);
     message.sender(b"a\0b", &mut Vec::new());
@@ -268,7 +271,7 @@ fn the_size_limit_counts_what_filters_have_made() {
     };
     let (around, count, unlimited) = sealed(0, 3);
     assert_eq!((count, unlimited.refusal()), (3, None));
-    let size = crate::message::LAYOUT_BYTES + around + 10_500;
+    let size = LAYOUT_BYTES + around + 10_500;
     assert_eq!(sealed(size, 1).2.refusal(), None);
     let (.., mut large) = sealed(size - 1, 1);
     assert_eq!(large.refusal(), Some(&Refusal::Size));

@@ -89,8 +89,12 @@ fn a_line_that_is_rejected_is_not_written() {
 
 #[test]
 fn of_reasons_that_weigh_the_same_the_first_is_told() {
-    let mut book =
-        crate::rules::Rules::new(Arc::new(Options::default()), Arc::new(Rulebook::default()), "ID", "host");
+    let mut book = crate::rules::Rules::new(
+        Arc::new(Options::default()),
+        Arc::new(Rulebook::default()),
+        "ID",
+        &origin(),
+    );
     let content = |text: &str| Refusal::Content { text: text.to_owned() };
     for (refusal, kept) in [
         (Refusal::Write, Refusal::Write),
@@ -144,6 +148,7 @@ fn the_last_recipient_of_a_refused_message_is_named_though_nothing_is_made_of_it
         client_port: "1".to_owned(),
         address_family: 2,
         log_origin: "host[192.0.2.1]".to_owned(),
+        protocol: "QMQP",
     };
     let options = Options { myorigin: "mx.test".to_owned(), ..Options::default() };
     let rules = Rulebook(vec![(Maps::HeaderChecks, "Subject", "REJECT no")]);

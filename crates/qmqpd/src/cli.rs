@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigSource;
 use crate::exit::{self, Exit};
+use crate::program::PROGRAMS;
+use crate::service::TypedByHand;
 use crate::{check, control, master};
 
 /// The option letters of Postfix's daemons. None of them is ours, and `-h` is none of them.
@@ -87,8 +89,25 @@ fn is_daemon(arguments: &[OsString]) -> bool {
     bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(|letter| DAEMON_LETTERS.contains(letter))
 }
 
+/// What to tell somebody who typed the command line of a service process. Postfix's daemons say "do not run this command
+/// by hand", in the log.
+fn by_hand(TypedByHand { words }: &TypedByHand) -> Exit {
+    let command = command_among(words).unwrap_or("serve");
+    let program = words.first().map_or("qmqpd", String::as_str);
+    Exit {
+        status: Exit::USAGE,
+        lines: vec![
+            format!(
+                "only a master(8) starts a service process ({}): the sockets that it passes on are not there",
+                words.join(" ")
+            ),
+            format!("write the command first: {program} {command} -c DIRECTORY; {program} --help tells more"),
+        ],
+    }
+}
+
 /// The first word that is one of our commands: what somebody wanted who wrote options before the command.
-pub(crate) fn command_among(words: &[String]) -> Option<&'static str> {
+fn command_among(words: &[String]) -> Option<&'static str> {
     const COMMANDS: [&str; 5] = ["serve", "reload", "stop", "status", "check"];
     words.iter().skip(1).find_map(|word| COMMANDS.into_iter().find(|command| command == word))
 }
@@ -105,7 +124,7 @@ fn name_process(program: Option<&OsString>) {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if is_daemon(arguments.get(1..).unwrap_or_default()) {
         name_process(arguments.first());
-        return crate::service::run(arguments);
+        return crate::service::run(arguments).unwrap_or_else(|typed| by_hand(&typed).report());
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -127,7 +146,9 @@ fn say_meanwhile(text: &str) {
 
 fn obey(command: &Command) -> Result<String, Exit> {
     match command {
-        Command::Serve(place) => master::serve(&place.source()?, &place.overrides).map(|()| String::new()),
+        Command::Serve(place) => {
+            master::serve(&place.source()?, &place.overrides, PROGRAMS).map(|()| String::new())
+        }
         Command::Reload(place) => control::reload(&place.source()?, &place.overrides),
         Command::Stop { place, drain } => {
             control::stop(&place.source()?, &place.overrides, *drain, &say_meanwhile)
@@ -135,7 +156,7 @@ fn obey(command: &Command) -> Result<String, Exit> {
         Command::Status(place) => control::status(&place.source()?, &place.overrides),
         Command::Check { place, postfix } => {
             let source = if *postfix { place.source_of_postfix()? } else { place.source()? };
-            check::check(&source, &place.overrides)
+            check::check(&source, &place.overrides, PROGRAMS)
         }
     }
 }

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::check;
 use crate::config::{self, ConfigSource};
-use crate::exit::Exit;
+use crate::exit::{Exit, remark};
 use crate::master::queue_lock::{Holder, QueueLock, start_time};
 use crate::master::state::{LastReload, State};
 
@@ -104,14 +103,14 @@ fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
 /// Nothing runs; or the new configuration is bad, and the old one stays in force.
 pub fn reload(source: &ConfigSource, overrides: &[String]) -> Result<String, Exit> {
     let running = Running::find(source, overrides)?;
-    check::print("warning", without_effect(overrides).iter());
+    remark("warning", without_effect(overrides).iter());
     let before = running.state()?.reloads;
     running.signal(Signal::HUP)?;
     let after = wait_for(|| running.state().ok().filter(|state| state.reloads > before));
     match after {
         Some(state) => {
             let LastReload { errors, warnings } = state.last_reload;
-            check::print("warning", warnings.iter());
+            remark("warning", warnings.iter());
             if errors.is_empty() {
                 let process_id = running.process_id();
                 return Ok(format!("reloaded: process {process_id}, configuration {}", state.configuration));

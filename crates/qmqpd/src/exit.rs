@@ -53,6 +53,13 @@ pub(crate) fn complain(line: &str) {
     let _nobody_reads = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
+/// Tells an operator what stops nothing.
+pub(crate) fn remark<'t>(label: &str, texts: impl Iterator<Item = &'t String>) {
+    for text in texts {
+        complain(&format!("{label}: {text}"));
+    }
+}
+
 /// Prints what a command that has succeeded has to say, and gives the exit status. A reader that has gone has read enough.
 #[must_use]
 pub fn succeed(text: &str) -> ExitCode {

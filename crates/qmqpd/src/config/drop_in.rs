@@ -4,25 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::unistd::Uid;
-use postfix::main_cf::{MainCf, Override};
 use postfix::master_cf::{MasterCf, Service as Line, Transport};
 use postfix::notice::Notice;
-use postfix::settings::{ConfigError, Loaded, Settings};
+use postfix::settings::{ConfigError, Settings};
 
-use super::service::{Found, PROGRAM, Service, as_arguments, bad_columns, own_settings, wrong_line};
-use super::standing::ConfigSource;
-use super::{Facts, open_error};
+use super::open_error;
+use super::program::Program;
+use super::service::{Found, Reading, Service, as_arguments, bad_columns, own_settings, wrong_line};
 
 /// Finds them, and what is wrong with them and with what they need of Postfix.
-pub(super) fn find(
-    source: &ConfigSource,
-    file: Option<MasterCf>,
-    facts: &Facts,
-    main_cf: &MainCf,
-    loaded: &Loaded,
-    passed_on: &[Override],
-    found: &mut Found,
-) {
+pub(super) fn find(reading: &Reading<'_>, file: Option<MasterCf>, found: &mut Found) {
+    let Reading { source, loaded, programs, .. } = *reading;
     let Some(file) = file else {
         if found.errors.is_empty() {
             let path =
@@ -41,8 +33,10 @@ pub(super) fn find(
         let text = "qmqpd_listen means nothing here: Postfix's master(8) listens where master.cf says";
         found.notices.push(Notice::info(text.to_owned()));
     }
-    for line in file.services().iter().filter(|line| is_ours(line.program())) {
-        service(&file, line, facts, main_cf, loaded, passed_on, found);
+    for line in file.services() {
+        if let Some(kind) = programs.iter().find(|program| is_of(line.program(), program.name())) {
+            service(&file, line, *kind, reading, found);
+        }
     }
     if found.services.is_empty() && found.errors.is_empty() {
         found.errors.push(ConfigError {
@@ -57,33 +51,32 @@ pub(super) fn find(
     }
 }
 
-/// `qmqpd`, or ours beside Postfix's under a name like `qmqpd-new`.
-fn is_ours(program: &str) -> bool {
-    program.strip_prefix(PROGRAM).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+/// The command as it is, or that of ours beside Postfix's, with a name like `qmqpd-new`.
+fn is_of(command: &str, name: &str) -> bool {
+    command.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn service(
     file: &MasterCf,
     line: &Line,
-    facts: &Facts,
-    main_cf: &MainCf,
-    loaded: &Loaded,
-    passed_on: &[Override],
+    kind: &'static dyn Program,
+    reading: &Reading<'_>,
     found: &mut Found,
 ) {
     let root = Uid::effective().is_root();
     let origin = format!("{}, line {}", file.path(), line.line);
     if let Transport::UnixDatagram | Transport::Fifo = line.transport {
-        let what = format!("qmqpd does not serve a {}", line.transport.as_str());
+        let what = format!("{} does not serve a {}", kind.name(), line.transport.as_str());
         found.errors.push(wrong_line(file, line, what, "write inet, unix or pass into the second column"));
     }
-    found.errors.extend(bad_columns(file, line, root));
+    found.errors.extend(bad_columns(file, line, kind, root));
     let mut arguments = line.arguments.clone();
-    arguments.extend(as_arguments(passed_on));
-    let own = own_settings(facts, main_cf, &line.name, &arguments, passed_on, &origin, &mut found.errors);
-    let settings = own.as_ref().map_or_else(|| loaded.settings.clone(), |own| own.settings.clone());
+    arguments.extend(as_arguments(reading.overrides));
+    let own = own_settings(reading, kind, &line.name, &arguments, &origin, &mut found.errors);
+    let settings = own.as_ref().map_or_else(|| reading.loaded.settings.clone(), |own| own.settings.clone());
     found.notices.extend(another_program(&settings, line, &origin));
     found.services.push(Service {
+        kind,
         name: line.name.clone(),
         program: line.command.clone(),
         addresses: Vec::new(),

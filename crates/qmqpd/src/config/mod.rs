@@ -5,10 +5,14 @@
 mod addresses;
 mod drop_in;
 mod files;
+mod findings;
 mod host;
+mod program;
+mod queue;
 mod service;
 mod standing;
 mod survey;
+mod unknown_names;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +27,10 @@ use postfix::settings::{
 };
 
 pub use addresses::Listen;
+pub use findings::Findings;
+pub(crate) use findings::list_warnings;
+pub use program::{Finding, Program, Programs};
+pub(crate) use queue::{journal_note, writer};
 pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
 pub use standing::{ConfigSource, STANDALONE_VARIABLE, UNCONFIGURED_CLIENTS, unconfigured_overrides};
 pub use survey::{Survey, load, survey};

@@ -13,21 +13,21 @@ use postfix::settings::{ConfigError, Endpoint, LegacyDefaults, Loaded, Settings}
 
 use super::addresses::{Interfaces, Listen};
 use super::files::read_at_rest;
+use super::program::{Program, Programs};
 use super::standing::{ConfigSource, log_config};
-use super::survey::{is_own, master_cf_text, mistake};
+use super::unknown_names::{is_own, master_cf_text, mistake};
 use super::{
     Facts, account_errors, drop_in, open_error, parse_overrides, place, read_main_cf, sound_overrides,
 };
 use crate::jail::{JailPlan, Owner};
 use crate::log::{LogConfig, Place, Standing};
 
-/// The command of the services that are ours.
-pub(super) const PROGRAM: &str = "qmqpd";
-
 /// One service that `qmqpd serve` runs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Service {
-    /// The first field of its line in master.cf; `qmqpd` if qmqpd_listen made it.
+    /// The program that serves it.
+    pub kind: &'static dyn Program,
+    /// The first field of its line in master.cf; the name of its program if qmqpd_listen made it.
     pub name: String,
     /// The command word, and `argv[0]` of its processes.
     pub program: String,
@@ -50,11 +50,25 @@ pub struct Service {
 impl Service {
     /// The `-o` of its arguments.
     pub(super) fn overrides(&self) -> impl Iterator<Item = Override> {
-        let words = std::iter::once(PROGRAM).chain(self.arguments.iter().map(String::as_str));
+        let words = std::iter::once(self.kind.name()).chain(self.arguments.iter().map(String::as_str));
         let parsed = Arguments::parse(&words.collect::<Vec<_>>())
             .map_or_else(|_| Vec::new(), |parsed| parsed.overrides);
         parsed.into_iter().filter_map(|text| Override::parse(&text, "").ok())
     }
+}
+
+/// All that the services are read from, but for master.cf.
+#[derive(Debug)]
+pub(super) struct Reading<'r> {
+    pub(super) source: &'r ConfigSource,
+    pub(super) facts: &'r Facts,
+    pub(super) main_cf: &'r MainCf,
+    /// main.cf with `overrides`.
+    pub(super) loaded: &'r Loaded,
+    /// Those of the command line; they are passed on to the services and win there too.
+    pub(super) overrides: &'r [Override],
+    /// Whose services are looked for.
+    pub(super) programs: Programs,
 }
 
 /// What [`find`] found.
@@ -68,30 +82,21 @@ pub(super) struct Found {
     pub(super) public_services: Option<Vec<String>>,
 }
 
-/// The services that the configuration asks for: qmqpd_listen if somebody set it, else the qmqpd lines of master.cf,
-/// else the default of qmqpd_listen.
-///
-/// `overrides` are those of the command line; they are passed on to the services and win there too. `loaded` is main.cf
-/// with them.
-pub(super) fn find(
-    source: &ConfigSource,
-    facts: &Facts,
-    main_cf: &MainCf,
-    loaded: &Loaded,
-    overrides: &[Override],
-) -> Found {
-    let passed_on = as_arguments(overrides);
+/// The services of these programs that the configuration asks for: qmqpd_listen if somebody set it, else the lines of master.cf
+/// with their commands, else the default of qmqpd_listen.
+pub(super) fn find(reading: &Reading<'_>) -> Found {
+    let Reading { source, loaded, programs, .. } = *reading;
     let mut found = Found::default();
     let file = read_master_cf(source, loaded).unwrap_or_else(|unreadable| {
         found.errors.push(*unreadable);
         None
     });
     if is_under_postfix(source) {
-        drop_in::find(source, file, facts, main_cf, loaded, overrides, &mut found);
+        drop_in::find(reading, file, &mut found);
         return found;
     }
     if let Some(file) = file {
-        let lines = file.services().iter().filter(|line| line.program() == PROGRAM).count();
+        let lines = file.services().iter().filter(|line| program_of(line, programs).is_some()).count();
         if loaded.is_set("qmqpd_listen") {
             if lines > 0 {
                 let path = file.path();
@@ -103,13 +108,20 @@ pub(super) fn find(
             found.errors.extend(file.errors().iter().cloned());
             found.notices.extend(file.notices().iter().cloned());
             if lines > 0 {
-                from_master_cf(&file, facts, main_cf, loaded, overrides, &mut found);
+                from_master_cf(&file, reading, &mut found);
                 return found;
             }
         }
     }
-    from_listen(source, main_cf, overrides, loaded, passed_on, &mut found);
+    if let Some(program) = programs.first() {
+        from_listen(reading, *program, &mut found);
+    }
     found
+}
+
+/// The program of a line, if it is one of these.
+fn program_of(line: &Line, programs: Programs) -> Option<&'static dyn Program> {
+    programs.iter().copied().find(|program| program.name() == line.program())
 }
 
 /// The `-o` of the command line, as a service gets them.
@@ -140,6 +152,7 @@ fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<Maste
 /// Where a line of master.cf listens, as Postfix has it: a socket in the file system lies in the queue directory.
 fn places(
     line: &Line,
+    kind: &dyn Program,
     interfaces: &Interfaces<'_>,
     queue: &Path,
     missing: &mut Vec<String>,
@@ -157,34 +170,29 @@ fn places(
         Transport::Unix => Ok(vec![Listen::Unix(path())]),
         Transport::Pass => Ok(vec![Listen::Pass(path())]),
         Transport::UnixDatagram | Transport::Fifo => Err((
-            format!("qmqpd does not serve a {}", line.transport.as_str()),
+            format!("{} does not serve a {}", kind.name(), line.transport.as_str()),
             "write inet, unix or pass into the second column",
         )),
     }
 }
 
 /// The services of master.cf, each with the parameters that its own `-o` leave it.
-fn from_master_cf(
-    file: &MasterCf,
-    facts: &Facts,
-    main_cf: &MainCf,
-    loaded: &Loaded,
-    passed_on: &[Override],
-    found: &mut Found,
-) {
+fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut Found) {
     let root = Uid::effective().is_root();
-    let settings = &loaded.settings;
+    let settings = &reading.loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
     let Found { services, errors, notices, .. } = found;
-    for line in file.services().iter().filter(|line| line.program() == PROGRAM) {
+    for line in file.services() {
+        let Some(kind) = program_of(line, reading.programs) else { continue };
         let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
-        errors.extend(bad_columns(file, line, root));
+        errors.extend(bad_columns(file, line, kind, root));
         let mut missing = Vec::new();
         let queue = Path::new(&settings.queue_directory);
-        let addresses = places(line, &interfaces, queue, &mut missing).unwrap_or_else(|(what, remedy)| {
-            errors.push(wrong(what, remedy));
-            Vec::new()
-        });
+        let addresses =
+            places(line, kind, &interfaces, queue, &mut missing).unwrap_or_else(|(what, remedy)| {
+                errors.push(wrong(what, remedy));
+                Vec::new()
+            });
         let place = format!("{}, line {}", file.path(), line.line);
         notices.extend(missing.iter().map(|text| Notice::warning(format!("{place}: {text}"))));
         for address in &addresses {
@@ -194,11 +202,12 @@ fn from_master_cf(
             }
         }
         let mut arguments = line.arguments.clone();
-        arguments.extend(as_arguments(passed_on));
+        arguments.extend(as_arguments(reading.overrides));
         let origin = format!("{}, line {}", file.path(), line.line);
-        let own = own_settings(facts, main_cf, &line.name, &arguments, passed_on, &origin, errors);
+        let own = own_settings(reading, kind, &line.name, &arguments, &origin, errors);
         let own = own.map_or_else(|| settings.clone(), |own| own.settings);
         services.push(Service {
+            kind,
             name: line.name.clone(),
             program: line.command.clone(),
             addresses,
@@ -225,15 +234,15 @@ pub(super) fn wrong_line(file: &MasterCf, line: &Line, what: String, remedy: &st
     }
 }
 
-/// Columns with values that make no sense for a QMQP server.
-pub(super) fn bad_columns(file: &MasterCf, line: &Line, root: bool) -> Vec<ConfigError> {
+/// Columns with values that make no sense for this program.
+pub(super) fn bad_columns(file: &MasterCf, line: &Line, kind: &dyn Program, root: bool) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     if root && !line.unprivileged {
-        let what = "the Postfix QMQP server must run with $mail_owner privileges".to_owned();
+        let what = format!("the Postfix {} must run with $mail_owner privileges", kind.description());
         errors.push(wrong_line(file, line, what, "write y or - into the unprivileged column, the fourth"));
     }
     if line.wakeup_seconds > 0 {
-        let what = "a QMQP server has nothing to do when it is woken".to_owned();
+        let what = format!("a {} has nothing to do when it is woken", kind.description());
         errors.push(wrong_line(file, line, what, "write - into the wakeup column, the sixth"));
     }
     errors
@@ -241,16 +250,15 @@ pub(super) fn bad_columns(file: &MasterCf, line: &Line, root: bool) -> Vec<Confi
 
 /// The parameters as a service with these arguments sees them, with defaults for those that are broken.
 pub(super) fn own_settings(
-    facts: &Facts,
-    main_cf: &MainCf,
+    reading: &Reading<'_>,
+    kind: &dyn Program,
     service_name: &str,
     arguments: &[String],
-    passed_on: &[Override],
     origin: &str,
     errors: &mut Vec<ConfigError>,
 ) -> Option<Loaded> {
     let command_line: Vec<&str> =
-        std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str)).collect();
+        std::iter::once(kind.name()).chain(arguments.iter().map(String::as_str)).collect();
     let parsed = match Arguments::parse(&command_line) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -270,10 +278,10 @@ pub(super) fn own_settings(
     };
     let mut overrides = sound_overrides(&parsed.overrides, origin, errors);
     // What the command line passes on stands behind those of the line itself.
-    for (own, theirs) in overrides.iter_mut().rev().zip(passed_on.iter().rev()) {
+    for (own, theirs) in overrides.iter_mut().rev().zip(reading.overrides.iter().rev()) {
         own.origin.clone_from(&theirs.origin);
     }
-    let survey = facts.of_service(PROGRAM, service_name).survey(main_cf, &overrides);
+    let survey = reading.facts.of_service(kind.name(), service_name).survey(reading.main_cf, &overrides);
     errors.extend(survey.errors);
     let loaded = survey.loaded?;
     let others = arguments.join("\n");
@@ -284,15 +292,9 @@ pub(super) fn own_settings(
 }
 
 /// The service that qmqpd_listen describes.
-fn from_listen(
-    source: &ConfigSource,
-    main_cf: &MainCf,
-    overrides: &[Override],
-    loaded: &Loaded,
-    arguments: Vec<String>,
-    found: &mut Found,
-) {
+fn from_listen(reading: &Reading<'_>, kind: &'static dyn Program, found: &mut Found) {
     const PARAMETER: &str = "qmqpd_listen";
+    let Reading { source, main_cf, loaded, overrides, .. } = *reading;
     let settings = &loaded.settings;
     let (file, line) = place(source, main_cf, overrides, PARAMETER);
     let mut wrong = |what: String| {
@@ -339,14 +341,15 @@ fn from_listen(
     };
     let root = Uid::effective().is_root();
     found.services.push(Service {
-        name: PROGRAM.to_owned(),
-        program: PROGRAM.to_owned(),
+        kind,
+        name: kind.name().to_owned(),
+        program: kind.name().to_owned(),
         addresses,
         origin,
         process_limit: process_limit(settings),
         unprivileged: root,
         chroot: root && source.directory().is_some(),
-        arguments,
+        arguments: as_arguments(overrides),
         settings: Arc::new(settings.clone()),
     });
 }

@@ -143,7 +143,7 @@ pub fn unconfigured_overrides(source: &ConfigSource) -> Result<Vec<Override>, Bo
 }
 
 fn unconfigured_owner(queue: &Path) -> Result<Owner, Box<ConfigError>> {
-    let found = match crate::master::queue_owner(queue) {
+    let found = match crate::queue_directory::owner(queue) {
         Some(user_id) if user_id != 0 => Owner::find_by_id("mail_owner", user_id),
         _ => Owner::find("mail_owner", "nobody"),
     };

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use postfix::main_cf::{MainCf, Override};
 use postfix::settings::{ConfigError, Loaded, UnknownName};
 
-use super::service::{self, Found};
+use super::program::Programs;
+use super::service::{self, Found, Reading};
 use super::standing::{ConfigSource, log_config, unconfigured_overrides};
-use super::{Config, Facts, account_errors, files, given_overrides, place, read_main_cf};
-
-/// Names that can only be meant for us.
-const OWN_PREFIX: &str = "qmqpd_";
+use super::unknown_names::{is_own, master_cf_text, mistake};
+use super::{Config, Facts, account_errors, given_overrides, place, read_main_cf};
 
 /// A configuration with whatever is wrong in it.
 #[derive(Debug, Clone)]
@@ -31,13 +30,17 @@ impl Survey {
     }
 }
 
-/// Reads and checks everything. `overrides` are the arguments of `-o` on the command line of `qmqpd serve`; they win
+/// Reads and checks everything about the services of these programs. `overrides` are the arguments of `-o` on the command line of `qmqpd serve`; they win
 /// over main.cf and over the `-o` of master.cf.
 ///
 /// # Errors
 /// All that is wrong, with file and line.
-pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<ConfigError>> {
-    match survey(source, overrides) {
+pub fn load(
+    source: &ConfigSource,
+    overrides: &[String],
+    programs: Programs,
+) -> Result<Config, Vec<ConfigError>> {
+    match survey(source, overrides, programs) {
         Survey { errors, config: Some(config) } if errors.is_empty() => Ok(config),
         Survey { errors, .. } => Err(errors),
     }
@@ -45,7 +48,7 @@ pub fn load(source: &ConfigSource, overrides: &[String]) -> Result<Config, Vec<C
 
 /// As [`load`], but goes on behind the errors.
 #[must_use]
-pub fn survey(source: &ConfigSource, overrides: &[String]) -> Survey {
+pub fn survey(source: &ConfigSource, overrides: &[String], programs: Programs) -> Survey {
     let mut errors = Vec::new();
     let mut all = unconfigured_overrides(source).unwrap_or_else(|error| {
         errors.push(*error);
@@ -72,7 +75,14 @@ pub fn survey(source: &ConfigSource, overrides: &[String]) -> Survey {
     let accounts: Vec<_> = accounts.into_iter().filter(|error| !survey.is_broken(&error.name)).collect();
     survey.errors.extend(accounts);
     survey.errors.sort_by_key(|error| error.line);
-    let found = service::find(source, &facts, &main_cf, &loaded, &all);
+    let found = service::find(&Reading {
+        source,
+        facts: &facts,
+        main_cf: &main_cf,
+        loaded: &loaded,
+        overrides: &all,
+        programs,
+    });
     for error in &found.errors {
         // A service sees main.cf, too, and what is wrong there is wrong for each.
         let of_main_cf = error.file == source.main_cf_path() && survey.is_broken(&error.name);
@@ -125,37 +135,6 @@ fn relative_queue(
         remedy: "write a path that begins with /".to_owned(),
         warnings: Vec::new(),
     })
-}
-
-/// The lines of master.cf without comments, because their arguments may refer to parameters of main.cf; empty if it
-/// cannot be read.
-pub(super) fn master_cf_text(source: &ConfigSource) -> String {
-    let content =
-        source.directory().and_then(|directory| files::read_at_rest(&directory.join("master.cf")).ok());
-    let content = content.unwrap_or_default();
-    let text = String::from_utf8_lossy(&content);
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Whether the name can only be meant for us. Other names may be meant for any program.
-pub(super) fn is_own(unknown: &UnknownName) -> bool {
-    unknown.name.starts_with(OWN_PREFIX)
-}
-
-/// What is wrong about a name of our own that means nothing.
-pub(super) fn mistake(unknown: &UnknownName) -> ConfigError {
-    ConfigError {
-        file: unknown.file.clone(),
-        line: unknown.line,
-        name: unknown.name.clone(),
-        value: String::new(),
-        what: format!("no such parameter: {}", unknown.name),
-        remedy: unknown
-            .suggestion
-            .map_or_else(|| "see qmqpd-config(5)".to_owned(), |name| format!("did you mean {name}?")),
-        warnings: Vec::new(),
-    }
 }
 
 /// What is odd, but stops nothing.

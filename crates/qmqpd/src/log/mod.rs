@@ -7,10 +7,8 @@
 //! Places are opened by [`Log::open`], before chroot and the change of user.
 
 mod format;
-pub mod lines;
 mod options;
 mod queue;
-mod quota;
 mod sink;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +21,6 @@ use format::Framer;
 pub use format::escape;
 pub use options::{LogConfig, Place, Standing};
 use queue::{Batch, Queue};
-pub use quota::{SessionQuota, Voice, WINDOW as QUOTA_WINDOW};
 use sink::Sinks;
 
 /// How long [`Log::flush`] waits for a log that does not move.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use postfix::notice::Severity;
 
-use super::queue_directory::Writer;
-use crate::config::{Config, ConfigSource};
+use crate::config::{self, Config, ConfigSource};
 use crate::log::{Log, Program};
+use crate::queue_directory::Writer;
 
 /// Logs who we are. `listens`: the services with their addresses.
 pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<String>)], writer: &Writer) {
@@ -18,7 +18,7 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
     }
     let queue = config.queue_directory().display();
     say(&format!("mail is kept in {queue}, written by user ID {} ({})", writer.user_id, writer.description));
-    super::journal_note(config).iter().for_each(|note| say(note));
+    config::journal_note(config).iter().for_each(|note| say(note));
     if !writer.is_other {
         say("not started as root: no change of user, no chroot; mail_owner is not used");
     }
@@ -36,7 +36,7 @@ fn who_may_send(config: &Config) -> String {
     let list = config.services.first().map_or("", |service| service.settings.qmqpd_authorized_clients.trim());
     match list {
         "" => "no client may send mail".to_owned(),
-        crate::config::UNCONFIGURED_CLIENTS => "only clients on 127.0.0.1 and ::1 may send mail".to_owned(),
+        config::UNCONFIGURED_CLIENTS => "only clients on 127.0.0.1 and ::1 may send mail".to_owned(),
         list => format!("clients that may send mail: {list}"),
     }
 }

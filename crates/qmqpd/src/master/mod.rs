@@ -5,7 +5,6 @@ mod announce;
 mod listen;
 mod pid_file;
 mod process;
-mod queue_directory;
 pub(crate) mod queue_lock;
 mod roster;
 mod settlement;
@@ -22,20 +21,18 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid};
 use postfix::notice::Severity;
 use spool::UnixDisk;
 use spool::journal::WitnessId;
 use spool::journal::continuity::Witness;
 
-use crate::config::{self, Config, ConfigSource};
+use crate::address_space;
+use crate::config::{self, Config, ConfigSource, Findings, Programs};
 use crate::exit::Exit;
-use crate::jail::{Owner, group_id, raise_limits};
+use crate::jail::raise_limits;
 use crate::log::{Log, Place, Program};
-use crate::submit::Backend;
-use crate::{address_space, check};
+use crate::queue_directory::{self, Writer};
 use listen::Listener;
-use queue_directory::Writer;
 use queue_lock::QueueLock;
 use supervise::{Master, Parts, Reloaded};
 
@@ -45,38 +42,13 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 /// Descriptors for everything else: log, tables, resolver, threads' own; and room for those that [`listen`] lifts.
 const DESCRIPTORS_BESIDES: u64 = 1024;
 
-/// Whose mail a queue holds; see [`queue_directory`].
-pub(crate) fn queue_owner(queue: &Path) -> Option<u32> {
-    queue_directory::owner(queue)
-}
-
-/// What is wrong with the queue directory of a configuration, as it stands.
-pub(crate) fn check_queue(config: &Config) -> Result<(), String> {
-    let writer = writer(config)?;
-    queue_directory::check(config.queue_directory(), &writer).map_err(|error| error.to_string())
-}
-
-/// What there is to say about a journal that syncs the data of others; `None` where it does not, or where there is no journal.
-pub(crate) fn journal_note(config: &Config) -> Option<String> {
-    let has_journal = |service: &config::Service| Backend::needs(&service.settings).keeps_journal;
-    config.services.iter().find(|service| has_journal(service))?;
-    let queue = config.queue_directory();
-    let above = queue_directory::shares_file_system_with(queue)?;
-    Some(format!(
-        "{} shares its file system with {}: under load the journal syncs all of it once in \
-         qmqpd_journal_checkpoint_delay; a file system of its own for the queue, or qmqpd_commit = file, avoids that",
-        queue.display(),
-        above.display()
-    ))
-}
-
-/// Runs until it is told to stop.
+/// Runs the services of these programs until it is told to stop.
 ///
 /// # Errors
 /// It could not start: the configuration is bad, an address is taken, the queue belongs to somebody else.
-pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
+pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) -> Result<(), Exit> {
     let inherited = inherited_sockets();
-    let config = config::load(source, overrides).map_err(|errors| Exit::config(&errors))?;
+    let config = config::load(source, overrides, programs).map_err(|errors| Exit::config(&errors))?;
     let shortage = config.services.iter().find_map(|service| address_space::shortage(&service.settings));
     if let Some(shortage) = shortage {
         return Err(Exit::unavailable(shortage));
@@ -88,7 +60,7 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     let needed = wanted.saturating_mul(DESCRIPTORS_PER_CONNECTION).saturating_add(DESCRIPTORS_BESIDES);
     let open_files = raise_limits(needed);
 
-    let writer = writer(&config).map_err(Exit::unavailable)?;
+    let writer = config::writer(&config).map_err(Exit::unavailable)?;
     let queue = prepare_queue(&config, &writer).map_err(Exit::unavailable)?;
     let places = config.log.places.clone();
     let log = Log::open(&config.log).map_err(|error| Exit::unavailable(error.to_string()))?;
@@ -107,8 +79,8 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
         log: log.clone(),
         run_directory,
         reload: Box::new(move || {
-            let survey = config::survey(&reload_source, &reload_overrides);
-            let findings = check::examine(&survey);
+            let survey = config::survey(&reload_source, &reload_overrides, programs);
+            let findings = Findings::of(&survey);
             let outcome = match survey.config {
                 Some(config) if findings.errors.is_empty() => Ok(Box::new(config)),
                 _ if findings.errors.is_empty() => Err(vec!["there is no configuration".to_owned()]),
@@ -132,7 +104,7 @@ pub fn serve(source: &ConfigSource, overrides: &[String]) -> Result<(), Exit> {
     // The thread inherits the blocked signals; from here on a stuck log does not stop the master.
     log.start_writer().map_err(|error| refuse(error.to_string()))?;
     announce::first_lines(&log, master.config(), &master.listens(), &writer);
-    for warning in check::list_warnings(master.config()) {
+    for warning in config::list_warnings(master.config()) {
         log.write(Program::Master, Severity::Warning, &warning);
     }
     if open_files < needed {
@@ -168,30 +140,6 @@ fn refuse(log: &Log, places: &[Place], text: String) -> Exit {
         log.write(Program::Master, Severity::Fatal, &text);
     }
     Exit::unavailable(text)
-}
-
-/// Who writes mail: mail_owner if we are root, else who we are.
-fn writer(config: &Config) -> Result<Writer, String> {
-    let user = Uid::effective();
-    if !user.is_root() {
-        let name = nix::unistd::User::from_uid(user)
-            .ok()
-            .flatten()
-            .map_or_else(|| user.to_string(), |user| user.name);
-        return Ok(Writer {
-            user_id: user.as_raw(),
-            group_id: Gid::effective().as_raw(),
-            description: format!("{name}, who starts the server"),
-            is_other: false,
-        });
-    }
-    let owner = Owner::find("mail_owner", &config.settings.mail_owner).map_err(|error| error.to_string())?;
-    Ok(Writer {
-        user_id: owner.user_id,
-        group_id: group_id(&config.settings.setgid_group).unwrap_or(owner.group_id),
-        description: format!("mail_owner {}", owner.name),
-        is_other: true,
-    })
 }
 
 /// Makes and enters the queue directory. Returns its absolute path.

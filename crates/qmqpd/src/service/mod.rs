@@ -33,8 +33,9 @@ use postfix::settings::Settings;
 use tokio::sync::Semaphore;
 
 use crate::access::Access;
-use crate::log::{Log, Program, QUOTA_WINDOW, SessionQuota};
+use crate::log::{Log, Program};
 use crate::peer::PeerNames;
+use crate::session::{QUOTA_WINDOW, SessionQuota};
 use crate::submit::Backend;
 
 pub use admission::Admission;
@@ -44,9 +45,8 @@ pub(crate) use clients::Held;
 pub(crate) use clients::Limits;
 pub use clients::{Clients, Excess, Limit};
 pub use commits::{Commit, Commits};
-pub(crate) use prepare::list_options;
 pub use space::{FreeSpace, Shortage};
-pub use start::run;
+pub use start::{TypedByHand, run};
 pub use wear::Wear;
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lookup::{MatchList, TurnOptions, Turns};
+use lookup::MatchList;
 use postfix::child::Arguments;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
@@ -13,6 +13,7 @@ use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::config::{self, ServiceConfig};
 use crate::date::DateFormat;
 use crate::jail::{self, JailPlan, Layer, Sandbox};
+use crate::lists::list_options;
 use crate::log::{Log, Program};
 use crate::peer::{self, PeerNames};
 use crate::submit::{Backend, Confined, Given, Opened};
@@ -114,27 +115,6 @@ fn descriptors_wanted(settings: &Settings) -> u64 {
     sessions
         .saturating_mul(Backend::needs(settings).descriptors_per_session)
         .saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
-}
-
-/// The options with which a service opens its match lists and tables. What they say of expressions is for all of them
-/// together: a process makes them once.
-pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
-    lookup::Options {
-        smtputf8_enable: settings.smtputf8_enable,
-        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
-        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
-        proxymap_service_name: settings.proxymap_service_name.clone(),
-        ipc_idle: settings.ipc_idle,
-        ipc_ttl: settings.ipc_ttl,
-        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
-        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
-        turns: Turns::new(TurnOptions {
-            time_limit: settings.qmqpd_expression_time_limit,
-            aside: |work| tokio::task::block_in_place(work),
-            ..TurnOptions::default()
-        }),
-        ..lookup::Options::default()
-    }
 }
 
 fn open_access(

@@ -27,15 +27,17 @@ use super::{
     stdin, watchdog,
 };
 use crate::config;
-use crate::exit::Exit;
+use crate::inherited;
 use crate::jail::{Calls, InForce, JailError};
-use crate::log::{Log, LogConfig, Program, SessionQuota};
+use crate::log::{Log, LogConfig, Program};
+use crate::session::SessionQuota;
 use crate::submit::file_threads;
-use crate::{cli, inherited};
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
-#[must_use]
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
+///
+/// # Errors
+/// No master has started it.
+pub fn run(arguments: Vec<OsString>) -> Result<ExitCode, TypedByHand> {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = Arguments::parse(&words);
     // Before anything else opens descriptors: these numbers are the master's promise.
@@ -43,15 +45,19 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let is_for_stdin = parsed.as_ref().is_ok_and(|arguments| arguments.stdin_session);
     let is_settlement = parsed.as_ref().is_ok_and(|arguments| arguments.transport == settlement::TRANSPORT);
     if !is_for_stdin && !is_settlement && (!sockets.are_of_a_master() || std::io::stdin().is_terminal()) {
-        return by_hand(&words).report();
+        return Err(TypedByHand { words });
     }
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return fatal(&provisional_log("qmqpd"), &error.to_string()),
+        Err(error) => return Ok(fatal(&provisional_log("qmqpd"), &error.to_string())),
     };
-    match config::for_service(&arguments) {
-        Ok(config) if is_settlement => settlement::run(&config, &arguments),
-        Ok(config) => match prepare(&config, &arguments) {
+    Ok(work(&arguments, sockets, is_settlement))
+}
+
+fn work(arguments: &Arguments, sockets: Inherited, is_settlement: bool) -> ExitCode {
+    match config::for_service(arguments) {
+        Ok(config) if is_settlement => settlement::run(&config, arguments),
+        Ok(config) => match prepare(&config, arguments) {
             Ok(prepared) if arguments.stdin_session => serve(prepared, Work::Stdin),
             Ok(prepared) => serve(prepared, Work::Clients(sockets)),
             Err(Failure { log, text }) if arguments.stdin_session => refuse::stdin(&log, &[text]),
@@ -113,21 +119,11 @@ impl Inherited {
     }
 }
 
-/// What to tell somebody who typed the command line of a service process. Postfix's daemons say "do not run this command
-/// by hand", in the log.
-fn by_hand(words: &[String]) -> Exit {
-    let command = cli::command_among(words).unwrap_or("serve");
-    let program = words.first().map_or("qmqpd", String::as_str);
-    Exit {
-        status: Exit::USAGE,
-        lines: vec![
-            format!(
-                "only a master(8) starts a service process ({}): the sockets that it passes on are not there",
-                words.join(" ")
-            ),
-            format!("write the command first: {program} {command} -c DIRECTORY; {program} --help tells more"),
-        ],
-    }
+/// The command line of a service process, without the descriptors that a master(8) leaves open.
+#[derive(Debug)]
+pub struct TypedByHand {
+    /// All of it.
+    pub words: Vec<String>,
 }
 
 /// What a process is for.

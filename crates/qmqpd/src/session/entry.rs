@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::sleep;
 
+use super::quota::Voice;
 use crate::access::{Answer, Authorization};
 use crate::client::{Client, PeerAddress, network};
-use crate::log::{Program, Voice};
+use crate::log::Program;
 use crate::peer::{Name, PeerName};
 use crate::service::{Held, Place, Seat, Service};
 use crate::verdict::Ending;

@@ -8,7 +8,9 @@
 
 mod connection;
 mod entry;
+mod lines;
 mod presence;
+mod quota;
 mod receive;
 
 use std::net::IpAddr;
@@ -22,12 +24,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::access::{Answer, Authorization};
 use crate::client::{Client, PeerAddress};
-use crate::log::lines::SessionLog;
-use crate::log::{Program, Voice};
+use crate::log::Program;
 use crate::peer::Name;
 use crate::service::{Commit, Place, Seat, Service};
 use crate::verdict::{self, Ending, Verdict};
 use entry::Holdings;
+pub use lines::SessionLog;
+pub use quota::{SessionQuota, Voice, WINDOW as QUOTA_WINDOW};
 
 /// Serves one client to the end. Without a place, there is no limit to what it holds.
 pub(crate) async fn serve(

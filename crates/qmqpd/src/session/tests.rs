@@ -24,9 +24,10 @@ use tokio::time::timeout;
 use super::*;
 use crate::access::{Access, List};
 use crate::date::DateFormat;
-use crate::log::{Log, LogConfig, Place, SessionQuota};
+use crate::lists::list_options;
+use crate::log::{Log, LogConfig, Place};
 use crate::peer::{self, PeerNames};
-use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Wear, list_options};
+use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Wear};
 use crate::submit::{Backend, CleanupTables, Local, Lookups, Wake, cleanup_options, front_bytes};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.

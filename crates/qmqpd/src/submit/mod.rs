@@ -25,6 +25,7 @@ mod writer;
 use std::sync::Arc;
 
 pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
+pub(crate) use arrival::message_begins;
 pub use cleanup_options::{cleanup_options, front_bytes};
 pub use local::{Handoff as LocalHandoff, Local};
 pub use milter::Milters;

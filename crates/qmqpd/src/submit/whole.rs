@@ -16,7 +16,7 @@ use spool::committer::{Job, Refused};
 use spool::{Draft, SpoolError, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 
-use super::arrival::{arrival_of, origin_of};
+use super::arrival::{arrival_of, message_begins, origin_of};
 use super::draft::Failure;
 use super::local::Local;
 use super::wake::Wake;
@@ -24,7 +24,6 @@ use super::writer::{log_failure, whole_file};
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;
-use crate::log::lines::message_begins;
 use crate::log::{Log, Program};
 
 /// What became of a message that came in one piece.

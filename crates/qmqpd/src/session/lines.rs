@@ -7,8 +7,10 @@ use postfix::queue_id::QueueId;
 use qmqp::reply::Status;
 use qmqp::server::Event;
 
-use super::{Log, Program, Voice};
+use super::quota::Voice;
 use crate::client::Client;
+use crate::log::{Log, Program};
+use crate::submit::message_begins;
 use crate::verdict::Verdict;
 
 /// The lines of one session.
@@ -140,11 +142,6 @@ impl<'s> SessionLog<'s> {
             self.log.write(Program::Qmqpd, severity, text);
         }
     }
-}
-
-/// The first line about a message: whose it is.
-pub(crate) fn message_begins(log: &Log, queue_id: &QueueId, client: &str) {
-    log.write(Program::Qmqpd, Severity::Info, &format!("{queue_id}: client={client}"));
 }
 
 /// What stands for the queue ID as long as there is none.

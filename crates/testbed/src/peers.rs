@@ -31,6 +31,11 @@ pub fn command(path: &str) -> Result<Command, String> {
     Ok(command)
 }
 
+/// Where qmqp-send is, if it is built: beside the program under test.
+pub fn qmqp_send() -> PathBuf {
+    Path::new(crate::program::qmqpd()).with_file_name("qmqp-send")
+}
+
 /// What a test may need from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -46,6 +51,8 @@ pub enum Peer {
     DbLoad,
     /// nullmailer's QMQP client.
     Nullmailer,
+    /// Our own client, which cargo builds with the whole workspace.
+    QmqpSend,
     /// The log summary program.
     Pflogsumm,
     /// The filter that signs messages and verifies signatures.
@@ -98,6 +105,8 @@ impl Peer {
             Self::Postcat => absent("/usr/sbin/postcat"),
             Self::DbLoad => absent(DB_LOAD),
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
+            Self::QmqpSend => (!qmqp_send().exists())
+                .then(|| "qmqp-send is not built; run cargo build --workspace".to_owned()),
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
             Self::OpenDkim => installed(&["/usr/sbin/opendkim", "/usr/bin/openssl"]),
             Self::SpamassMilter => installed(&["/usr/sbin/spamass-milter", "/usr/sbin/spamd"]),

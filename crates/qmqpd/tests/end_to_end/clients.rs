@@ -1,7 +1,10 @@
 //! Other people's clients.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use testbed::ours::{Instance, Setup};
 use testbed::peers::{self, Peer};
@@ -17,6 +20,14 @@ pub(crate) fn add(trials: &mut Trials) {
     }
     trials.add("clients::nullmailer", &[Peer::Nullmailer], nullmailer);
     trials.add("clients::nullmailer_hears_a_refusal", &[Peer::Nullmailer], nullmailer_refused);
+    for (client, peer) in [("nullmailer", Peer::Nullmailer), ("qmqp_send", Peer::QmqpSend)] {
+        trials.add(&format!("clients::{client}_hears_that_a_message_is_too_large"), &[peer], move || {
+            too_large(peer, Line::Loopback);
+        });
+        trials.add(&format!("clients::{client}_hears_it_on_a_slow_line"), &[peer], move || {
+            too_large(peer, Line::Slow);
+        });
+    }
 }
 
 /// Every message that the load generator got a `K` for is in the queue, whole.
@@ -47,11 +58,11 @@ const QUEUED: &str =
     "alice@sender.example\nbob@rcpt.example\ncarol@rcpt.example\n\nSubject: null client\n\nhello\n";
 
 /// Runs the client as nullmailer-send does: options on standard input, the message on descriptor 3.
-fn run_nullmailer(server: &Instance) -> std::process::Output {
+fn run_nullmailer(server: SocketAddr, queued: &[u8]) -> Output {
     let mut message = tempfile::NamedTempFile::new().unwrap();
-    message.write_all(QUEUED.as_bytes()).unwrap();
+    message.write_all(queued).unwrap();
     let mut options = tempfile::NamedTempFile::new().unwrap();
-    write!(options, "host=127.0.0.1\nport={}\n", server.address.port()).unwrap();
+    write!(options, "host=127.0.0.1\nport={}\n", server.port()).unwrap();
     let client = peers::command("/usr/lib/nullmailer/qmqp").unwrap();
     Command::new("sh")
         .args(["-c", "exec \"$0\" 3<\"$1\""])
@@ -64,7 +75,7 @@ fn run_nullmailer(server: &Instance) -> std::process::Output {
 
 fn nullmailer() {
     let server = Instance::start(&Setup::default());
-    let output = run_nullmailer(&server);
+    let output = run_nullmailer(server.address, QUEUED.as_bytes());
     assert!(output.status.success(), "{output:?}");
     let files = server.queue.take();
     let [Ok(file)] = &files[..] else { panic!("in the queue: {files:?}") };
@@ -80,7 +91,90 @@ fn nullmailer() {
 fn nullmailer_refused() {
     let refuses = Setup { main_cf: vec!["qmqpd_authorized_clients =".to_owned()], ..Default::default() };
     let server = Instance::start(&refuses);
-    let output = run_nullmailer(&server);
+    let output = run_nullmailer(server.address, QUEUED.as_bytes());
     assert!(!output.status.success(), "{output:?}");
     server.queue.wait_until_empty();
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// 40 MB, more than `qmqpd_drain_limit`.
+    Loopback,
+    /// 14 MB, for longer than `qmqpd_drain_timeout`.
+    Slow,
+}
+
+/// A client that is not told so tries again for ever. Other clients lose the reply when the server closes while they still write.
+fn too_large(client: Peer, line: Line) {
+    let drain = match line {
+        Line::Loopback => [].as_slice(),
+        Line::Slow => &["qmqpd_drain_timeout = 2s", "qmqpd_drain_limit = 1000"],
+    };
+    let main_cf = drain.iter().map(|&line| line.to_owned()).collect();
+    let server = Instance::start(&Setup { main_cf, ..Default::default() });
+    let (address, bytes) = match line {
+        Line::Loopback => (server.address, 40_000_000),
+        Line::Slow => (slow_line_to(server.address), 14_000_000),
+    };
+    let message = [b"Subject: large\n\n".to_vec(), b"all work and no play\n".repeat(bytes / 21)].concat();
+    let (output, permanent) = match client {
+        Peer::QmqpSend => (run_qmqp_send(address, &message), 31..=31),
+        // With the bit that nullmailer-send(8) takes for "do not try again".
+        _ => (
+            run_nullmailer(address, &[b"a@sender.example\nb@rcpt.example\n\n", &message[..]].concat()),
+            32..=63,
+        ),
+    };
+    let status = output.status.code().unwrap_or_default();
+    assert!(permanent.contains(&status), "{output:?}; {}", server.log.all());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("netstring length exceeds storage limit while receiving message content"),
+        "{said}"
+    );
+    server.queue.wait_until_empty();
+}
+
+fn run_qmqp_send(server: SocketAddr, message: &[u8]) -> Output {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(message).unwrap();
+    Command::new(peers::qmqp_send())
+        .args(["-s", &server.to_string(), "-f", "a@sender.example", "b@rcpt.example"])
+        .stdin(file.reopen().unwrap())
+        .output()
+        .unwrap()
+}
+
+/// A line of some megabytes a second, for one connection. What breaks behind it breaks in front of it, too.
+fn slow_line_to(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let (client, server) = (Arc::new(client), Arc::new(TcpStream::connect(server).unwrap()));
+        let back = (Arc::clone(&server), Arc::clone(&client));
+        std::thread::spawn(move || pass_on(&back.0, &back.1, Duration::ZERO));
+        pass_on(&client, &server, Duration::from_millis(3));
+    });
+    address
+}
+
+fn pass_on(mut from: &TcpStream, mut to: &TcpStream, pause: Duration) {
+    let mut piece = [0; 16 * 1024];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => {
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            Ok(count) if to.write_all(&piece[..count]).is_ok() => std::thread::sleep(pause),
+            _ => {
+                for side in [from, to] {
+                    let _ = socket2::SockRef::from(side).set_linger(Some(Duration::ZERO));
+                    let _ = side.shutdown(Shutdown::Both);
+                }
+                return;
+            }
+        }
+    }
 }

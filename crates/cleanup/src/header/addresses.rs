@@ -17,10 +17,19 @@ const COMMENT_BYTES_MAX: usize = 250;
 /// Rewrites and maps the addresses in the value of an address header (what is behind its colon). `None` if that changes
 /// nothing; otherwise the new value, with a newline behind each comma where a line may be broken.
 pub(crate) fn rewrite_addresses(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<Vec<u8>> {
-    if !mapping.maps(place) && is_complete_list(mapping.options(), value) {
+    if !mapping.maps(place)
+        && has_few_tokens(mapping.options(), value)
+        && is_complete_list(mapping.options(), value)
+    {
         return None;
     }
     take_apart(mapping, place, value)
+}
+
+/// Whether the limit on tokens certainly cuts nothing off: a token has at least one byte.
+const fn has_few_tokens(options: &Options, value: &[u8]) -> bool {
+    let limit = options.header_address_token_limit;
+    limit == 0 || value.len() <= limit
 }
 
 /// The same for any list.
@@ -219,6 +228,10 @@ mod tests {
         let rewrite = |value: &[u8]| rewrite(&options, value, &mut Notices::default());
         assert_eq!(rewrite(b"a@b,, c"), None);
         assert_eq!(rewrite(b"a, b, c, d"), Some(b"a@M,\nb@M,\nc@M".to_vec()));
+        // A list of complete addresses, too, is rewritten if the limit cuts one of them.
+        assert_eq!(rewrite(b"a@b,c@d"), Some(b"a@b,\nc@M".to_vec()));
+        assert_eq!(rewrite(b"a@b , e.f@g"), Some(b"a@b,\ne@M".to_vec()));
+        assert_eq!(rewrite(b"a@b.c"), None);
     }
 
     #[test]

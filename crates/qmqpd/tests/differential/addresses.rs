@@ -87,6 +87,22 @@ pub(crate) fn cases() -> Vec<Case> {
         .collect();
     cases.extend(headers());
     cases.extend(folding());
+    cases.extend(token_limit());
+    cases
+}
+
+/// Lists of complete addresses, which nothing changes but the limit.
+fn token_limit() -> Vec<Case> {
+    let list = |count: usize| vec!["a@b.c"; count].join(",");
+    let mut cases = vec![Case::content(
+        "addresses::complete_and_more_than_the_token_limit",
+        format!("To: {}\nCc: {}\n\nhello\n", list(1707), list(1706)),
+    )];
+    for limit in 5..=14 {
+        let name = format!("addresses::complete_and_a_token_limit_of_{limit}");
+        let text = format!("To: {}\nCc: Joe Doe <a@b.c>, \"J. D.\" <d@e.f>\n\nhello\n", list(3));
+        cases.push(Case::content(name, text).with(&[&format!("header_address_token_limit = {limit}")]));
+    }
     cases
 }
 

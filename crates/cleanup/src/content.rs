@@ -21,6 +21,9 @@ use crate::tables::Tables;
 /// Bytes of a header that are logged; the logs of Postfix cut lines at this length.
 const LOGGED_VALUE_LEN_MAX: usize = 2000;
 
+/// In blocks of so many bytes Postfix writes a queue file: it notices a limit at the end of one.
+pub(crate) const BLOCK_BYTES: u64 = 4096;
+
 /// What is known from the content.
 #[derive(Debug)]
 pub(crate) struct Content {
@@ -207,6 +210,7 @@ impl<'a> Output<'a> {
         }
         let has_stray = self.content.options.replace_stray_cr_lf && memchr2(b'\r', b'\n', data).is_some();
         if !has_stray && !self.content.rules.looks_at_characters() {
+            self.content.rules.end_first_line();
             return parser.record(kind, data, self);
         }
         let mut cleaned = std::mem::take(&mut self.content.cleaned);
@@ -217,8 +221,12 @@ impl<'a> Output<'a> {
                 *byte = b' ';
             }
         }
-        if !self.content.rules.rejects_characters(&cleaned) {
+        let is_rejected = self.content.rules.rejects_characters(&cleaned);
+        if !is_rejected {
             self.content.rules.strip_characters(&mut cleaned);
+        }
+        self.content.rules.end_first_line();
+        if !is_rejected {
             parser.record(kind, &cleaned, self);
         }
         self.content.cleaned = cleaned;
@@ -272,7 +280,6 @@ impl<'a> Output<'a> {
     /// The same, when so many bytes more are in the file.
     #[inline]
     fn would_be_far_too_large(&self, more: usize) -> bool {
-        const BLOCK_BYTES: u64 = 4096;
         let limit = self.content.options.message_size_limit;
         let uncounted = self.out.len().abs_diff(self.counted).saturating_add(more) as u64;
         limit != 0 && self.content.bytes.saturating_add(uncounted) > limit.saturating_add(BLOCK_BYTES)

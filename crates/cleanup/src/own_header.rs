@@ -32,7 +32,7 @@ pub(crate) fn records(content: &mut Content, origin: &Origin, recipient: Option<
         line.append(&mut text);
     }
     let mut header = join(lines, content.options.header_size_limit);
-    let is_over = rules.is_over();
+    let is_over = rules.is_over() || content.rules.is_first_line_refused;
     if !is_over && content.strictness().headers_are_7bit && !header.is_ascii() {
         // Each error is logged the first time that it occurs.
         content.rules.forget_mime_error(MimeError::EightBitHeader);

@@ -91,6 +91,11 @@ pub(crate) struct Rules {
     has_body_rules: bool,
     /// Nothing is looked at because of what was foreseen about a header that comes later.
     is_passed_by_foresight: bool,
+    /// What comes is the first line of the content, or its first piece: our own Received header ends only with it, so
+    /// that no rule can have ended all looking yet.
+    is_first_line: bool,
+    /// The message is refused for a character in that line: no rule sees our Received header.
+    pub(crate) is_first_line_refused: bool,
     pub(crate) decisions: Decisions,
     /// Why the message is refused; nothing of it is looked at any more.
     pub(crate) refusal: Option<Refusal>,
@@ -109,6 +114,8 @@ impl Rules {
             has_header_rules: HEADER_MAPS.into_iter().any(has),
             has_body_rules: has(Maps::BodyChecks),
             is_passed_by_foresight: false,
+            is_first_line: true,
+            is_first_line_refused: false,
             options,
             tables,
             queue_id: queue_id.to_owned(),
@@ -162,7 +169,7 @@ impl Rules {
         if self.is_over() {
             return;
         }
-        if later.is_passed_by_foresight && !self.decisions.is_passed {
+        if later.is_passed_by_foresight && !later.is_first_line_refused && !self.decisions.is_passed {
             let queue_id = &self.queue_id;
             self.warn(format!(
                 "{queue_id}: what header_checks says of our own Received header was not to be foreseen without the \
@@ -244,7 +251,14 @@ impl Rules {
             return false;
         }
         self.act(Subject::Content, record, b"REJECT disallowed character", "message_reject_characters");
+        self.is_first_line_refused = self.is_first_line;
         true
+    }
+
+    /// The first line of the content has been looked at.
+    #[inline]
+    pub(crate) const fn end_first_line(&mut self) {
+        self.is_first_line = false;
     }
 
     /// Removes what is to be removed from a record.
@@ -257,7 +271,8 @@ impl Rules {
     }
 
     fn is_looking(&self) -> bool {
-        self.options.header_body_checks && !self.decisions.is_passed
+        let is_passed = self.decisions.is_passed && !(self.is_first_line && self.is_passed_by_foresight);
+        self.options.header_body_checks && !is_passed
     }
 
     /// Something in the message is wrong by the standards of MIME, which counts at its end.

@@ -7,7 +7,37 @@ use testbed::random::Random;
 use testbed::suite::Suite;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [characters(), strictness()].concat()
+    [characters(), first_line(), strictness()].concat()
+}
+
+/// The first line is looked at before the rules have seen our Received header, which ends only with it.
+fn first_line() -> Vec<Case> {
+    let passed = ["message_reject_characters = X", "message_strip_characters = q", "line_length_limit = 512"];
+    let case = |name: &str, action: &str, content: &str| {
+        let rules = format!("header_checks = regexp:{{{{/^Received:.*QMQP/ {action}}} {{/^Subject/ INFO}}}}");
+        Case::content(format!("characters::first_line::{name}"), content).with(&passed).with(&[&rules])
+    };
+    const REJECTED: &str = "DError: 5.7.1 disallowed character";
+    let long = |at: usize| format!("{}X{}\n\nhello\n", "s".repeat(at), "s".repeat(1000 - at));
+    vec![
+        case("passed", "PASS", "X-Any: x\n\nhello\n").reply(REJECTED),
+        case("second_line_passed", "PASS", "Subject: x\nX-Any: x\n\nhello X\n"),
+        case("first_piece_passed", "PASS", &long(10)).reply(REJECTED),
+        case("second_piece_passed", "PASS", &long(700)),
+        case("behind_a_blank_passed", "PASS", " X\n\nhello X\n"),
+        case("stripped_passed", "PASS", "qSubject: qx\nTo: q@x\n\nq\n"),
+        case("empty_passed", "PASS", ""),
+        case("redirected", "REDIRECT a@b.example", "X-Any: x\n\nhello\n").reply(REJECTED),
+        case("second_line_redirected", "REDIRECT a@b.example", "Subject: x\nX-Any: x\n\nhello X\n"),
+        case("rejected", "REJECT no", "X-Any: x\n\nhello\n").reply(REJECTED),
+        case("second_line_rejected", "REJECT no", "Subject: x\nX-Any: x\n\nhello\n")
+            .reply("DError: 5.7.1 no"),
+        case("discarded", "DISCARD", "X-Any: x\n\nhello\n").reply(REJECTED),
+        case("warned", "WARN", "X-Any: x\n\nhello\n").reply(REJECTED),
+        case("second_line_warned", "WARN", "Subject: x\nX-Any: x\n\nhello\n").reply(REJECTED),
+        case("held", "HOLD", "X-Any: x\n\nhello\n").reply(REJECTED),
+        case("from_line_passed", "PASS", "From X\nSubject: x\n\nhello\n").reply(REJECTED),
+    ]
 }
 
 fn characters() -> Vec<Case> {

@@ -40,6 +40,8 @@ pub(crate) struct Envelope {
     pub(crate) sender_recipient_bytes: usize,
     /// Bytes of recipient records, those included.
     pub(crate) recipient_bytes: u64,
+    /// Bytes that the records of recipients would have had which were only counted, where tables change nothing.
+    pub(crate) counted_bytes: u64,
     /// The sender is 8-bit text.
     pub(crate) sender_is_utf8: bool,
     /// An address of the envelope requests SMTPUTF8.
@@ -65,6 +67,7 @@ impl Envelope {
             written_count: 0,
             sender_recipient_bytes: 0,
             recipient_bytes: 0,
+            counted_bytes: 0,
             sender_is_utf8: false,
             smtputf8_requested: false,
             refusal: None,
@@ -137,6 +140,10 @@ impl Envelope {
     pub(crate) fn count_recipient(&mut self, raw: &[u8]) {
         self.received_count = self.received_count.saturating_add(1);
         if is_storable(raw) {
+            // Three records with the address: one with its name and type, and two of two bytes more.
+            const AROUND: u64 = 2 + "dsn_orig_rcpt=rfc822;".len() as u64 + 2 + 2;
+            let bytes = (raw.len() as u64).saturating_mul(3).saturating_add(AROUND);
+            self.counted_bytes = self.counted_bytes.saturating_add(bytes);
             self.last_counted = Some(raw.to_vec());
         } else {
             self.refuse(Refusal::Address { kind: AddressKind::Recipient });

@@ -1,5 +1,6 @@
 //! What a message comes to: the parts of its queue file, and where it goes.
 
+use postfix::notice::Notice;
 use postfix::queue_file::{
     CONTENT_RECORD, Counts, END_RECORD, EXTRACTED_RECORD, Parts, SIZE_RECORD_BYTES, SenderCopies,
 };
@@ -7,6 +8,14 @@ use postfix::queue_file::{
 /// Bytes of a queue file that belong to the layout, not to the message.
 pub(crate) const LAYOUT_BYTES: u64 =
     (SIZE_RECORD_BYTES + CONTENT_RECORD.len() + EXTRACTED_RECORD.len() + END_RECORD.len()) as u64;
+
+/// What Postfix logs about a file that would be too large: its cleanup(8), and then the function that closes the file.
+pub(crate) fn too_large(queue_id: &str) -> [Notice; 2] {
+    [
+        Notice::warning(format!("{queue_id}: queue file size limit exceeded")),
+        Notice::warning("mail_stream_cleanup: close error"),
+    ]
+}
 
 /// What is to become of an accepted message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

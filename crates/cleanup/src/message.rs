@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use postfix::notice::Notice;
-use postfix::queue_file::{Counts, POINTER_RECORD_BYTES, SenderCopies};
+use postfix::queue_file::{Counts, POINTER_RECORD_BYTES, SIZE_RECORD_BYTES, SenderCopies};
 use postfix::record::{RecordType, encode};
 
-use crate::content::{Content, Output};
+use crate::content::{BLOCK_BYTES, Content, Output};
 use crate::envelope::Envelope;
-use crate::finished::{Fate, Finished, LAYOUT_BYTES};
+use crate::finished::{Fate, Finished, LAYOUT_BYTES, too_large};
 use crate::generated;
 use crate::header;
 use crate::incoming::Lines;
@@ -182,11 +182,16 @@ impl Message {
             let notices = if is_about_request { Vec::new() } else { notices.into_lines(&queue_id) };
             return Outcome { notices, envelope_notices, result: Err(refusal), is_passed: false };
         }
+        let (envelope, sender_copies) = self.envelope_records();
+        if self.is_content_unseen(envelope.len() as u64) {
+            let mut notices = notices.into_lines(&queue_id);
+            notices.extend(too_large(&queue_id));
+            return Outcome { notices, envelope_notices, result: Err(Refusal::Size), is_passed: false };
+        }
         self.envelope.name_last_recipient();
         let is_too_large = self.is_too_large();
         let received = self.received();
         let from = self.content.slot.map(|offset| (offset, self.from()));
-        let (envelope, sender_copies) = self.envelope_records();
         self.content.refuse_bad_mime();
         self.content.rules.notices.name_envelope(&self.envelope.names());
         notices.append(std::mem::take(&mut self.content.rules.notices));
@@ -211,7 +216,7 @@ impl Message {
         let is_passed = rules.decisions.is_passed;
         let fate = rules.decisions.fate();
         if exceeds_limit && fate != Fate::Discard {
-            notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
+            notices.extend(too_large(&queue_id));
             rules.refuse(Refusal::Size);
         }
         if self.envelope.received_count == 0 {
@@ -230,6 +235,18 @@ impl Message {
             Ok(Finished { envelope, sender_copies, received, from, extracted, counts, fate })
         };
         Outcome { notices, envelope_notices, result, is_passed }
+    }
+
+    /// Whether the envelope alone is so large that Postfix would have noticed before the content came, and not looked at
+    /// that any more: it writes the file in blocks.
+    fn is_content_unseen(&self, envelope_bytes: u64) -> bool {
+        let limit = self.content.options.message_size_limit;
+        let bytes = (SIZE_RECORD_BYTES as u64)
+            .saturating_add(envelope_bytes)
+            .saturating_add(self.envelope.recipient_bytes)
+            .saturating_add(self.envelope.counted_bytes);
+        let noticed_at = (limit / BLOCK_BYTES).saturating_add(1).saturating_mul(BLOCK_BYTES);
+        limit != 0 && bytes > noticed_at
     }
 
     fn exceeds_limit(&self, bytes: u64) -> bool {

@@ -366,8 +366,26 @@ fn the_size_limit_counts_the_whole_file() {
     let (refusal, log) =
         refused(limit(821), "Subject: hi\n\nhello\n", "alice@sender.example", &["bob@rcpt.example"]);
     assert_eq!(refusal, "message too large");
-    assert_eq!(log.last().unwrap(), "warning: 23A5D9AA1F6: queue file size limit exceeded");
+    assert_eq!(
+        log[log.len() - 2..],
+        ["warning: 23A5D9AA1F6: queue file size limit exceeded", "warning: mail_stream_cleanup: close error"]
+    );
     assert_eq!(hello(limit(0)), hello(options()));
+}
+
+/// Observed on Postfix 3.7, which writes the envelope first, in blocks of 4096 bytes.
+#[test]
+fn content_behind_an_envelope_that_is_too_large_is_not_looked_at() {
+    let options = Options { message_size_limit: 5000, ..options() };
+    let log = |recipients: usize| {
+        let recipients: Vec<String> = (0..recipients).map(|number| format!("user{number}@x")).collect();
+        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        let (refusal, log) = refused(options.clone(), "Message-Id: <a@b>\n\nx\n", "s@x", &recipients);
+        assert_eq!(refusal, "message too large");
+        log
+    };
+    assert!(log(100)[0].contains("message-id=<a@b>"));
+    assert!(log(200)[0].contains("queue file size limit exceeded"));
 }
 
 #[test]

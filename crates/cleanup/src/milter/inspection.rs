@@ -11,7 +11,7 @@ use super::filter::Response;
 use super::headers::{Edits, LimitExceeded, new_header};
 use super::recipients::heard;
 use crate::envelope::Envelope;
-use crate::finished::{Finished, LAYOUT_BYTES};
+use crate::finished::{Finished, LAYOUT_BYTES, too_large};
 use crate::options::Options;
 use crate::printable::printable;
 use crate::refusal::Refusal;
@@ -323,8 +323,7 @@ impl Inspection {
     /// What filters made of the message is too large.
     pub fn refuse_size(&mut self) {
         if self.refusal.is_none() {
-            let queue_id = &self.queue_id;
-            self.notices.push(Notice::warning(format!("{queue_id}: queue file size limit exceeded")));
+            self.notices.extend(too_large(&self.queue_id));
             self.refusal = Some(Refusal::Size);
         }
     }

@@ -58,6 +58,21 @@ fn message_size() -> Vec<Case> {
             .with(&["message_size_limit = 800"])
             .reply("DError: message too large"),
         Case::bytes(
+            "limits::over_the_limit_by_many_recipients",
+            request(
+                &with_body(10),
+                SENDER,
+                &(0..1000)
+                    .map(|number| format!("user{number}@rcpt.example"))
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .map(String::as_bytes)
+                    .collect::<Vec<_>>(),
+            ),
+        )
+        .with(&["message_size_limit = 20000"])
+        .reply("DError: message too large"),
+        Case::bytes(
             "limits::refused_and_the_first_alias_is_endless",
             request(&with_body(10), SENDER, &[b"loop@x.example", b"bob@x.example"]),
         )

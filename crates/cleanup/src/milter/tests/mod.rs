@@ -275,7 +275,10 @@ fn the_size_limit_counts_what_filters_have_made() {
     assert_eq!(sealed(size, 1).2.refusal(), None);
     let (.., mut large) = sealed(size - 1, 1);
     assert_eq!(large.refusal(), Some(&Refusal::Size));
-    assert_eq!(log(&mut large), ["warning: ID: queue file size limit exceeded"]);
+    assert_eq!(
+        log(&mut large),
+        ["warning: ID: queue file size limit exceeded", "warning: mail_stream_cleanup: close error"]
+    );
     large.refuse_size();
     assert_eq!(log(&mut large), [""; 0]);
     for (bytes, exceeds) in [(size - 2, false), (size - 1, false), (size, true)] {

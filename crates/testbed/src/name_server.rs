@@ -23,9 +23,11 @@ enum Answer {
     Silence,
     /// The name exists, without records of the type.
     Nothing,
+    /// The answer says that there is no such name, whatever records are in it.
+    Denial,
 }
 
-use Answer::{Address, Alias, Failure, Nothing, Pointer, Silence};
+use Answer::{Address, Alias, Denial, Failure, Nothing, Pointer, Silence};
 
 /// The loopback addresses 127.0.1.x and their names. What is not here does not exist.
 const ZONE: &[(&str, Answer)] = &[
@@ -60,6 +62,17 @@ const ZONE: &[(&str, Answer)] = &[
     ("17.1.0.127.in-addr.arpa", Pointer("\u{1b}[31m\r\nFAKED\u{7}.dns.example")),
     ("20.1.0.127.in-addr.arpa", Silence),
     ("18.1.0.127.in-addr.arpa", Pointer("nul\0\u{9b}.dns.example")),
+    ("21.1.0.127.in-addr.arpa", Pointer("denied.dns.example")),
+    ("21.1.0.127.in-addr.arpa", Denial),
+    ("denied.dns.example", Address("127.0.1.21")),
+    ("22.1.0.127.in-addr.arpa", Pointer("denied-address.dns.example")),
+    ("denied-address.dns.example", Address("127.0.1.22")),
+    ("denied-address.dns.example", Denial),
+    ("23.1.0.127.in-addr.arpa", Pointer("half-failed.dns.example")),
+    ("half-failed.dns.example", Address("127.0.1.23")),
+    ("half-failed.dns.example", Failure),
+    ("24.1.0.127.in-addr.arpa", Pointer("dangling.dns.example")),
+    ("dangling.dns.example", Alias("nowhere.dns.example")),
 ];
 
 /// Seconds that an answer may be kept.
@@ -111,6 +124,7 @@ fn answer(query: &Message) -> Option<Message> {
         match answer {
             Silence => return None,
             Failure => message.metadata.response_code = ResponseCode::ServFail,
+            Denial => message.metadata.response_code = ResponseCode::NXDomain,
             Nothing | Alias(_) => {}
             Pointer(target) if question.query_type() == RecordType::PTR => {
                 let target = Name::from_labels(target.split('.').map(str::as_bytes)).unwrap();

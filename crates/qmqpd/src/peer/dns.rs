@@ -116,6 +116,10 @@ impl Dns {
                 Ok(response) => response,
                 Err(error) => return negative(&error),
             };
+            // As the C library has it: a denial counts, whatever records come with it.
+            if response.metadata.response_code != ResponseCode::NoError {
+                return Timed { answer: denial(response.metadata.response_code), ttl: None };
+            }
             let (end, records) = follow(&response.answers, &name, record_type, &mut ttl);
             if !records.is_empty() {
                 return Timed { answer: Answer::Found(records), ttl };
@@ -181,12 +185,17 @@ fn negative<T>(error: &NetError) -> Timed<T> {
     let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
         return Timed { answer: Answer::Temporary, ttl: None };
     };
-    let answer = match none.response_code {
+    let ttl = none.negative_ttl.map(|seconds| Duration::from_secs(seconds.into()));
+    Timed { answer: denial(none.response_code), ttl }
+}
+
+/// What an answer says that holds no record to go by.
+const fn denial<T>(code: ResponseCode) -> Answer<T> {
+    match code {
         ResponseCode::NXDomain => Answer::NoName,
         ResponseCode::NoError => Answer::NoData,
         _ => Answer::Temporary,
-    };
-    Timed { answer, ttl: none.negative_ttl.map(|seconds| Duration::from_secs(seconds.into())) }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use super::*;
 enum Say {
     Records(u32, Vec<RData>),
     Code(ResponseCode),
+    /// A code, and records all the same.
+    Despite(ResponseCode, Vec<RData>),
     Garbage,
     Nothing,
 }
@@ -87,6 +89,12 @@ async fn serve(socket: UdpSocket, zone: Zone, asked: Arc<Mutex<Vec<(DnsName, Rec
                 continue;
             }
             Say::Code(code) => reply.metadata.response_code = code,
+            Say::Despite(code, records) => {
+                reply.metadata.response_code = code;
+                reply.add_answers(
+                    records.into_iter().map(|data| Record::from_rdata(question.name().clone(), 300, data)),
+                );
+            }
             Say::Records(ttl, records) => {
                 reply.add_answers(
                     records.into_iter().map(|data| Record::from_rdata(question.name().clone(), ttl, data)),
@@ -233,6 +241,28 @@ fn names_as_postfix_finds_them() {
         let world = World::new(zone, "", |_| ());
         assert_eq!(world.lookup("192.0.2.1"), expected, "{shown}");
     }
+}
+
+/// Observed on Postfix 3.7.11 with glibc 2.36.
+#[test]
+fn a_denial_counts_whatever_records_come_with_it() {
+    let name_of = |code| {
+        let mut zone = Zone::new();
+        reverse(&mut zone, "192.0.2.1", Say::Despite(code, vec![RData::PTR(PTR(dns_name("here.e")))]));
+        forward(&mut zone, "here.e", addresses(&["192.0.2.1"]));
+        World::new(zone, "", |_| ()).lookup("192.0.2.1")
+    };
+    assert_eq!(name_of(ResponseCode::NoError), verified("here.e"));
+    assert_eq!(name_of(ResponseCode::NXDomain), PeerName::silent(Name::Unknown));
+    assert_eq!(name_of(ResponseCode::ServFail), PeerName::silent(Name::Unresolved));
+    let mut zone = Zone::new();
+    reverse(&mut zone, "192.0.2.1", names(&["here.e"]));
+    let address = vec![RData::A(A(Ipv4Addr::new(192, 0, 2, 1)))];
+    forward(&mut zone, "here.e", Say::Despite(ResponseCode::NXDomain, address));
+    assert_eq!(
+        World::new(zone, "", |_| ()).lookup("192.0.2.1"),
+        unknown("hostname here.e does not resolve to address 192.0.2.1: Name or service not known")
+    );
 }
 
 #[test]

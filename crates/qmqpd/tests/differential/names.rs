@@ -19,6 +19,10 @@ const CLIENTS: &[(u8, &str)] = &[
     (14, "forward_lookup_gives_ipv6_alone"),
     (15, "numeric"),
     (16, "called_unknown"),
+    (21, "no_such_name_with_a_name"),
+    (22, "no_such_host_with_an_address"),
+    (23, "failure_with_an_address"),
+    (24, "alias_to_nowhere"),
     (99, "no_name"),
 ];
 

@@ -214,6 +214,29 @@ fn environ_knows_the_variables_of_the_process() {
     assert_eq!(ask(folded.as_ref(), "QMQPD_TEST"), Ok(Some("small".to_owned())));
 }
 
+/// Observed on Postfix 3.7.
+#[test]
+fn a_random_table_has_all_its_values_sooner_or_later() {
+    let found = |name: &str| {
+        let table = open(name);
+        let ask = |_| ask(table.as_ref(), "k").unwrap().unwrap();
+        (0..1000).map(ask).collect::<std::collections::BTreeSet<String>>().into_iter().collect::<Vec<_>>()
+    };
+    for (name, values) in [
+        ("randmap:{a}", &["a"][..]),
+        ("randmap:{a, b c,,d}", &["a", "b", "c", "d"]),
+        ("randmap:{{a b}, c}", &["c", "{a b}"]),
+        ("randmap:{{a}b c}", &["c", "{a}b"]),
+        ("randmap:{\"a b\"}", &["\"a", "b\""]),
+    ] {
+        assert_eq!(found(name), values, "{name}");
+    }
+    for name in ["randmap:{}", "randmap:{,}", "randmap:a", "randmap:{a}x", "randmap:{a"] {
+        let (_, notices) = open_with(&Options::default(), name);
+        assert_eq!(notices, [format!("error: bad syntax: \"{name}\"; need \"randmap:{{value...}}\"")]);
+    }
+}
+
 #[test]
 fn tables_are_nested_as_deep_as_the_bound_and_no_deeper() {
     let options = Options { nesting_max: 2, ..Options::default() };
@@ -229,7 +252,6 @@ fn tables_are_nested_as_deep_as_the_bound_and_no_deeper() {
 #[test]
 fn a_type_that_is_not_supported_comes_with_what_to_write_instead() {
     for (type_name, way_out) in [
-        ("randmap", "; a random answer decides nothing about a client; write static:VALUE"),
         ("unix", "; write the entries into a texthash: file"),
         ("internal", "; write the entries into a texthash: file"),
         ("zz", ""),

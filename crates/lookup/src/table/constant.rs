@@ -1,4 +1,4 @@
-//! Tables without data of their own: `static:`, `fail:`, `environ:`.
+//! Tables without data of their own: `static:`, `randmap:`, `fail:`, `environ:`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,7 +8,7 @@ use postfix::text::strip_braces;
 use super::{Call, Opened, Table, TableError};
 use crate::fold::fold_if;
 use crate::options::Options;
-use crate::syntax::shown;
+use crate::syntax::{next_item, shown};
 
 /// Every key has the same value.
 struct Static {
@@ -37,6 +37,39 @@ impl Table for Static {
 
     fn is_fixed(&self) -> bool {
         true
+    }
+}
+
+/// Every key has one of the same values, which is drawn anew for each lookup.
+struct Random {
+    name: String,
+    /// At least one.
+    values: Vec<Vec<u8>>,
+}
+
+/// `randmap:{value, …}`.
+pub(super) fn open_random(name: &[u8]) -> Opened {
+    let full_name = format!("randmap:{}", shown(name));
+    let mut rest = strip_braces(name).unwrap_or_default();
+    let values: Vec<_> = std::iter::from_fn(|| next_item(&mut rest).map(<[u8]>::to_vec)).collect();
+    if values.is_empty() {
+        return Err(format!("bad syntax: \"{full_name}\"; need \"randmap:{{value...}}\""));
+    }
+    Ok(Box::new(Random { name: full_name, values }))
+}
+
+impl Table for Random {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lookup(&self, _key: &[u8], _call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
+        Ok(self.values.get(fastrand::usize(..self.values.len())).cloned())
+    }
+
+    /// As in Postfix: no parent domain is asked for.
+    fn is_fixed(&self) -> bool {
+        false
     }
 }
 

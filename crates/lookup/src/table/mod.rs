@@ -183,6 +183,7 @@ impl Opener<'_> {
         let options = self.options;
         Ok(match type_name {
             b"static" => constant::open_static(name),
+            b"randmap" => constant::open_random(name),
             b"fail" => Ok(constant::open_fail(name)),
             b"environ" => Ok(constant::open_environ(name, options)),
             b"inline" => text::open_inline(name, options),
@@ -227,7 +228,6 @@ pub(crate) fn way_out(type_name: &str, name: &str) -> Option<String> {
              it to a file and run \"postmap lmdb:FILE\""
             ))
         }
-        "randmap" => Some("a random answer decides nothing about a client; write static:VALUE".to_owned()),
         "unix" | "internal" => Some("write the entries into a texthash: file".to_owned()),
         _ => None,
     }

@@ -77,6 +77,8 @@ const YES: &[&str] = &[
     "pcre:/DIR/pcre-lookahead",
     "pcre:/DIR/pcre-flags",
     "unionmap:{cdb:/DIR/others.map,lmdb:/DIR/clients.map}",
+    "randmap:{yes}",
+    "randmap:{yes, {no}}",
 ];
 
 /// Lists that do not.
@@ -101,7 +103,7 @@ const NO: &[&str] = &[
 ];
 
 /// Lists that cannot be used.
-const BROKEN: &[&str] = &["/DIR/list-broken", "texthash:/DIR/duplicate"];
+const BROKEN: &[&str] = &["randmap:{}", "randmap:yes", "/DIR/list-broken", "texthash:/DIR/duplicate"];
 
 pub(crate) fn cases() -> Vec<Case> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tables");
@@ -140,12 +142,12 @@ fn differences(whole: &[u8]) -> Vec<(Case, &'static str)> {
     const UNUSABLE: &str = "ZError: server configuration error";
     vec![
         (
-            Case::bytes("tables::randmap", whole.to_vec()).differs(
+            Case::bytes("tables::unix", whole.to_vec()).differs(
                 "unsupported-table-types",
-                |postfix| postfix.assert_queued(),
+                |postfix| postfix.assert_refused(REFUSED),
                 |ours| ours.assert_refused(UNUSABLE),
             ),
-            "randmap:{yes}",
+            "unix:passwd.byname",
         ),
         (
             Case::bytes("tables::continued_line", whole.to_vec())

@@ -29,6 +29,15 @@ impl Severity {
     }
 }
 
+/// Which program of Postfix says such a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speaker {
+    /// The one whose work the pure code does: its caller knows which.
+    Caller,
+    /// trivial-rewrite(8), which cleanup(8) asks to rewrite addresses.
+    TrivialRewrite,
+}
+
 /// One line for the log, without prefix, tag or queue ID unless the text has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -36,22 +45,40 @@ pub struct Notice {
     pub severity: Severity,
     /// The text as Postfix words it. It may hold bytes from outside: whoever writes it escapes them.
     pub text: String,
+    /// Whose tag stands before it.
+    pub speaker: Speaker,
 }
 
 impl Notice {
+    /// A line of the program whose work is done.
+    fn new(severity: Severity, text: impl Into<String>) -> Self {
+        Self { severity, text: text.into(), speaker: Speaker::Caller }
+    }
+
     /// A line without prefix.
     pub fn info(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Info, text: text.into() }
+        Self::new(Severity::Info, text)
     }
 
     /// A `warning: ` line.
     pub fn warning(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, text: text.into() }
+        Self::new(Severity::Warning, text)
     }
 
     /// An `error: ` line.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, text: text.into() }
+        Self::new(Severity::Error, text)
+    }
+
+    /// A `panic: ` line.
+    pub fn panic(text: impl Into<String>) -> Self {
+        Self::new(Severity::Panic, text)
+    }
+
+    /// The same line, said by trivial-rewrite(8).
+    #[must_use]
+    pub fn by_trivial_rewrite(self) -> Self {
+        Self { speaker: Speaker::TrivialRewrite, ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
-use postfix::notice::{Notice, Severity};
+use postfix::notice::Notice;
 
 use crate::disk::{Disk, Timestamp};
 use crate::draft::Draft;
@@ -247,8 +247,7 @@ impl<D: Disk> Shared<D> {
         while let Some(job) = self.next() {
             // A callback that panics must not take the thread along: its job's owner sees the callback dropped.
             if catch_unwind(AssertUnwindSafe(|| self.run(job))).is_err() {
-                let text = "committer: a job panicked".to_owned();
-                self.spool.notify(Notice { severity: Severity::Panic, text });
+                self.spool.notify(Notice::panic("committer: a job panicked"));
             }
         }
     }

@@ -70,10 +70,6 @@ impl Outcome {
             .map(|file| file.unwrap_or_else(|fault| panic!("{server}: {fault}")))
             .collect();
         let mask = Mask::new(id.as_deref(), session.port, began);
-        for line in lines.iter_mut().filter(|line| line.program == "trivial-rewrite") {
-            // Ours does that program's work in cleanup.
-            line.program = "cleanup".to_owned();
-        }
         lines.retain(is_compared);
         if matches!(server, POSTFIX | DROP_IN) {
             // When Postfix starts a process of its cleanup, which says this then, is its own affair: mostly for the first
@@ -177,11 +173,9 @@ impl Outcome {
     }
 }
 
-/// What Postfix says about itself: the queue manager that we left out, a second line of version 3.7 about a file that it
-/// has just called too large, and a line of version 3.10 about each file that it has given up.
+/// What Postfix says about itself: the queue manager that we left out, and a line of version 3.10 about each file that it has given up.
 const POSTFIX_ALONE: &[&str] = &[
     "public/qmgr",
-    "mail_stream_cleanup: close error",
     ": removed (canceled)",
     ": removed (discarded)",
     // Two clocks of this machine, read on the two sides of a second.
@@ -197,7 +191,7 @@ const OURS_ALONE: &str = "confined: ";
 
 /// Lines of other programs are Postfix's own affairs.
 fn is_compared(line: &Line) -> bool {
-    matches!(line.program.as_str(), "qmqpd" | "cleanup")
+    matches!(line.program.as_str(), "qmqpd" | "cleanup" | "trivial-rewrite")
         && !line.text.starts_with(OURS_ALONE)
         && !POSTFIX_ALONE.iter().any(|part| line.text.contains(part))
 }

@@ -20,7 +20,7 @@ pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut 
 /// Rewrites an address in external form.
 pub(crate) fn rewrite_external(options: &Options, address: &[u8], notices: &mut Notices) -> Vec<u8> {
     if address.is_empty() {
-        notices.push(Notice::warning("rewrite_addr: null address"));
+        notices.push(Notice::warning("rewrite_addr: null address").by_trivial_rewrite());
         return Vec::new();
     }
     if let Some(rewritten) = rewrite_plain(options, address) {
@@ -153,10 +153,11 @@ fn append_dot_mydomain(options: &Options, tokens: &mut Vec<Token>, notices: &mut
         && !host.eq_ignore_ascii_case(b"localhost")
     {
         let host = printable(host, options.smtputf8_enable);
-        notices.push(Notice::info(format!(
+        let line = Notice::info(format!(
             "using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"{host}\" to \"{host}.{}\"",
             options.mydomain
-        )));
+        ));
+        notices.push(line.by_trivial_rewrite());
     }
     tokens.push(Token::Operator(b'.'));
     tokens.extend(scan(options.mydomain.as_bytes(), 0));
@@ -270,6 +271,7 @@ mod tests {
                 "using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"{host}\" to \
                  \"{host}.example.test\""
             ))
+            .by_trivial_rewrite()
         };
         assert_eq!(notices.into_lines("ID"), [line("h"), line("??")]);
     }

@@ -118,6 +118,7 @@ impl Framer {
         let program = match line.program {
             Program::Qmqpd => self.process_name.as_str(),
             Program::Cleanup => "cleanup",
+            Program::TrivialRewrite => "trivial-rewrite",
             Program::Master => "master",
         };
         let tag = format!("{}/{program}[{}]: ", self.syslog_name, self.process_id);

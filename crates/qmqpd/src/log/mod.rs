@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postfix::notice::{Notice, Severity};
+use postfix::notice::{Notice, Severity, Speaker};
 
 use format::Framer;
 pub use format::escape;
@@ -33,6 +33,8 @@ pub enum Program {
     Qmqpd,
     /// What cleanup(8) logs.
     Cleanup,
+    /// What trivial-rewrite(8) logs, whose work our cleanup does.
+    TrivialRewrite,
     /// What master(8) logs.
     Master,
 }
@@ -211,8 +213,12 @@ impl Log {
         queue.push(line);
     }
 
-    /// Logs what pure code had to say.
+    /// Logs what pure code had to say that does the work of `program`.
     pub fn notice(&self, program: Program, notice: &Notice) {
+        let program = match notice.speaker {
+            Speaker::Caller => program,
+            Speaker::TrivialRewrite => Program::TrivialRewrite,
+        };
         self.write(program, notice.severity, &notice.text);
     }
 

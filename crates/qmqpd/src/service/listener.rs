@@ -148,7 +148,7 @@ impl House for Service {
             return;
         }
         let text = format!("accept connection: {error}; next attempt in {} s", ACCEPT_PAUSE.as_secs());
-        self.log.notice(Program::Qmqpd, &Notice { severity: Severity::Warning, text });
+        self.log.notice(Program::Qmqpd, &Notice::warning(text));
         sleep(ACCEPT_PAUSE).await;
     }
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use postfix::notice::{Notice, Severity};
+use postfix::notice::Notice;
 use postfix::queue_id::QueueId;
 
 use super::identity::{Instance, Mount};
@@ -184,10 +184,7 @@ impl<D: Disk> Journal<D> {
         let written = catch_unwind(AssertUnwindSafe(|| self.write_all(shared, &mut in_hand)));
         if written.is_err() {
             // A bug. It must not keep anybody waiting, now or later.
-            shared.notify(Notice {
-                severity: Severity::Panic,
-                text: format!("{}: the writer panicked", self.path),
-            });
+            shared.notify(Notice::panic(format!("{}: the writer panicked", self.path)));
             self.give_up(shared, &disk(Step::Write, &self.path)(io::ErrorKind::Other.into()));
             let mut state = self.lock();
             in_hand.extend(std::mem::take(&mut state.waiting));
@@ -443,7 +440,7 @@ fn complete<D: Disk>(shared: &Shared<D>, entry: Entry, outcome: Result<Receipt, 
     let done = entry.done;
     // It belongs to one session; the others in the batch want their answers too.
     if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
-        shared.notify(Notice { severity: Severity::Panic, text: "committer: a job panicked".to_owned() });
+        shared.notify(Notice::panic("committer: a job panicked"));
     }
 }
 

@@ -45,14 +45,14 @@ fn sections() -> String {
     list(&mut text, rows(|row| row.is_own()));
     text += ".Sh PARAMETERS OF POSTFIX\nThese take effect as in Postfix.\n";
     list(&mut text, rows(|row| !row.is_own() && row.reach == Reach::Effective));
-    text += ".Ss Checked only\nThese are checked at start as in Postfix, and have no further effect.\n";
+    text += ".Ss Checked only\nThe server checks these at its start, as Postfix does.\nThey have no other effect.\n";
     list(&mut text, rows(|row| matches!(row.reach, Reach::Validated(_))));
     text += ".Ss Without effect on QMQP mail\n\
-             These are typed and checked, and have no effect,\nas in Postfix or for the reason given.\n";
+             The server checks these.\nThey have no effect, as in Postfix or for the reason given.\n";
     list(&mut text, rows(|row| matches!(row.reach, Reach::NoEffectOnQmqp(_))));
     text += ".Ss For other programs\n\
              Other programs of Postfix read these.\n\
-             They are typed and checked, since Postfix's\n.Xr qmqpd 8\nreads most of them too,\n\
+             The server checks them, since Postfix's\n.Xr qmqpd 8\nreads most of them too,\n\
              and other values can refer to them.\n";
     list(&mut text, rows(|row| matches!(row.reach, Reach::OtherPrograms(_))));
     text

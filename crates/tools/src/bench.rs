@@ -1,7 +1,7 @@
 //! qmqp-bench(1): a source of load for QMQP servers, and a sink for QMQP clients.
 //!
-//! Both are event loops over epoll(7), one a thread, with as few system calls for each message as there can be: a load
-//! generator that is slower than the server under test measures itself.
+//! Both are event loops over epoll(7), one per thread, with as few system calls per message as possible: a load generator
+//! that is slower than the server under test measures itself.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ mod tally;
 mod target;
 mod worker;
 
-/// Puts a measured load on a QMQP server, or takes one from QMQP clients
+/// Generate load for a QMQP server, or receive it from QMQP clients
 #[derive(Debug, Parser)]
 #[command(name = "qmqp-bench", version)]
 struct Arguments {
@@ -30,22 +30,23 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sends messages to a server, and says how fast it takes them
+    /// Send messages to a server and measure how fast it accepts them; the server may deliver them
     Source(source::Arguments),
-    /// Accepts messages, throws them away, and answers as it is told to
+    /// Accept and discard messages, with configured replies
     Sink(sink::Arguments),
 }
 
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Source(arguments) => source::run(&arguments),
-        Command::Sink(arguments) => sink::run(&arguments),
+    match crate::arguments::<Arguments>().map(|arguments| arguments.command) {
+        Ok(Command::Source(arguments)) => source::run(&arguments),
+        Ok(Command::Sink(arguments)) => sink::run(&arguments),
+        Err(status) => status,
     }
 }
 
-/// Exit status for a load that cannot be made, or output that cannot be written.
+/// Exit status for a run that is not possible, or output that cannot be written.
 const EXIT_TROUBLE: u8 = 2;
 
 #[cfg(test)]

@@ -12,45 +12,45 @@ use postfix::settings::{HostFacts, Namespace};
 
 use crate::complain;
 
-/// Where Postfix has its configuration when nobody says otherwise.
+/// The default directory of Postfix's configuration.
 const DEFAULT_DIRECTORY: &str = "/etc/postfix";
 
 /// `qmqpctl config …`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The directory of main.cf [default: $MAIL_CONFIG, else /etc/postfix if main.cf is there, else no file]
+    /// Directory of main.cf [default: $MAIL_CONFIG, or /etc/postfix if it has a main.cf, or no file]
     #[arg(short = 'c', long, value_name = "DIR")]
     config_directory: Option<PathBuf>,
-    /// Only what main.cf sets
+    /// Print only what main.cf sets
     #[arg(short = 'n', long)]
     non_default: bool,
-    /// The defaults, whatever main.cf says
+    /// Print the defaults, and ignore main.cf
     #[arg(short = 'd', long, conflicts_with = "non_default")]
     defaults: bool,
     /// Expand $name in the values
     #[arg(short = 'x', long)]
     expand: bool,
-    /// As JSON: a list of objects, in English and with stable keys
+    /// Print a JSON list of objects with stable keys
     #[arg(long)]
     json: bool,
-    /// What a parameter means, what it may be, and what becomes of it
+    /// Explain parameters: type, default, meaning, and whether they take effect
     #[arg(long, conflicts_with_all = ["non_default", "defaults", "expand", "json"])]
     explain: bool,
-    /// Only these parameters
+    /// Parameters to print; all by default
     #[arg(value_name = "NAME", required_if_eq("explain", "true"))]
     names: Vec<String>,
 }
 
-/// Why there is nothing to show.
+/// Why nothing can be printed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("writing the output: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    #[error("open {}: {error}; name the directory of main.cf with -c", path.display())]
+    #[error("cannot open {}: {error}; name the directory of main.cf with -c", path.display())]
     MainCf { path: PathBuf, error: io::Error },
 }
 
-/// Runs the command. The exit status is 1 if a name is unknown, a line is wrong, or a value cannot be expanded.
+/// Runs the command. The exit status is 1 if a name is unknown, a line is invalid, or a value cannot be expanded.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Prints what `args` ask for; the result is what there is to complain about.
+/// Prints what `args` ask for; the result are errors to print.
 fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
     if args.explain {
         return explain(&args.names, out);
@@ -84,7 +84,7 @@ fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
         (host_facts(directory.display().to_string()), MainCf::default())
     } else {
         load(args.config_directory.as_deref(), |directory| {
-            complain(&format_args!("there is no {}/main.cf; these are the defaults", directory.display()));
+            complain(&format_args!("{}/main.cf does not exist; these are the defaults", directory.display()));
         })?
     };
     let namespace = Namespace::new(&main_cf, &[], &facts);
@@ -127,7 +127,7 @@ fn host_facts(config_directory: String) -> HostFacts<'static> {
     }
 }
 
-/// main.cf and what its values may depend on; `on_missing` hears where there is none.
+/// main.cf and what its values may depend on; `on_missing` is called with the directory that has no main.cf.
 fn load(
     config_directory: Option<&Path>,
     on_missing: impl FnOnce(&Path),
@@ -235,7 +235,7 @@ fn shown(value: &[u8]) -> String {
 
 fn unknown(name: &str) -> String {
     if postfix::parameter::is_read_by_other_programs(name) {
-        return format!("{name}: another program of Postfix reads this parameter; ask postconf(1)");
+        return format!("{name}: another program of Postfix reads this parameter; see postconf(1)");
     }
     match suggestion(name) {
         Some(known) => format!("{name}: unknown parameter; did you mean {known}?"),
@@ -246,7 +246,7 @@ fn unknown(name: &str) -> String {
 fn reach_in_words(reach: Reach) -> String {
     match reach {
         Reach::Effective => "takes effect".to_owned(),
-        Reach::Validated(why) => format!("checked at start, without further effect: {why}"),
+        Reach::Validated(why) => format!("checked at start, no other effect: {why}"),
         Reach::NoEffectOnQmqp(why) => format!("no effect on QMQP mail: {why}"),
         Reach::OtherPrograms(who) => format!("read by other programs: {who}"),
     }

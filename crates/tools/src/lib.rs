@@ -5,6 +5,21 @@ pub mod config;
 pub mod queue;
 pub mod send;
 
+/// Exit status for a mistake in the command line, as sysexits(3) has it, in all programs.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Parses the command line. Help, or the mistake in it, is printed, and the exit status returned.
+///
+/// # Errors
+/// The exit status: 0 after help or version, [`EXIT_USAGE`] after a mistake.
+pub fn arguments<T: clap::Parser>() -> Result<T, std::process::ExitCode> {
+    T::try_parse().map_err(|error| {
+        // A stream that is gone has no reader.
+        let _ = error.print();
+        std::process::ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
+    })
+}
+
 /// One line of qmqpctl on standard error.
 fn complain(what: &dyn std::fmt::Display) {
     use std::io::Write;

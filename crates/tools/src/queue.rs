@@ -1,5 +1,5 @@
-//! `qmqpctl queue`: what is in a queue directory. It reads the files itself, so that it works with the queue of
-//! `qmqpd serve`, with that of a Postfix, and with a copy of either. It changes nothing.
+//! `qmqpctl queue`: shows a queue directory. It reads the files itself, so that it works with the queue of `qmqpd serve`,
+//! with Postfix's, and with a copy of either. It changes nothing.
 
 mod directory;
 mod list;
@@ -31,13 +31,13 @@ enum Command {
     Show(show::Args),
 }
 
-/// Which queue to look at.
+/// The queue to read.
 #[derive(Debug, clap::Args)]
 struct Place {
-    /// The queue directory [default: ./qmqpd-spool if it exists, else that of /etc/postfix/main.cf]
+    /// Queue directory [default: ./qmqpd-spool if it exists, or that of /etc/postfix/main.cf]
     #[arg(short = 'd', long, value_name = "DIR", conflicts_with = "config_directory")]
     queue_directory: Option<PathBuf>,
-    /// Take the queue directory from main.cf in this directory
+    /// Directory of the main.cf that names the queue directory
     #[arg(short = 'c', long, value_name = "DIR")]
     config_directory: Option<PathBuf>,
 }
@@ -62,22 +62,22 @@ impl Place {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     /// Standard output is gone or full.
-    #[error("writing the output: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(io::Error),
     /// A directory cannot be listed.
-    #[error("listing {}: {error}{}", path.display(), advice(error))]
+    #[error("cannot list {}: {error}{}", path.display(), advice(error))]
     Directory { path: PathBuf, error: io::Error },
     /// A queue file cannot be opened or looked at.
-    #[error("opening {path}: {error}{}", advice(error))]
+    #[error("cannot open {path}: {error}{}", advice(error))]
     File { path: String, error: io::Error },
     /// The queue cannot be searched.
     #[error("{0}")]
     Spool(spool::SpoolError),
-    /// main.cf does not tell where the queue is.
+    /// main.cf does not name the queue.
     #[error("{0}")]
     Configuration(String),
-    /// There is nothing like a queue.
-    #[error("{} is no queue directory: it has no directory \"incoming\"; name one with -d", .0.display())]
+    /// The directory is not a queue.
+    #[error("{} is not a queue directory: it has no directory \"incoming\"; name one with -d", .0.display())]
     NoQueue(PathBuf),
 }
 
@@ -89,7 +89,7 @@ impl From<io::Error> for Failure {
 }
 
 impl From<spool::SpoolError> for Failure {
-    /// What the spool advises is for a server; a missing permission has another remedy for whoever only looks.
+    /// The spool's advice is for a server; for a reader, a missing permission has another remedy.
     fn from(error: spool::SpoolError) -> Self {
         match error {
             spool::SpoolError::Disk { path, source, .. }
@@ -106,13 +106,13 @@ impl From<spool::SpoolError> for Failure {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "; a queue can be read by its owner (mail_owner in main.cf) and by root"
+            "; only its owner (mail_owner in main.cf) and root can read a queue"
         }
         _ => "",
     }
 }
 
-/// Runs the command. Exit status 0: done; 1: something could not be read, and standard error says what.
+/// Runs the command. The exit status is 0, or 1 if something could not be read; standard error then says what.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
     let stdout = io::stdout().lock();

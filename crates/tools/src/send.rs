@@ -1,4 +1,4 @@
-//! qmqp-send(1): gives one message to the first of several QMQP servers that takes it.
+//! qmqp-send(1): sends one message to the first of several QMQP servers that accepts it.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -19,10 +19,10 @@ use message::{Envelope, EnvelopeError, Message, MessageError};
 use server::Server;
 use transaction::{Ending, Failure, Timeouts};
 
-/// Where the message goes when no server is named: where `qmqpd serve` without a configuration listens.
+/// The default server: where `qmqpd serve` listens without a configuration.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
 
-/// Gives one message to a QMQP server and says what the server answers.
+/// Send a message to a QMQP server and print its reply
 #[derive(Debug, Parser)]
 #[command(name = "qmqp-send", version, after_help = EXIT_STATUS)]
 pub struct Arguments {
@@ -30,12 +30,12 @@ pub struct Arguments {
     #[arg(short = 'f', long = "sender", value_name = "SENDER", allow_hyphen_values = true)]
     sender: OsString,
 
-    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the port is 628 unless given. May be repeated: the next one is
-    /// tried when it is certain that this one has not taken the message
+    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628. May be repeated: the next server is
+    /// tried when it is certain that this one has not accepted the message
     #[arg(short = 's', long = "server", value_name = "SERVER", default_value = DEFAULT_SERVER)]
     servers: Vec<Server>,
 
-    /// More recipients, one a line, empty lines skipped; - for standard input (then --message must name a file)
+    /// Read more recipients from FILE, one per line; - is standard input (then --message must name a file)
     #[arg(short = 'r', long = "recipients-file", value_name = "FILE")]
     recipients_files: Vec<PathBuf>,
 
@@ -43,19 +43,19 @@ pub struct Arguments {
     #[arg(short = 'm', long = "message", value_name = "FILE")]
     message: Option<PathBuf>,
 
-    /// Seconds to wait for a connection
+    /// Time limit for connecting, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     connect_timeout: u64,
 
-    /// Seconds to wait for progress while sending, and for the reply once all is sent
+    /// Time limit for each write, and for the reply, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
-    /// Say nothing; the exit status tells
+    /// Print nothing; use the exit status
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// Say on standard error what is being done
+    /// Report each step on standard error
     #[arg(short, long)]
     verbose: bool,
 
@@ -64,19 +64,22 @@ pub struct Arguments {
     recipients: Vec<OsString>,
 }
 
-const EXIT_STATUS: &str = "Exit status, as qmail-qmqpc: 0 accepted; 31 refused for good; 71 refused for now; 72 no connection in \
-time; 73 no connection; 74 connection lost. Also 53, 54 and 55 for trouble with a temporary file, with the input, with a \
-server's name; 2 for wrong arguments.";
+const EXIT_STATUS: &str = "Exit status, as in qmail-qmqpc: 0 accepted; 31 permanently rejected; 71 temporarily rejected; 72 connection \
+timed out; 73 connection failed; 74 connection lost; 53, 54 and 55 error in a temporary file, in the input, in a server's \
+name. 64: wrong command line.";
 
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match crate::arguments() {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
     let quiet = arguments.quiet;
     match send(arguments) {
         Ok(text) => {
             if !quiet {
-                // The message is accepted, whatever becomes of the words.
+                // The message is accepted, even if this cannot be printed.
                 let _ = writeln!(std::io::stdout(), "{text}");
             }
             ExitCode::SUCCESS
@@ -96,26 +99,26 @@ pub enum SendError {
     /// The message or a list of recipients cannot be read.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// An address or the number of them is not fit to be sent.
+    /// An address cannot be sent, or there are none or too many.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
     /// Both inputs would come from standard input.
-    #[error("standard input cannot be both the message and a list of recipients: name a file with --message")]
+    #[error("standard input cannot contain both the message and the recipients: name a file with --message")]
     OneInput,
     /// The list of servers is empty.
-    #[error("no server to send to: name one with --server")]
+    #[error("no server: name one with --server")]
     NoServer,
-    /// The server has answered, and not with K.
-    #[error("{server} {}: {text}", if *.status == Status::Permanent { "refuses the message for good" } else { "does not take the message now" })]
+    /// The server replied, but not K.
+    #[error("{server} {}: {text}", if *.status == Status::Permanent { "permanently rejected the message" } else { "temporarily rejected the message" })]
     Refused {
-        /// Who answered.
+        /// The server.
         server: String,
         /// Z or D.
         status: Status,
-        /// The answer.
+        /// The text of the reply.
         text: String,
     },
-    /// The last server that was tried has not answered.
+    /// The last server that was tried did not reply.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
@@ -129,12 +132,12 @@ impl SendError {
             Self::Refused { .. } => 71,
             Self::Message(MessageError::Spool(_)) => 53,
             Self::Message(_) => 54,
-            Self::Envelope(_) | Self::OneInput | Self::NoServer => 2,
+            Self::Envelope(_) | Self::OneInput | Self::NoServer => crate::EXIT_USAGE,
             Self::Failed(failure) => failure.exit_status(),
         }
     }
 
-    /// Whether another server may be tried: this one has not taken the message, nor refused it for good.
+    /// Whether another server may be tried: this one has neither accepted nor permanently rejected the message.
     fn leaves_the_message_to_others(&self) -> bool {
         match self {
             Self::Refused { status, .. } => *status == Status::Temporary,
@@ -146,9 +149,9 @@ impl SendError {
 
 /// Tries one server after the other and returns the text of the reply that accepts the message.
 ///
-/// The next server is tried only while it is certain that no server has taken the message: no connection, a connection that
-/// broke before the last byte was handed over, or `Z`. After a silent end behind the last byte it is not, since that could
-/// send the message twice.
+/// The next server is tried only while it is certain that no server has accepted the message: there was no connection, it
+/// broke before the last byte was sent, or the reply is `Z`. When a server got the last byte and did not reply, the next
+/// one is not tried, since that could deliver the message twice.
 fn send(arguments: Arguments) -> Result<String, SendError> {
     let from_stdin = |path: &PathBuf| path.as_os_str() == "-";
     if arguments.message.is_none() && arguments.recipients_files.iter().any(from_stdin) {

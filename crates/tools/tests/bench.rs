@@ -224,14 +224,14 @@ fn a_socket_in_the_file_system_will_do() {
 fn what_makes_no_load_is_refused() {
     for (arguments, words) in [
         (&["-s", "0"][..], "nothing to do"),
-        (&["-l", "10"], "no room for its header"),
+        (&["-l", "10"], "too short for its header"),
         (&["-l", "2000000000"], "2000000000"),
         (&["--rate", "0"], "write 0.001"),
         (&["-d", "0"], "above 0"),
-        (&["-s", "50000", "-l", "1000000", "--unique"], "held in memory"),
+        (&["-s", "50000", "-l", "1000000", "--unique"], "bytes of memory: use fewer sessions"),
     ] {
         let output = source("127.0.0.1:9", arguments);
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(words), "{arguments:?}: {said}");
     }

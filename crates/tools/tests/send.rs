@@ -117,8 +117,8 @@ fn an_accepted_message_is_on_the_wire_as_the_protocol_has_it() {
 #[test]
 fn refusals_have_the_exit_statuses_of_qmail_qmqpc() {
     for (reply, status, words) in [
-        (&b"9:Dno\x1b[2Jay,"[..], 31, "refuses the message for good: no?[2Jay"),
-        (b"4:Zbad,", 71, "does not take the message now: bad"),
+        (&b"9:Dno\x1b[2Jay,"[..], 31, "permanently rejected the message: no?[2Jay"),
+        (b"4:Zbad,", 71, "temporarily rejected the message: bad"),
     ] {
         let server = play(Part::Answer(reply));
         let output = send(&["-f", "", "-s", &server.address, "r"], b"");
@@ -151,7 +151,8 @@ fn the_next_server_is_tried_while_none_can_have_the_message() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(text(&output.stdout), "ok\n");
     let said = text(&output.stderr);
-    for words in ["cannot connect to", "cannot send the message to", "does not take the message now: busy"] {
+    for words in ["cannot connect to", "cannot send the message to", "temporarily rejected the message: busy"]
+    {
         assert!(said.contains(words), "{said}");
     }
     for server in [busy, good] {
@@ -188,7 +189,7 @@ fn a_silent_server_is_given_up() {
     let server = play(Part::Silence);
     let output = send(&["-f", "s", "--timeout", "1", "-s", &server.address, "r"], b"hi\n");
     assert_eq!(output.status.code(), Some(74), "{output:?}");
-    assert!(text(&output.stderr).contains("may or may not have taken it"), "{output:?}");
+    assert!(text(&output.stderr).contains("may or may not have accepted it"), "{output:?}");
     server.thread.join().unwrap();
 }
 
@@ -226,7 +227,7 @@ fn a_message_that_shrinks_is_never_complete() {
     });
     let output = send(&["-f", "s", "-s", &address, "-m", path.to_str().unwrap(), "r"], b"");
     assert_eq!(output.status.code(), Some(54), "{output:?}");
-    assert!(text(&output.stderr).contains("become shorter"), "{output:?}");
+    assert!(text(&output.stderr).contains("became shorter"), "{output:?}");
     assert!(thread.join().unwrap() < 256 << 20);
 }
 
@@ -276,15 +277,15 @@ fn a_unix_domain_socket_will_do() {
 fn what_cannot_be_sent_is_refused_before_a_connection() {
     let nowhere = deaf();
     for (arguments, status, words) in [
-        (&["-f", "s\n", "r"][..], 2, "contains a NUL, CR or LF"),
-        (&["-f", "s", "r\rx"], 2, "contains a NUL, CR or LF"),
+        (&["-f", "s\n", "r"][..], 64, "contains a NUL, CR or LF"),
+        (&["-f", "s", "r\rx"], 64, "contains a NUL, CR or LF"),
         (&["-f", "s", "-m", "/nonexistent/message", "r"], 54, "cannot read /nonexistent/message"),
         (&["-f", "s", "-r", "/nonexistent/list"], 54, "cannot read /nonexistent/list"),
-        (&["-f", "s", "-r", "-"], 2, "name a file with --message"),
-        (&["-f", "s", "-r", "/dev/null"], 2, "no recipients"),
-        (&["-f", "s"], 2, "RECIPIENT"),
-        (&["r"], 2, "--sender"),
-        (&["-f", "s", "-s", "h:0", "r"], 2, "is no port"),
+        (&["-f", "s", "-r", "-"], 64, "name a file with --message"),
+        (&["-f", "s", "-r", "/dev/null"], 64, "no recipients"),
+        (&["-f", "s"], 64, "RECIPIENT"),
+        (&["r"], 64, "--sender"),
+        (&["-f", "s", "-s", "h:0", "r"], 64, "is not a port number"),
     ] {
         let mut all = arguments.to_vec();
         all.extend(["-s", &nowhere]);
@@ -295,14 +296,14 @@ fn what_cannot_be_sent_is_refused_before_a_connection() {
 }
 
 #[test]
-fn a_k_to_a_part_of_the_message_is_no_promise() {
+fn a_k_to_a_part_of_the_message_does_not_count() {
     // More than all buffers on the way hold.
     let message = vec![b'x'; 60_000_000];
     let hasty = play(Part::Interrupt(1_000, b"3:Kok,"));
     let output = send(&["-f", "", "-s", &hasty.address, "r@e.com"], &message);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(74), "{said}");
-    assert!(said.contains("it answers K before it has the whole message"), "{said}");
+    assert!(said.contains("it replied K before it got the whole message"), "{said}");
     assert_eq!(text(&output.stdout), "");
     // So another one may be asked; and what refuses early is believed.
     let hasty = play(Part::Interrupt(1_000, b"3:Kok,"));
@@ -314,7 +315,7 @@ fn a_k_to_a_part_of_the_message_is_no_promise() {
 #[test]
 fn an_empty_recipient_and_a_closed_standard_input_are_errors() {
     let output = send(&["-f", "s@e.com", "-s", &deaf(), ""], b"Subject: x\n\n");
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(64));
     assert!(text(&output.stderr).contains("a recipient is empty: is a variable unset?"));
     let program = env!("CARGO_BIN_EXE_qmqp-send");
     let shell = |redirection: &str, server: &str| {

@@ -21,18 +21,17 @@ impl FromStr for Mix {
         let mut mix = Self { accepted: 0, temporary: 0, permanent: 0 };
         for part in text.split(',') {
             let (letter, weight) = part.split_once('=').unwrap_or((part, "1"));
-            let weight = weight
-                .parse()
-                .ok()
-                .filter(|weight| *weight <= WEIGHT_MAX)
-                .ok_or_else(|| format!("{weight:?} is no weight: write a number up to {WEIGHT_MAX}"))?;
+            let weight =
+                weight.parse().ok().filter(|weight| *weight <= WEIGHT_MAX).ok_or_else(|| {
+                    format!("{weight:?} is not a weight: write a number up to {WEIGHT_MAX}")
+                })?;
             match letter.trim() {
                 "K" => mix.accepted = weight,
                 "Z" => mix.temporary = weight,
                 "D" => mix.permanent = weight,
                 _ => {
                     return Err(format!(
-                        "{letter:?} is no reply: write K, Z or D, each with its weight, as K=9,Z=1"
+                        "{letter:?} is not a reply: write K, Z or D, each with its weight, as in K=9,Z=1"
                     ));
                 }
             }
@@ -74,7 +73,7 @@ impl FromStr for Delay {
             value.filter(|value| *value <= DELAY_MILLISECONDS_MAX).map(Duration::from_millis).ok_or_else(
                 || {
                     format!(
-                        "{text:?} is no delay: write milliseconds up to {DELAY_MILLISECONDS_MAX}, or MIN-MAX"
+                        "{text:?} is not a delay: write milliseconds up to {DELAY_MILLISECONDS_MAX}, or MIN-MAX"
                     )
                 },
             )
@@ -93,7 +92,7 @@ impl Delay {
     }
 }
 
-/// Of how many connections in a hundred the sink hears the end.
+/// The percentage of connections that the sink reads to the end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Percentage(f64);
 

@@ -98,13 +98,13 @@ impl Report {
             rate * load.content_bytes as f64 / 1e6
         )?;
         for (count, what) in [
-            (temporary, "refused for now (Z)"),
-            (permanent, "refused for good (D)"),
+            (temporary, "temporarily rejected (Z)"),
+            (permanent, "permanently rejected (D)"),
             (no_connection, "without a connection"),
             (lost, "lost: the server closed without a reply"),
             (timed_out, "without a reply in time"),
-            (garbled, "with a reply that is none"),
-            (self.unsent, "due and never sent: no session was free"),
+            (garbled, "with an invalid reply"),
+            (self.unsent, "due but not sent: no session was free"),
         ] {
             if count > 0 {
                 writeln!(out, "{count} messages {what}")?;
@@ -112,7 +112,7 @@ impl Report {
         }
         let Idle { opened, closed_by_server } = self.idle;
         if opened > 0 {
-            writeln!(out, "{opened} idle connections, {closed_by_server} of them ended by the server")?;
+            writeln!(out, "{opened} idle connections, {closed_by_server} of them closed by the server")?;
         }
         if self.service.is_empty() {
             return Ok(());
@@ -122,7 +122,7 @@ impl Report {
             write!(out, "{name:>11}")?;
         }
         writeln!(out)?;
-        let latency = if load.rate.is_some() { "due to reply" } else { "the same, corrected" };
+        let latency = if load.rate.is_some() { "due to reply" } else { "corrected for stalls" };
         for (name, histogram) in [("connection to reply", &self.service), (latency, &self.latency)] {
             write!(out, "{name:25}")?;
             for (_, percentile) in PERCENTILES {

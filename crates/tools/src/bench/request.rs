@@ -29,14 +29,14 @@ pub(super) struct Template {
     shared: Vec<u8>,
 }
 
-/// Why there is no such request.
+/// Why the request cannot be made.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LetterError {
-    #[error("a message of {0} bytes has no room for its header: it needs {1}")]
+    #[error("a message of {0} bytes is too short for its header, which needs {1}")]
     NoRoomForHeader(u64, usize),
     #[error(transparent)]
     Request(#[from] TooLong),
-    #[error("the request would take more than {REQUEST_BYTES_MAX} bytes of memory")]
+    #[error("the request would need more than {REQUEST_BYTES_MAX} bytes of memory")]
     Memory,
 }
 

@@ -28,38 +28,38 @@ use super::{EXIT_TROUBLE, descriptors};
 use crate::send::DEFAULT_SERVER;
 use crate::send::server::{QMQP_PORT, Server as Place, ServerError};
 
-/// Where to listen, and how to answer.
+/// Where to listen, and how to reply.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where to listen: HOST:PORT, `[IPV6]:PORT` or unix:PATH; port 0 is one that is free
+    /// Address to listen on: HOST:PORT, `[IPV6]:PORT` or unix:PATH; port 0 chooses a free port
     #[arg(value_name = "ADDRESS", default_value = DEFAULT_SERVER, value_parser = place)]
     listen: Place,
 
-    /// Replies and how often each is given, as K=90,Z=8,D=2
+    /// Replies and their proportions, for example K=90,Z=8,D=2
     #[arg(short, long, value_name = "MIX", default_value = "K")]
     replies: Mix,
 
-    /// Hold each reply back for so many milliseconds, or for a time from MIN to MAX
+    /// Delay of each reply in milliseconds, or a random one from MIN to MAX
     #[arg(long, value_name = "MIN[-MAX]", default_value = "0")]
     delay: Delay,
 
-    /// Close so many connections in a hundred without a reply, somewhere in the message
+    /// Percentage of connections to close without a reply, somewhere in the message
     #[arg(long, value_name = "PERCENT", default_value = "0")]
     close_early: Percentage,
 
-    /// Seconds after which a connection is closed
+    /// Time limit for a connection, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: u64,
 
-    /// Connections at a time; further ones wait to be accepted
+    /// Concurrent connections; further ones wait to be accepted
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
-    /// The largest message that is read, in bytes of content; a larger one is refused for good
+    /// Maximum size of the content in bytes; larger messages are permanently rejected
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     content_bytes_max: u64,
 
-    /// End after so many messages
+    /// Exit after this many messages
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
 
@@ -67,11 +67,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
 
-    /// Begin of the random numbers; without it every run is different
+    /// Seed of the random numbers; without it every run is different
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 
-    /// Say in the end what came, as JSON
+    /// Print the results as JSON
     #[arg(long)]
     json: bool,
 
@@ -90,7 +90,7 @@ fn place(text: &str) -> Result<Place, ServerError> {
     }
 }
 
-/// Runs the command until it is interrupted, or has had its messages.
+/// Runs the command until it is interrupted, or got its messages.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match serve(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,11 +107,11 @@ enum SinkError {
     Listen { place: String, source: io::Error },
     #[error("{0}")]
     Descriptors(String),
-    #[error("cannot go on: {0}")]
+    #[error("cannot continue: {0}")]
     Run(io::Error),
 }
 
-/// What has come so far.
+/// What arrived so far.
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,
@@ -141,7 +141,7 @@ fn serve(arguments: &Arguments) -> Result<(), SinkError> {
         let places = arguments.connections.div_ceil(arguments.threads);
         loops.push(Loop::new(arguments, &listener, &counts, seed, places).map_err(SinkError::Run)?);
     }
-    // Whoever started us may wait for this line.
+    // A script that started the sink may wait for this line.
     let _ = writeln!(io::stderr(), "qmqp-bench: listening on {}", listener.shown());
     let bar = if arguments.quiet { ProgressBar::hidden() } else { spinner() };
     let (sender, finished) = channel();

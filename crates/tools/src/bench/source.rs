@@ -24,31 +24,31 @@ use super::{EXIT_TROUBLE, descriptors, plot};
 use crate::send::DEFAULT_SERVER;
 use crate::send::server::Server;
 
-/// What load to make, and where to write what came of it.
+/// The load, and where to write the results.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(super) struct Arguments {
-    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the port is 628 unless given
+    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628
     #[arg(value_name = "SERVER", default_value = DEFAULT_SERVER)]
     server: Server,
 
-    /// Sessions at a time, each with one message after the other; 0 with --idle alone
+    /// Concurrent sessions, each sending one message after the other; 0 only with --idle and --duration
     #[arg(short, long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=SESSIONS_MAX))]
     sessions: u32,
 
-    /// Messages to send; 1 if neither this nor --duration is given
+    /// Number of messages; 1 if neither this nor --duration is given
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
 
-    /// Seconds in which messages are begun
+    /// Time in which to begin messages, in seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
 
-    /// Bytes of a message's content, its header included
+    /// Length of the content with its header, in bytes
     #[arg(short, long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=REQUEST_BYTES_MAX))]
     length: u64,
 
-    /// Recipients of each message: user-1@domain, user-2@domain and so on
+    /// Number of recipients of each message: user-1@domain, user-2@domain and so on
     #[arg(short, long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=RECIPIENTS_MAX))]
     recipients: u64,
 
@@ -60,35 +60,35 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "ADDRESS", default_value = "recipient@example.com")]
     to: String,
 
-    /// Make every line of every body different. Each message is then made anew, in memory of its own
+    /// Make all body lines different; each session then needs memory for a message
     #[arg(long)]
     unique: bool,
 
-    /// Messages per second, whether the server keeps up or not
+    /// Messages per second, whether or not the server keeps up
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Connections to hold open beside the load, on which nothing is sent
+    /// Idle connections to keep open during the load
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=SESSIONS_MAX))]
     idle: u32,
 
-    /// Threads of this program; one does tens of thousands of messages a second
+    /// Threads of this program; one can send tens of thousands of messages per second
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     threads: u32,
 
-    /// Seconds a message may take, from the connection to the reply
+    /// Time limit for a message, from connection to reply, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
 
-    /// Write the results as JSON; - for standard output, instead of the text
+    /// Write the results as JSON; - is standard output, and replaces the text
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Write what happened in each second as CSV; - for standard output, instead of the text
+    /// Write results for each second as CSV; - is standard output, and replaces the text
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
-    /// Draw rate and latency as SVG
+    /// Draw a chart of rate and latency as SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
@@ -121,7 +121,7 @@ fn rate(text: &str) -> Result<f64, String> {
     if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("write 0.001 to 10000000".to_owned()) }
 }
 
-/// Why there was no load, or no report of it.
+/// Why the run failed, or its results were not written.
 #[derive(Debug, thiserror::Error)]
 enum SourceError {
     #[error("nothing to do: --sessions 0 needs --idle and --duration")]
@@ -129,7 +129,7 @@ enum SourceError {
     #[error(transparent)]
     Letter(#[from] LetterError),
     #[error(
-        "{sessions} messages of {bytes} bytes each would be held in memory; at most {OWN_BYTES_MAX} bytes are: ask for fewer sessions, or leave --unique"
+        "{sessions} messages of {bytes} bytes each need more than {OWN_BYTES_MAX} bytes of memory: use fewer sessions, or omit --unique"
     )]
     Memory { sessions: u32, bytes: u64 },
     #[error("cannot look up {server}: {source}")]
@@ -153,7 +153,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "qmqp-bench: {error}");
-            ExitCode::from(EXIT_TROUBLE)
+            let is_usage =
+                matches!(error, SourceError::Nothing | SourceError::Letter(_) | SourceError::Memory { .. });
+            ExitCode::from(if is_usage { crate::EXIT_USAGE } else { EXIT_TROUBLE })
         }
     }
 }
@@ -217,7 +219,7 @@ fn arguments_shown(arguments: &Arguments) -> super::report::Load {
     }
 }
 
-/// Opens the connections on which nothing will be sent.
+/// Opens the idle connections.
 fn hold_idle(target: &Target, arguments: &Arguments) -> Result<Vec<OwnedFd>, SourceError> {
     let open = |number| {
         target.connect_within(IDLE_CONNECT_TIMEOUT).map_err(|source| SourceError::Idle {
@@ -289,7 +291,7 @@ fn run_threads(
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A bar of messages or of time; nothing where standard error is no terminal.
+/// A bar of messages or of time; nothing where standard error is not a terminal.
 fn progress_bar(arguments: &Arguments, messages: Option<u64>) -> ProgressBar {
     if arguments.quiet {
         return ProgressBar::hidden();

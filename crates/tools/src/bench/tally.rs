@@ -17,12 +17,12 @@ pub(super) enum Outcome {
     Lost,
     /// No reply within the time limit.
     TimedOut,
-    /// What came is no reply.
+    /// The reply is invalid.
     Garbled,
 }
 
 impl Outcome {
-    /// What a reply means for a request that has been sent, or has not been sent to its end: a K to a part of it is no promise.
+    /// What a reply means for a request that has been sent, or has not been sent to its end: a K to a part of it does not count.
     pub(super) fn to_request(self, is_sent: bool) -> Self {
         match self {
             Self::Reply(Status::Queued) if !is_sent => Self::Garbled,

@@ -34,7 +34,7 @@ impl Target {
     /// A new connection, or one that is being made: it can be written to when the system says so.
     ///
     /// # Errors
-    /// There is none and will be none. The full backlog of a socket in the file system is such an error too.
+    /// When the connection fails. A full backlog of a socket in the file system counts as a failure too.
     pub(super) fn connect(&self) -> io::Result<OwnedFd> {
         let is_tcp = self.domain != Domain::UNIX;
         let protocol = is_tcp.then_some(Protocol::TCP);
@@ -55,7 +55,7 @@ impl Target {
     /// A new connection that exists.
     ///
     /// # Errors
-    /// There is none within `timeout`.
+    /// When it is not established within `timeout`.
     pub(super) fn connect_within(&self, timeout: Duration) -> io::Result<OwnedFd> {
         let protocol = (self.domain != Domain::UNIX).then_some(Protocol::TCP);
         let socket = Socket::new(self.domain, Type::STREAM, protocol)?;

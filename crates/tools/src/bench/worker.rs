@@ -257,7 +257,7 @@ fn send(socket: &OwnedFd, own: &[u8], shared: &[u8], sent_bytes: &mut usize) -> 
     }
 }
 
-/// Reads what the server has said; `None` if that is no whole reply yet.
+/// Reads what the server has said; `None` while the reply is incomplete.
 fn receive(socket: &OwnedFd, reply: &mut ReplyReader, input: &mut Vec<u8>) -> Option<Outcome> {
     loop {
         input.clear();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Look at the configuration and the queue of a QMQP server
+/// Show the configuration and the queue of a QMQP server
 #[derive(Debug, Parser)]
 #[command(version, name = "qmqpctl")]
 struct Program {
@@ -14,15 +14,16 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print parameters of main.cf: their values, their defaults, what they mean
+    /// Print parameters of main.cf: values, defaults, explanations
     Config(tools::config::Args),
     /// List and print the messages in a queue directory
     Queue(tools::queue::Args),
 }
 
 fn main() -> ExitCode {
-    match Program::parse().command {
-        Command::Config(args) => tools::config::run(&args),
-        Command::Queue(args) => tools::queue::run(&args),
+    match tools::arguments::<Program>().map(|program| program.command) {
+        Ok(Command::Config(args)) => tools::config::run(&args),
+        Ok(Command::Queue(args)) => tools::queue::run(&args),
+        Err(status) => status,
     }
 }

@@ -7,7 +7,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use postfix::own_networks::InterfaceAddress;
 
-/// What gethostname(2) says; empty if that is no text.
+/// What gethostname(2) says; empty if it is not UTF-8.
 pub(super) fn name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
@@ -25,7 +25,7 @@ pub(super) fn interfaces() -> Vec<InterfaceAddress> {
         .collect()
 }
 
-/// The addresses of a host name; none if there are none.
+/// The addresses of a host name; empty if it has none.
 pub(super) fn resolve(name: &str) -> Vec<IpAddr> {
     (name, 0_u16)
         .to_socket_addrs()

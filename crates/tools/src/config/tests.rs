@@ -65,7 +65,7 @@ fn complaints_name_what_is_wrong() {
         [
             "a = ${: truncated macro reference: \"${\"",
             "mesage_size_limit: unknown parameter; did you mean message_size_limit?",
-            "smtpd_banner: another program of Postfix reads this parameter; ask postconf(1)",
+            "smtpd_banner: another program of Postfix reads this parameter; see postconf(1)",
             "zzzzzz: unknown parameter",
         ]
     );
@@ -76,8 +76,8 @@ fn explain_tells_all_about_a_parameter() {
     let (text, complaints) = output("", &["--explain", "qmqpd_timeout", "milter_header_checks"]);
     assert_eq!(
         text,
-        "qmqpd_timeout: time, 1s or more\ndefault: 300s\ntakes effect\nHow long a client may take for each single \
-         read or write.\n\nmilter_header_checks: list\ndefault: empty\ntakes effect\nPatterns that headers from milters are compared with.\n"
+        "qmqpd_timeout: time, 1s or more\ndefault: 300s\ntakes effect\nTime limit for each single read from or \
+         write to a client.\n\nmilter_header_checks: list\ndefault: empty\ntakes effect\nTables with rules for headers produced by mail filters.\n"
     );
     assert!(complaints.is_empty());
 }
@@ -87,5 +87,5 @@ fn a_directory_without_main_cf_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let program = Program::try_parse_from(["config", "-c", directory.path().to_str().unwrap()]).unwrap();
     let failure = show(&program.args, &mut Vec::new()).unwrap_err();
-    assert!(failure.to_string().starts_with("open /") && failure.to_string().contains("No such file"));
+    assert!(failure.to_string().starts_with("cannot open /") && failure.to_string().contains("No such file"));
 }

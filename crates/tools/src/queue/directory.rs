@@ -28,7 +28,7 @@ impl Directory {
         }
     }
 
-    /// Calls `found` for every message of one queue, in no order. Files that are still being written are none, unless
+    /// Calls `found` for every message of one queue, in no order. Files that are still being written are left out, unless
     /// the queue is that of damaged ones.
     pub(super) fn walk(&self, queue: Queue, found: &mut dyn FnMut(&Entry)) -> Result<(), Failure> {
         for entry in queue::list(&self.disk, queue) {
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(names, ["AAAAA1", "CCCCC3", "EEEEE5"]);
         for no_queue in [root.path().join("incoming"), root.path().join("gone")] {
             let missing = Directory::open(&no_queue).unwrap_err().to_string();
-            assert!(missing.contains("is no queue directory"), "{missing}");
+            assert!(missing.contains("is not a queue directory"), "{missing}");
         }
     }
 

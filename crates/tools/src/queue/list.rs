@@ -24,10 +24,10 @@ const FORCE_EXPIRE: u32 = 0o010;
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Only these of incoming, active, deferred, hold and corrupt
+    /// List only these queues, of incoming, active, deferred, hold and corrupt
     #[arg(long, value_parser = parse_queue, value_delimiter = ',', value_name = "QUEUE,…")]
     queue: Vec<Queue>,
-    /// One JSON object per line, with the names that postqueue -j uses
+    /// Print one JSON object per line, with the names of postqueue -j
     #[arg(long)]
     json: bool,
 }
@@ -36,7 +36,7 @@ fn parse_queue(name: &str) -> Result<Queue, String> {
     Queue::parse(name).ok_or_else(|| "the queues are incoming, active, deferred, hold and corrupt".to_owned())
 }
 
-/// A message that was seen, with what is needed to sort it. There may be very many, so there is no more in it.
+/// A message that was seen, with what is needed to sort it. There may be very many, so it holds nothing else.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Seen {
     arrival: u64,

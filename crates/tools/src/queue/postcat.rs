@@ -87,7 +87,7 @@ impl Postcat<'_> {
             let Some(record) = walker.next().map_err(damaged)? else {
                 return Err(PrintError::Damaged("missing end record".to_owned()));
             };
-            // A hole of a sparse file reads as such records, and there is no end to them.
+            // A hole of a sparse file reads as very many such records.
             if record.kind.0 == 0 {
                 let text =
                     format!("damaged at offset {}: there are zeros instead of a record", record.offset);

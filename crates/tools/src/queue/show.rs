@@ -17,23 +17,23 @@ const LINE_PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Queue IDs; anything with a slash in it is the path of a queue file
+    /// Queue IDs; an argument with a slash is the path of a queue file
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
-    /// Only the envelope; the three selections can be combined
+    /// Print only the envelope; --envelope, --headers and --body can be combined
     #[arg(long)]
     envelope: bool,
-    /// Only the headers
+    /// Print only the headers
     #[arg(long)]
     headers: bool,
-    /// Only the body
+    /// Print only the body
     #[arg(long)]
     body: bool,
-    /// One JSON object per message
+    /// Print one JSON object per message
     #[arg(long, conflicts_with = "raw")]
     json: bool,
-    /// Print everything as it is, control characters included, as postcat does. Else those in the envelope are shown as \xNN, and
-    /// on a terminal those in headers and body, too
+    /// Do not escape control characters, as postcat. By default those in the envelope are printed as \xNN, and on a terminal
+    /// those in headers and body, too
     #[arg(long)]
     raw: bool,
 }
@@ -45,7 +45,7 @@ impl Args {
     }
 }
 
-/// Why one message is not shown whole. The others are, all the same.
+/// Why one message is not printed completely. The others are printed anyway.
 #[derive(Debug, thiserror::Error)]
 enum Complaint {
     #[error("{0}")]

@@ -294,7 +294,7 @@ fn a_hole_in_a_file_is_damage_and_not_a_record_without_end() {
     for (id, content) in [("CCCCC1", &b"N\x04text"[..]), ("CCCCC2", b"")] {
         let file = spool.put(&format!("incoming/{id}"), &file_with(content), 0o700);
         let whole = file.metadata().unwrap().len();
-        // Before the end record, and for longer than anybody waits.
+        // Before the end record, in more pieces than a reader would wait for.
         file.set_len(whole - 4).unwrap();
         file.set_len(1 << 40).unwrap();
         for arguments in [&["show", id][..], &["show", "--json", id], &["show", "--body", id], &["list"]] {

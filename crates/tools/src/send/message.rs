@@ -26,13 +26,13 @@ pub enum MessageError {
         source: io::Error,
     },
     /// The program was started with standard input closed.
-    #[error("standard input is closed: give the message there, or name a file with --message")]
+    #[error("standard input is closed: pass the message there, or name a file with --message")]
     Closed,
     /// The temporary file for a message that comes through a pipe.
-    #[error("cannot hold the message in a temporary file (TMPDIR names the directory): {0}")]
+    #[error("cannot write the message to a temporary file (TMPDIR names the directory): {0}")]
     Spool(io::Error),
     /// The file ended before the length that was announced to the server.
-    #[error("the message has become shorter while it was being sent")]
+    #[error("the message became shorter while it was being sent")]
     Shrunk,
 }
 
@@ -141,8 +141,8 @@ fn read_some<'b>(from: &mut impl Read, buffer: &'b mut [u8]) -> io::Result<&'b [
 /// Why an envelope cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
-    /// No mail system takes such an address for what it says.
-    #[error("the address {0:?} contains a NUL, CR or LF: take it out")]
+    /// Mail systems misread such an address.
+    #[error("the address {0:?} contains a NUL, CR or LF: remove it")]
     Address(String),
     /// A recipient without a letter: an unset variable, most likely. (Servers may take it for one of their own.)
     #[error("a recipient is empty: is a variable unset?")]

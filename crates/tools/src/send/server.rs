@@ -25,17 +25,17 @@ pub enum Server {
     Unix(PathBuf),
 }
 
-/// Why a text names no server.
+/// Why a text does not name a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
     /// Nothing before the port, or nothing at all.
     #[error("a server is HOST, HOST:PORT, [IPV6]:PORT or unix:PATH; the host is missing")]
     NoHost,
     /// Not a number from 1 to 65535.
-    #[error("{0:?} is no port: write a number from 1 to 65535")]
+    #[error("{0:?} is not a port number: write 1 to 65535")]
     Port(String),
     /// Not an IPv6 address between brackets.
-    #[error("{0:?} is no IPv6 address: write [ADDRESS] or [ADDRESS]:PORT")]
+    #[error("{0:?} is not an IPv6 address: write [ADDRESS] or [ADDRESS]:PORT")]
     Brackets(String),
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The host has no address, or its name cannot be looked up.
@@ -97,7 +97,7 @@ impl Server {
     /// Connects to the first address of the host that accepts, each within `timeout`. A Unix-domain socket answers at once.
     ///
     /// # Errors
-    /// When there is no connection.
+    /// When the connection failed.
     pub fn connect(&self, timeout: Duration) -> Result<Connection, ConnectError> {
         let (host, port) = match self {
             Self::Unix(path) => {

@@ -24,16 +24,16 @@ const LATE_REPLY_WAIT: Duration = Duration::from_secs(1);
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// The server has answered.
+    /// The server replied.
     Reply(Reply),
-    /// It has not.
+    /// The server did not reply.
     Failure(Failure),
 }
 
-/// Why a server has not answered.
+/// Why a server did not reply.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The host's name does not lead to an address.
+    /// The host's name cannot be resolved.
     #[error("cannot look up {server}: {source}")]
     Name {
         /// Which server.
@@ -49,7 +49,7 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
-    /// The connection broke, or the server stopped reading, before the last byte was handed over. It cannot have taken the message.
+    /// The connection broke, or the server stopped reading, before the last byte was sent. It cannot have accepted the message.
     #[error("cannot send the message to {server}: {source}")]
     Send {
         /// Which server.
@@ -57,9 +57,9 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
-    /// All bytes are sent, and no reply came: the server may have taken the message.
+    /// All bytes are sent, and no reply came: the server may have accepted the message.
     #[error(
-        "{server} has the whole message but gives no reply, so it may or may not have taken it: {reason}"
+        "{server} got the whole message but did not reply, so it may or may not have accepted it: {reason}"
     )]
     NoReply {
         /// Which server.
@@ -70,7 +70,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether the server has certainly not taken the message.
+    /// Whether the server has certainly not accepted the message.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
         !matches!(self, Self::NoReply { .. })
@@ -115,11 +115,11 @@ pub fn attempt(
     };
     match write_request(&mut connection, request, envelope, message)? {
         // A server that refuses early does not read on, so its reply hides behind the failed write.
-        // A K to a part of the message is no promise.
+        // A K to a part of the message does not count.
         Err(source) => Ok(match read_reply(&mut connection, LATE_REPLY_WAIT) {
             Ok(reply) if reply.status != Status::Queued => Ending::Reply(reply),
             Ok(_) => {
-                let source = io::Error::other("it answers K before it has the whole message");
+                let source = io::Error::other("it replied K before it got the whole message");
                 Ending::Failure(Failure::Send { server: server_name, source })
             }
             Err(_) => {
@@ -189,7 +189,7 @@ impl Output<'_> {
     }
 }
 
-/// Reads the whole reply within `wait`, or says in words why there is none.
+/// Reads the whole reply within `wait`, or says in words why it is missing.
 fn read_reply(connection: &mut Connection, wait: Duration) -> Result<Reply, String> {
     let deadline = Instant::now().checked_add(wait);
     let mut reader = ReplyReader::new();
@@ -214,7 +214,7 @@ fn read_reply(connection: &mut Connection, wait: Duration) -> Result<Reply, Stri
     }
 }
 
-const TIMEOUT: &str = "the server is silent for too long";
+const TIMEOUT: &str = "the server did not answer in time";
 
 /// A timeout set on a socket shows as EAGAIN, whose words ("try again") mislead.
 fn timeout_in_words(error: io::Error) -> io::Error {

@@ -4,6 +4,8 @@ pub mod attr;
 pub mod child;
 pub mod cleanup_dialogue;
 pub mod compatibility;
+mod config_error;
+mod endpoint;
 pub mod expand;
 pub mod hostname;
 pub mod main_cf;

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::config_error::ConfigError;
 use crate::notice::Notice;
-use crate::settings::ConfigError;
 use crate::text::{NameValueError, read_logical_lines, split_name_value};
 
 /// One setting of main.cf.
@@ -106,21 +106,15 @@ impl MainCf {
 
 fn syntax_error(path: &str, line: usize, text: &[u8], error: NameValueError) -> ConfigError {
     let shown = String::from_utf8_lossy(text);
-    ConfigError {
-        file: path.to_owned(),
-        line: Some(line),
-        name: String::new(),
-        value: shown.clone().into_owned(),
-        what: format!("{path}, line {line}: {error}: \"{shown}\""),
-        remedy: match error {
-            NameValueError::MissingName => "write a parameter name before the \"=\"".to_owned(),
-            NameValueError::MissingEquals => {
-                "write \"name = value\"; a line that continues the one before begins with white space"
-                    .to_owned()
-            }
-        },
-        warnings: Vec::new(),
-    }
+    let remedy = match error {
+        NameValueError::MissingName => "write a parameter name before the \"=\"",
+        NameValueError::MissingEquals => {
+            "write \"name = value\"; a line that continues the one before begins with white space"
+        }
+    };
+    ConfigError::new(format!("{path}, line {line}: {error}: \"{shown}\""), remedy)
+        .in_file(path, Some(line))
+        .about("", shown.clone())
 }
 
 /// Names that no file and no option can change.
@@ -150,15 +144,11 @@ impl Override {
                 value: String::from_utf8_lossy(value).into_owned(),
                 origin: origin.to_owned(),
             }),
-            Err(error) => Err(Box::new(ConfigError {
-                file: origin.to_owned(),
-                line: None,
-                name: String::new(),
-                value: text.to_owned(),
-                what: format!("invalid \"-o {text}\" option value: {error}"),
-                remedy: "write -o name=value".to_owned(),
-                warnings: Vec::new(),
-            })),
+            Err(error) => {
+                let what = format!("invalid \"-o {text}\" option value: {error}");
+                let error = ConfigError::new(what, "write -o name=value").in_file(origin, None);
+                Err(Box::new(error.about("", text)))
+            }
         }
     }
 }

@@ -4,9 +4,14 @@
 //! an argument together and is taken off. `-` stands for the default of a column. Rules and texts of errors as in
 //! Postfix 3.7.
 
+use crate::config_error::ConfigError;
+use crate::endpoint::Endpoint;
 use crate::notice::Notice;
-use crate::settings::{ConfigError, Endpoint};
 use crate::text::{LogicalLine, read_logical_lines, split_at_bytes, split_plain_list, strip_braces};
+
+/// What to do about a line that is none.
+const LINE_REMEDY: &str = "write: name type private unprivileged chroot wakeup maxproc command, with - for a default, for \
+                           example: 628 inet n - n - - qmqpd";
 
 /// How a service is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,18 +107,12 @@ impl MasterCf {
             match parse_line(path, &line, defaults, &mut file.notices) {
                 Ok(Some(service)) => file.services.push(service),
                 Ok(None) => {}
-                Err(what) => file.errors.push(ConfigError {
-                    file: path.to_owned(),
-                    line: Some(line.first_line),
-                    name: String::new(),
-                    value: String::from_utf8_lossy(&line.text).into_owned(),
-                    what: format!("{path}: line {}: {what}", line.first_line),
-                    remedy:
-                        "write: name type private unprivileged chroot wakeup maxproc command, with - for a \
-                             default, for example: 628 inet n - n - - qmqpd"
-                            .to_owned(),
-                    warnings: Vec::new(),
-                }),
+                Err(what) => {
+                    let what = format!("{path}: line {}: {what}", line.first_line);
+                    let text = String::from_utf8_lossy(&line.text);
+                    let error = ConfigError::new(what, LINE_REMEDY).in_file(path, Some(line.first_line));
+                    file.errors.push(error.about("", text));
+                }
             }
         }
         file

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::settings::words::NetworksStyle;
+use crate::parameter::words::NetworksStyle;
 use crate::value::KeywordSet;
 
 /// One address of a network interface.

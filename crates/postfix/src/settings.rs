@@ -8,99 +8,26 @@
 //! [`load()`] finds all errors of a configuration in one go. Each has Postfix's words, and a remedy of our own.
 
 mod accounts;
-mod endpoint;
-pub(crate) mod loader;
+mod host;
+mod loader;
 mod namespace;
 mod origin;
 mod sanity;
-pub mod words;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
+pub use crate::config_error::ConfigError;
+pub use crate::endpoint::{BadEndpoint, Endpoint};
 pub use crate::parameter::table::Settings;
+pub use crate::parameter::words;
 pub use accounts::{AccountFacts, Group, User, check_accounts};
-pub use endpoint::{BadEndpoint, Endpoint};
-pub use namespace::Namespace;
+pub use host::HostFacts;
+pub use namespace::{Namespace, UnknownName};
 
 use crate::compatibility::Level;
 use crate::main_cf::{MainCf, Override};
 use crate::milter_protocol::{self, BadService, Macro, Service};
 use crate::notice::Notice;
-use crate::own_networks::InterfaceAddress;
-
-/// What the host knows about itself, and what the process was called. The caller finds it out; nothing here does.
-pub struct HostFacts<'a> {
-    /// What gethostname(2) says.
-    pub host_name: String,
-    /// The addresses of the network interfaces, in the system's order.
-    pub interfaces: Vec<InterfaceAddress>,
-    /// Looks up the addresses of a host name; asked only for names in `inet_interfaces`.
-    pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
-    /// Reads the first line of a file, without its end, or says in words of the system why that is not possible; asked
-    /// only for a `myorigin` that begins with `/`.
-    pub first_line: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
-    /// The directory of main.cf; empty when there is none.
-    pub config_directory: String,
-    /// The program's name, as `$process_name`.
-    pub process_name: String,
-    /// The program's process ID, as `$process_id`.
-    pub process_id: u32,
-    /// The service's name, as `$service_name`.
-    pub service_name: String,
-    /// Whether Postfix's master(8) started this process: its cleanup(8) is there then.
-    pub is_under_postfix: bool,
-}
-
-/// Something wrong in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The file, or `command line`; empty when the error is in none.
-    pub file: String,
-    /// The first physical line of the setting, from 1, when a line is to blame.
-    pub line: Option<usize>,
-    /// The parameter; empty when the line names none.
-    pub name: String,
-    /// Its value, expanded where that was possible.
-    pub value: String,
-    /// What is wrong, in the words that Postfix logs behind `fatal: `.
-    pub what: String,
-    /// What to do about it.
-    pub remedy: String,
-    /// The warnings that Postfix logs before the fatal error.
-    pub warnings: Vec<String>,
-}
-
-impl std::fmt::Display for ConfigError {
-    /// `FILE, line N: what; remedy`, with the details of a warning where Postfix's error alone says too little.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let line = self.line.map(|line| format!("{}, line {line}: ", self.file));
-        let place = match line {
-            Some(place) => place,
-            None if self.file.is_empty() => String::new(),
-            None => format!("{}: ", self.file),
-        };
-        let about_file = format!("file {}: ", self.file);
-        let what = self.what.strip_prefix(&place).unwrap_or(&self.what);
-        // Postfix's way to name a line of master.cf.
-        let line = self.line.map_or_else(String::new, |line| format!("{}: line {line}: ", self.file));
-        let what = what.strip_prefix(&line).unwrap_or(what);
-        let what = what.strip_prefix(&about_file).unwrap_or(what);
-        write!(f, "{place}")?;
-        if what == crate::expand::MACRO_ERROR {
-            write!(f, "{} = {}: ", self.name, self.value)?;
-        } else if self.warnings.is_empty() || !what.is_empty() {
-            write!(f, "{what}")?;
-            if !self.warnings.is_empty() {
-                write!(f, ": ")?;
-            }
-        }
-        write!(f, "{}", self.warnings.join(": "))?;
-        if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// A configuration that cannot be used: everything that is wrong with it, in the order in which it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,19 +51,6 @@ impl std::fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
-
-/// A name that means nothing here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownName {
-    /// The name.
-    pub name: String,
-    /// Where it stands: a file or `command line`.
-    pub file: String,
-    /// The line, from 1, when it stands in main.cf.
-    pub line: Option<usize>,
-    /// A known name that looks much like it.
-    pub suggestion: Option<&'static str>,
-}
 
 /// Defaults that keep the value of an old release because `compatibility_level` is low and nobody sets them. Postfix
 /// logs a line when such a default matters.

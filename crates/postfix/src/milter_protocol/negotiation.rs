@@ -1,6 +1,6 @@
 //! What server and filter agree on before the first step.
 
-use super::{BadReply, NEGOTIATE, Step, encode_packet, number, text};
+use super::packet::{BadReply, NEGOTIATE, Step, encode_packet, number, text};
 
 /// What a filter may ask to change: headers, body, recipients, sender, quarantine, and lists of macros.
 const ACTIONS: u32 = 0x1ff;

@@ -1,6 +1,6 @@
 //! What a filter answers.
 
-use super::{REPLY_BYTES_MAX, Step, number, text};
+use super::packet::{BadReply, Step, number, text};
 
 /// An answer of a filter. All but [`Reply::Progress`], [`Reply::Quarantine`] and [`Reply::Edit`] end the step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,62 +78,6 @@ pub enum Edit {
     },
     /// A piece of a new body, lines ended by CR LF.
     ReplaceBody(Vec<u8>),
-}
-
-/// Why a packet is no acceptable answer; the words go behind `milter NAME: `.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadReply {
-    /// A packet without a command.
-    #[error("bad packet length: 0")]
-    Empty,
-    /// A packet of more than [`REPLY_BYTES_MAX`].
-    #[error("unreasonable packet length: {len} > {REPLY_BYTES_MAX}")]
-    TooLong {
-        /// The length that it announces.
-        len: u32,
-    },
-    /// Data that a command must have are missing.
-    #[error("input packet too short for {0}")]
-    TooShort(&'static str),
-    /// A text without NUL at its end.
-    #[error("missing string null termimator")]
-    Unterminated,
-    /// More data than the command has.
-    #[error("left-over data {0} bytes")]
-    LeftOver(usize),
-    /// Data behind a command that has none.
-    #[error("reply {reply} was followed by {len} data bytes")]
-    Followed {
-        /// The command.
-        reply: &'static str,
-        /// How many bytes.
-        len: usize,
-    },
-    /// A command that nobody knows, or not at this step.
-    #[error("unexpected filter response {reply} after event {step}")]
-    Unexpected {
-        /// The command.
-        reply: &'static str,
-        /// What it was to answer.
-        step: &'static str,
-    },
-    /// A reply code that is none. Unlike the others it is the filter's configuration that is blamed.
-    #[error("malformed reply")]
-    ReplyCode,
-    /// An index that no header can have.
-    #[error("bad {0} header index")]
-    HeaderIndex(&'static str),
-    /// No name where a header is to be changed.
-    #[error("null change header name")]
-    HeaderName,
-}
-
-impl BadReply {
-    /// Whether Postfix sees in it an error of configuration, not of communication: then even `reject` is temporary.
-    #[must_use]
-    pub const fn is_configuration(self) -> bool {
-        matches!(self, Self::ReplyCode | Self::HeaderIndex(_) | Self::HeaderName)
-    }
 }
 
 impl Reply {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{BadProtocol, Offer};
-use crate::settings::{BadEndpoint, Endpoint as InetEndpoint};
+use super::negotiation::{BadProtocol, Offer};
+use crate::endpoint::{BadEndpoint, Endpoint as InetEndpoint};
 use crate::text::{split_list, split_name_value, strip_braces};
 use crate::value::{self, Bounds};
 

@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
-use super::{DefaultValue, Kind, Parameter, Reach};
-use crate::compatibility::Level;
-use crate::settings::loader::Loader;
-use crate::settings::words::{
+use super::kind::{DefaultValue, Kind, Load, Parameter, Reach};
+use super::words::{
     AddressFormat, Commit, EndOfHeader, Facility, FixLineEndings, LogTarget, NetworksStyle, Submit,
 };
+use crate::compatibility::Level;
 use crate::value::{Bounds, Keyword, KeywordSet};
 use Reach::{Effective, NoEffectOnQmqp, OtherPrograms, Validated};
 
@@ -102,35 +101,35 @@ macro_rules! field_type {
 }
 
 macro_rules! load_field {
-    ($loader:ident, $name:expr, text($bounds:expr)) => {
-        $loader.text($name, $bounds)
+    ($loader:ident, $row:expr, text($bounds:expr)) => {
+        $loader.text($row, $bounds)
     };
-    ($loader:ident, $name:expr, list) => {
-        $loader.text($name, ANY)
+    ($loader:ident, $row:expr, list) => {
+        $loader.text($row, ANY)
     };
-    ($loader:ident, $name:expr, boolean) => {
-        $loader.boolean($name)
+    ($loader:ident, $row:expr, boolean) => {
+        $loader.boolean($row)
     };
-    ($loader:ident, $name:expr, integer($bounds:expr)) => {
-        $loader.integer($name, $bounds)
+    ($loader:ident, $row:expr, integer($bounds:expr)) => {
+        $loader.integer($row, $bounds)
     };
-    ($loader:ident, $name:expr, long($bounds:expr)) => {
-        $loader.long($name, $bounds)
+    ($loader:ident, $row:expr, long($bounds:expr)) => {
+        $loader.long($row, $bounds)
     };
-    ($loader:ident, $name:expr, time($bounds:expr)) => {
-        $loader.time($name, $bounds)
+    ($loader:ident, $row:expr, time($bounds:expr)) => {
+        $loader.time($row, $bounds)
     };
-    ($loader:ident, $name:expr, keywords($words:expr)) => {
-        $loader.keywords($name, $words, ANY)
+    ($loader:ident, $row:expr, keywords($words:expr)) => {
+        $loader.keywords($row, $words, ANY)
     };
-    ($loader:ident, $name:expr, some_keywords($words:expr)) => {
-        $loader.keywords($name, $words, POSITIVE)
+    ($loader:ident, $row:expr, some_keywords($words:expr)) => {
+        $loader.keywords($row, $words, POSITIVE)
     };
-    ($loader:ident, $name:expr, keyword($words:ty)) => {
-        $loader.keyword::<$words>($name)
+    ($loader:ident, $row:expr, keyword($words:ty)) => {
+        $loader.keyword::<$words>($row)
     };
-    ($loader:ident, $name:expr, level) => {
-        $loader.level($name)
+    ($loader:ident, $row:expr, level) => {
+        $loader.level($row)
     };
 }
 
@@ -181,8 +180,10 @@ macro_rules! parameters {
 
         impl Settings {
             /// Loads every field before it looks whether one is missing, so that all errors are found in one go.
-            pub(crate) fn from_loader(loader: &mut Loader<'_, '_>) -> Option<Self> {
-                $(let $name = load_field!(loader, stringify!($name), $kind $(($args))?);)+
+            pub(crate) fn from_loader(loader: &mut impl Load) -> Option<Self> {
+                let mut rows = PARAMETERS.iter();
+                // There is a row for each field, in the same order.
+                $(let $name = rows.next().and_then(|row| load_field!(loader, row, $kind $(($args))?));)+
                 Some(Self { $($name: $name?),+ })
             }
         }

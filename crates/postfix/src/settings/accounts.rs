@@ -1,6 +1,7 @@
 //! The checks that Postfix makes on accounts at start. The account data is looked up by the caller.
 
-use super::{ConfigError, Settings};
+use crate::config_error::ConfigError;
+use crate::parameter::table::Settings;
 
 /// A user account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,15 +64,10 @@ impl Check<'_> {
     }
 
     fn push(&mut self, name: &str, value: &str, what: String) {
-        self.errors.push(ConfigError {
-            file: self.path.to_owned(),
-            line: None,
-            name: name.to_owned(),
-            value: value.to_owned(),
-            what: format!("file {}: {what}", self.path),
-            remedy: format!("name an account of its own, without privilege, in {name}; create it if need be"),
-            warnings: Vec::new(),
-        });
+        let what = format!("file {}: {what}", self.path);
+        let remedy =
+            format!("name an account of its own, without privilege, in {name}; create it if need be");
+        self.errors.push(ConfigError::new(what, remedy).in_file(self.path, None).about(name, value));
     }
 
     fn user<'f>(&mut self, name: &str, value: &str, user: Option<&'f User>) -> Option<&'f User> {

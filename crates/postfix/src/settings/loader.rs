@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Namespace};
+use super::namespace::Namespace;
 use crate::compatibility::Level;
+use crate::config_error::ConfigError;
 use crate::expand::{ExpandError, MACRO_ERROR};
-use crate::parameter::{Kind, Reach, find};
+use crate::parameter::kind::{Kind, Load, Parameter, Reach};
 use crate::value::{self, Bounds, Keyword, KeywordSet};
 
 /// Loads values and keeps the errors. A method returns `None` when it has kept one.
-pub(crate) struct Loader<'n, 'a> {
+pub(super) struct Loader<'n, 'a> {
     namespace: &'n Namespace<'a>,
     pub(super) errors: Vec<ConfigError>,
     /// Defaults that cannot be expanded or are no text, because a value that they refer to cannot or is not: worth a
@@ -22,23 +23,22 @@ impl<'n, 'a> Loader<'n, 'a> {
         Self { namespace, errors: Vec::new(), consequences: Vec::new() }
     }
 
-    fn keep(&mut self, name: &str, value: &str, what: String) {
-        let remedy = find(name).map_or_else(String::new, crate::parameter::Parameter::remedy);
-        self.errors.push(self.namespace.error(name, value, what, remedy));
+    fn keep(&mut self, row: &Parameter, value: &str, what: String) {
+        self.errors.push(self.namespace.error(row.name, value, what, row.remedy()));
     }
 
-    fn is_foreign_default(&self, name: &str) -> bool {
-        let foreign_list = find(name)
-            .is_some_and(|row| matches!((row.reach, row.kind), (Reach::OtherPrograms(_), Kind::List)));
-        foreign_list && !self.namespace.is_set(name)
+    fn is_foreign_default(&self, row: &Parameter) -> bool {
+        let is_foreign_list = matches!((row.reach, row.kind), (Reach::OtherPrograms(_), Kind::List));
+        is_foreign_list && !self.namespace.is_set(row.name)
     }
 
     /// The expanded value as text.
-    fn expanded(&mut self, name: &str) -> Option<String> {
+    fn expanded(&mut self, row: &Parameter) -> Option<String> {
+        let name = row.name;
         let bytes = match self.namespace.expanded(name) {
             Ok(value) => value.unwrap_or_default(),
             // The default of proxy_read_maps, say, must not fail for a table that only other programs read.
-            Err(_) if self.is_foreign_default(name) => return Some(String::new()),
+            Err(_) if self.is_foreign_default(row) => return Some(String::new()),
             Err(error) => {
                 let raw = self.namespace.raw(name).unwrap_or_default();
                 let error = expansion_error(self.namespace, name, &String::from_utf8_lossy(&raw), error);
@@ -61,54 +61,9 @@ impl<'n, 'a> Loader<'n, 'a> {
         }
     }
 
-    fn typed<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let text = self.expanded(name)?;
-        read(&text).map_err(|what| self.keep(name, &text, what)).ok()
-    }
-
-    pub(crate) fn text(&mut self, name: &'static str, bounds: Bounds) -> Option<String> {
-        self.typed(name, |text| value::string(name, text, bounds))
-    }
-
-    pub(crate) fn boolean(&mut self, name: &'static str) -> Option<bool> {
-        self.typed(name, |text| value::boolean(name, text))
-    }
-
-    pub(crate) fn integer(&mut self, name: &'static str, bounds: Bounds) -> Option<i64> {
-        self.typed(name, |text| value::integer(name, text, bounds))
-    }
-
-    pub(crate) fn long(&mut self, name: &'static str, bounds: Bounds) -> Option<i64> {
-        self.typed(name, |text| value::long(name, text, bounds))
-    }
-
-    pub(crate) fn time(&mut self, name: &'static str, bounds: Bounds) -> Option<Duration> {
-        let unit = value::default_unit(self.namespace.default_raw(name).unwrap_or_default());
-        self.typed(name, |text| value::time(name, text, unit, bounds))
-    }
-
-    /// The bounds are those of the text's length.
-    pub(crate) fn keywords(
-        &mut self,
-        name: &'static str,
-        words: &[&'static str],
-        bounds: Bounds,
-    ) -> Option<KeywordSet> {
-        self.typed(name, |text| value::keywords(name, &value::string(name, text, bounds)?, words))
-    }
-
-    pub(crate) fn level(&mut self, name: &'static str) -> Option<Level> {
-        self.typed(name, |text| Level::parse(text).map_err(|bad| bad.to_string()))
-    }
-
-    pub(crate) fn keyword<T: Keyword>(&mut self, name: &'static str) -> Option<T> {
-        let text = self.expanded(name)?;
-        if let Some(&(_, value)) = T::KEYWORDS.iter().find(|(word, _)| *word == text) {
-            return Some(value);
-        }
-        let what = self.keyword_in_words_of_postfix(name, &text);
-        self.keep(name, &text, what);
-        None
+    fn typed<T>(&mut self, row: &Parameter, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.expanded(row)?;
+        read(&text).map_err(|what| self.keep(row, &text, what)).ok()
     }
 
     fn keyword_in_words_of_postfix(&self, name: &str, text: &str) -> String {
@@ -128,6 +83,47 @@ impl<'n, 'a> Loader<'n, 'a> {
             },
             _ => format!("unknown {name} value \"{text}\" in \"{text}\""),
         }
+    }
+}
+
+impl Load for Loader<'_, '_> {
+    fn text(&mut self, row: &Parameter, bounds: Bounds) -> Option<String> {
+        self.typed(row, |text| value::string(row.name, text, bounds))
+    }
+
+    fn boolean(&mut self, row: &Parameter) -> Option<bool> {
+        self.typed(row, |text| value::boolean(row.name, text))
+    }
+
+    fn integer(&mut self, row: &Parameter, bounds: Bounds) -> Option<i64> {
+        self.typed(row, |text| value::integer(row.name, text, bounds))
+    }
+
+    fn long(&mut self, row: &Parameter, bounds: Bounds) -> Option<i64> {
+        self.typed(row, |text| value::long(row.name, text, bounds))
+    }
+
+    fn time(&mut self, row: &Parameter, bounds: Bounds) -> Option<Duration> {
+        let unit = value::default_unit(self.namespace.default_raw(row.name).unwrap_or_default());
+        self.typed(row, |text| value::time(row.name, text, unit, bounds))
+    }
+
+    fn keywords(&mut self, row: &Parameter, words: &[&'static str], bounds: Bounds) -> Option<KeywordSet> {
+        self.typed(row, |text| value::keywords(row.name, &value::string(row.name, text, bounds)?, words))
+    }
+
+    fn level(&mut self, row: &Parameter) -> Option<Level> {
+        self.typed(row, |text| Level::parse(text).map_err(|bad| bad.to_string()))
+    }
+
+    fn keyword<T: Keyword>(&mut self, row: &Parameter) -> Option<T> {
+        let text = self.expanded(row)?;
+        if let Some(&(_, value)) = T::KEYWORDS.iter().find(|(word, _)| *word == text) {
+            return Some(value);
+        }
+        let what = self.keyword_in_words_of_postfix(row.name, &text);
+        self.keep(row, &text, what);
+        None
     }
 }
 

@@ -3,15 +3,29 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::words::{Commit, NetworksStyle, Submit};
-use super::{ConfigError, HostFacts, UnknownName};
+use super::host::HostFacts;
+use crate::config_error::ConfigError;
 use crate::expand::{ExpandError, Found, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
 use crate::own_networks::{OwnNetworksError, mynetworks, own_addresses};
+use crate::parameter::words::{Commit, NetworksStyle, Submit};
 use crate::parameter::{
     DefaultValue, find, is_read_by_other_programs, is_template, suggestion, table::PARAMETERS,
 };
 use crate::value::{Keyword, keywords};
+
+/// A name that means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownName {
+    /// The name.
+    pub name: String,
+    /// Where it stands: a file or `command line`.
+    pub file: String,
+    /// The line, from 1, when it stands in main.cf.
+    pub line: Option<usize>,
+    /// A known name that looks much like it.
+    pub suggestion: Option<&'static str>,
+}
 
 /// The configuration before typing: every name with its raw and its expanded value.
 pub struct Namespace<'a> {
@@ -205,15 +219,7 @@ impl<'a> Namespace<'a> {
             Some(rest) if file != self.main_cf.path() => rest.to_owned(),
             _ => what,
         };
-        ConfigError {
-            file,
-            line,
-            name: name.to_owned(),
-            value: value.to_owned(),
-            what,
-            remedy,
-            warnings: Vec::new(),
-        }
+        ConfigError::new(what, remedy).in_file(file, line).about(name, value)
     }
 
     fn unknown(&self, name: &str, suggestion_for: &str) -> UnknownName {

@@ -4,7 +4,9 @@
 //! Observed on Debian's Postfix 3.7: white space around the line is left out, nothing in it is expanded, and `$myorigin`
 //! in other parameters is still the path. myorigin is the only parameter that is read so.
 
-use super::{ConfigError, Namespace, Settings};
+use super::namespace::Namespace;
+use crate::config_error::ConfigError;
+use crate::parameter::table::Settings;
 
 /// Puts the domain into the place of the file's name. The error has the words of Debian's Postfix.
 pub(super) fn resolve(settings: &mut Settings, namespace: &Namespace<'_>) -> Result<(), Box<ConfigError>> {

@@ -1,10 +1,13 @@
 //! The checks that Postfix makes at start on values that are right each for itself, and those of our own parameters.
 
-use super::words::Submit;
-use super::{ConfigError, Endpoint, Namespace, Settings};
+use super::namespace::Namespace;
+use crate::config_error::ConfigError;
+use crate::endpoint::Endpoint;
 use crate::hostname::check_hostname;
 use crate::milter_protocol::BadService;
 use crate::notice::Notice;
+use crate::parameter::table::Settings;
+use crate::parameter::words::Submit;
 
 /// Appends what is wrong, in the order in which Postfix would find it.
 pub(super) fn check(

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::own_networks::InterfaceAddress;
 
 fn facts() -> HostFacts<'static> {
     HostFacts {

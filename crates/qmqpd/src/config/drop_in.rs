@@ -39,15 +39,13 @@ pub(super) fn find(reading: &Reading<'_>, file: Option<MasterCf>, found: &mut Fo
         }
     }
     if found.services.is_empty() && found.errors.is_empty() {
-        found.errors.push(ConfigError {
-            file: file.path().to_owned(),
-            line: None,
-            name: String::new(),
-            value: String::new(),
-            what: format!("{}: no line has the command qmqpd", file.path()),
-            remedy: "write, for example: 628 inet n - n - - qmqpd".to_owned(),
-            warnings: Vec::new(),
-        });
+        found.errors.push(
+            ConfigError::new(
+                format!("{}: no line has the command qmqpd", file.path()),
+                "write, for example: 628 inet n - n - - qmqpd",
+            )
+            .in_file(file.path(), None),
+        );
     }
 }
 

@@ -117,15 +117,14 @@ pub fn queue_directory(
         let expanded = namespace.expanded(name).ok().flatten();
         expanded.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.is_empty()).ok_or_else(
             || {
-                vec![ConfigError {
-                    file: source.main_cf_path(),
-                    line: None,
-                    name: name.to_owned(),
-                    value: String::new(),
-                    what: format!("parameter {name}: the value cannot be expanded"),
-                    remedy: "run `qmqpd check`, which says why".to_owned(),
-                    warnings: Vec::new(),
-                }]
+                vec![
+                    ConfigError::new(
+                        format!("parameter {name}: the value cannot be expanded"),
+                        "run `qmqpd check`, which says why",
+                    )
+                    .in_file(source.main_cf_path(), None)
+                    .about(name, ""),
+                ]
             },
         )
     };
@@ -186,15 +185,7 @@ fn read_main_cf(source: &ConfigSource) -> Result<MainCf, Vec<ConfigError>> {
 }
 
 fn open_error(path: &str, error: &std::io::Error, remedy: &str) -> ConfigError {
-    ConfigError {
-        file: path.to_owned(),
-        line: None,
-        name: String::new(),
-        value: String::new(),
-        what: format!("open {path}: {error}"),
-        remedy: remedy.to_owned(),
-        warnings: Vec::new(),
-    }
+    ConfigError::new(format!("open {path}: {error}"), remedy).in_file(path, None)
 }
 
 /// What the loader wants to know about host and process.

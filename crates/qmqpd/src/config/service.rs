@@ -223,15 +223,7 @@ fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut Found) {
 
 /// What is wrong about a line of master.cf.
 pub(super) fn wrong_line(file: &MasterCf, line: &Line, what: String, remedy: &str) -> ConfigError {
-    ConfigError {
-        file: file.path().to_owned(),
-        line: Some(line.line),
-        name: String::new(),
-        value: line.name.clone(),
-        what,
-        remedy: remedy.to_owned(),
-        warnings: Vec::new(),
-    }
+    ConfigError::new(what, remedy).in_file(file.path(), Some(line.line)).about("", line.name.clone())
 }
 
 /// Columns with values that make no sense for this program.
@@ -262,17 +254,14 @@ pub(super) fn own_settings(
     let parsed = match Arguments::parse(&command_line) {
         Ok(parsed) => parsed,
         Err(error) => {
-            errors.push(ConfigError {
-                file: origin.to_owned(),
-                line: None,
-                name: String::new(),
-                value: arguments.join(" "),
-                what: error.to_string(),
-                remedy:
-                    "write only options of Postfix's daemons behind the command, such as -v or -o name=value"
-                        .to_owned(),
-                warnings: Vec::new(),
-            });
+            errors.push(
+                ConfigError::new(
+                    error.to_string(),
+                    "write only options of Postfix's daemons behind the command, such as -v or -o name=value",
+                )
+                .in_file(origin, None)
+                .about("", arguments.join(" ")),
+            );
             return None;
         }
     };
@@ -298,15 +287,12 @@ fn from_listen(reading: &Reading<'_>, kind: &'static dyn Program, found: &mut Fo
     let settings = &loaded.settings;
     let (file, line) = place(source, main_cf, overrides, PARAMETER);
     let mut wrong = |what: String| {
-        let error = ConfigError {
-            file: file.clone(),
-            line,
-            name: PARAMETER.to_owned(),
-            value: settings.qmqpd_listen.clone(),
-            what: format!("parameter {PARAMETER}: {what}"),
-            remedy: "write a list of address:port, such as 127.0.0.1:628, [::1]:628".to_owned(),
-            warnings: Vec::new(),
-        };
+        let error = ConfigError::new(
+            format!("parameter {PARAMETER}: {what}"),
+            "write a list of address:port, such as 127.0.0.1:628, [::1]:628",
+        )
+        .in_file(file.clone(), line)
+        .about(PARAMETER, settings.qmqpd_listen.clone());
         found.errors.push(error);
     };
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
@@ -428,15 +414,11 @@ fn owner(
         return Ok(None);
     }
     Owner::find("mail_owner", &settings.mail_owner).map(Some).map_err(|error| {
-        Box::new(ConfigError {
-            file: source.main_cf_path(),
-            line: None,
-            name: "mail_owner".to_owned(),
-            value: settings.mail_owner.clone(),
-            what: error.to_string(),
-            remedy: String::new(),
-            warnings: Vec::new(),
-        })
+        Box::new(
+            ConfigError::new(error.to_string(), "")
+                .in_file(source.main_cf_path(), None)
+                .about("mail_owner", settings.mail_owner.clone()),
+        )
     })
 }
 

@@ -148,15 +148,13 @@ fn unconfigured_owner(queue: &Path) -> Result<Owner, Box<ConfigError>> {
         _ => Owner::find("mail_owner", "nobody"),
     };
     found.map_err(|error| {
-        Box::new(ConfigError {
-            file: String::new(),
-            line: None,
-            name: "mail_owner".to_owned(),
-            value: String::new(),
-            what: error.to_string(),
-            remedy: "start the server as an ordinary user, or give it one with -o mail_owner=NAME".to_owned(),
-            warnings: Vec::new(),
-        })
+        Box::new(
+            ConfigError::new(
+                error.to_string(),
+                "start the server as an ordinary user, or give it one with -o mail_owner=NAME",
+            )
+            .about("mail_owner", ""),
+        )
     })
 }
 

@@ -126,14 +126,13 @@ fn relative_queue(
     let name = "queue_directory";
     let value = &loaded.settings.queue_directory;
     let (file, line) = place(source, main_cf, overrides, name);
-    Path::new(value).is_relative().then(|| ConfigError {
-        file,
-        line,
-        name: name.to_owned(),
-        value: value.clone(),
-        what: format!("parameter {name}: not an absolute path: {value}"),
-        remedy: "write a path that begins with /".to_owned(),
-        warnings: Vec::new(),
+    Path::new(value).is_relative().then(|| {
+        ConfigError::new(
+            format!("parameter {name}: not an absolute path: {value}"),
+            "write a path that begins with /",
+        )
+        .in_file(file, line)
+        .about(name, value.clone())
     })
 }
 

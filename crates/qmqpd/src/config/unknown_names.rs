@@ -26,15 +26,12 @@ pub(super) fn is_own(unknown: &UnknownName) -> bool {
 
 /// What is wrong about a name of our own that means nothing.
 pub(super) fn mistake(unknown: &UnknownName) -> ConfigError {
-    ConfigError {
-        file: unknown.file.clone(),
-        line: unknown.line,
-        name: unknown.name.clone(),
-        value: String::new(),
-        what: format!("no such parameter: {}", unknown.name),
-        remedy: unknown
+    ConfigError::new(
+        format!("no such parameter: {}", unknown.name),
+        unknown
             .suggestion
             .map_or_else(|| "see qmqpd-config(5)".to_owned(), |name| format!("did you mean {name}?")),
-        warnings: Vec::new(),
-    }
+    )
+    .in_file(unknown.file.clone(), unknown.line)
+    .about(unknown.name.clone(), "")
 }

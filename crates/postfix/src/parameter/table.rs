@@ -228,8 +228,8 @@ parameters! {
     /// How many clients one service process serves at the same time. Further clients are answered Z within half a
     /// second; under Postfix's master(8) they wait, or another process serves them.
     qmqpd_connection_limit: integer((Bounds::between(1, 1_000_000))) = "5000"; Effective;
-    /// How many connections one client may have at the same time in one service process; 0 means no limit. A client is
-    /// an IPv4 address, or an IPv6 /64 network. Further connections are answered Z at once. This is
+    /// How many connections one client may have at the same time in all processes of a service; 0 means no limit. A
+    /// client is an IPv4 address, or an IPv6 /64 network. Further connections are answered Z at once. This is
     /// smtpd_client_connection_count_limit for QMQP, except that authorized clients are exempt by default: see
     /// qmqpd_client_event_limit_exceptions.
     qmqpd_client_connection_count_limit: integer(NOT_NEGATIVE) = "50"; Effective;
@@ -290,8 +290,8 @@ parameters! {
     /// How long a service process of `qmqpd serve` may give no sign of life before it is killed and replaced. 0 turns
     /// this off, for debugging.
     qmqpd_hang_timeout: time(ANY) = "30s"; Effective;
-    /// How many draining processes a service of `qmqpd serve` may have: processes that finish their sessions after a
-    /// reload or a table change. When there are more, the oldest must end its sessions.
+    /// How many draining processes a service may have: processes that finish their sessions after a reload or a table
+    /// change. When there are more, the oldest must end its sessions.
     qmqpd_old_process_limit: integer((Bounds::at_least(0))) = "8"; Effective;
     /// Where log lines go if maillog_file is empty.
     qmqpd_log: keyword(LogTarget) = "syslog"; Effective;

@@ -360,6 +360,8 @@ pub struct ServiceConfig {
     pub jail: JailPlan,
     /// Old defaults in force: each use of one is worth a line.
     pub legacy: LegacyDefaults,
+    /// How many processes of this service may take clients at the same time; `None`: any number, or it is not known.
+    pub processes_max: Option<usize>,
 }
 
 /// Reads the configuration of a service process: the environment says where, the arguments what else.
@@ -388,6 +390,7 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
         chroot: arguments.chroot,
         owner,
     };
+    let processes_max = processes_max(&source, &loaded, arguments);
     let mut notices = loaded.notices.clone();
     if is_under_postfix(&source) {
         // `qmqpd serve` has refused such a name before it comes here; where Postfix's master starts us, mail must flow.
@@ -402,7 +405,20 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
         notices,
         jail,
         legacy: loaded.legacy,
+        processes_max,
     })
+}
+
+/// What the seventh column of master.cf says, under Postfix's master(8). Ours has one process that takes clients.
+fn processes_max(source: &ConfigSource, loaded: &Loaded, arguments: &Arguments) -> Option<usize> {
+    if !is_under_postfix(source) || arguments.is_only_process {
+        return Some(1);
+    }
+    let file = read_master_cf(source, loaded).ok()??;
+    let is_it =
+        |line: &&Line| line.name == arguments.service_name && line.transport.as_str() == arguments.transport;
+    let limit = file.services().iter().find(is_it)?.process_limit;
+    usize::try_from(limit).ok().filter(|limit| *limit > 0)
 }
 
 fn owner(

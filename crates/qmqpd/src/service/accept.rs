@@ -34,6 +34,9 @@ pub(super) trait House: Send + Sync + 'static {
     /// Why a process with fresh tables should take the next client, if one should.
     fn is_outdated(&self) -> Option<String>;
 
+    /// All places are taken, and the master may start another process.
+    fn full(&self);
+
     /// Nobody comes in any more: a successor takes over, and this process ends with its last session.
     fn give_way(&self, reason: &str);
 
@@ -82,6 +85,7 @@ pub(super) async fn run<H: House>(house: Arc<H>, door: H::Door, relief: Option<A
             }
             let mut place = house.admission().try_place();
             if let (None, Some(relief)) = (&place, &relief) {
+                house.full();
                 place = select! {
                     biased;
                     _ = over.wait_for(|is_over| *is_over) => return,

@@ -117,6 +117,11 @@ impl Admission {
         !self.is_over.send_replace(true)
     }
 
+    /// Whether nobody comes in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.is_over.borrow()
+    }
+
     /// To wait for that: true is the end.
     pub(super) fn watch(&self) -> watch::Receiver<bool> {
         self.is_over.subscribe()

@@ -1,13 +1,16 @@
 //! What each client takes: how many places, how many connections and how much mail within a time.
 //!
 //! A client is an IPv4 address or an IPv6 network of 64 bits, whose owner has all its addresses. Clients without an internet
-//! address are one. Nothing here waits, and the one lock is held for a few additions.
+//! address are one. Nothing here waits, and the one lock is held for a few additions; and for a look at all clients when other
+//! processes are told of them. What these have told (`siblings`) is added to what is counted here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postfix::settings::Settings;
+
+use super::siblings::{Changes, Counts, Others, Sum};
 
 /// The limits of one client; zero is no limit. Names and meaning as those of Postfix's smtpd(8) and anvil(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,15 +80,25 @@ pub struct Clients {
     limits: Limits,
     /// Sessions of which it is not known yet whether they may send.
     guests_max: usize,
-    /// Whether places are shared out.
-    shares_places: bool,
+    places: Places,
+    changes: Arc<Changes>,
     state: Mutex<State>,
+}
+
+/// The places of a service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places {
+    /// Those of one process.
+    pub(crate) of_process: usize,
+    /// How many processes may take clients at the same time; `None` is any number, and then places are not shared out.
+    pub(crate) processes_max: Option<usize>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     guests: usize,
     tallies: HashMap<Option<IpAddr>, Tally>,
+    others: Others,
 }
 
 /// What one client takes.
@@ -117,12 +130,11 @@ enum What {
 }
 
 impl Clients {
-    /// For a process with so many places. Where Postfix's master starts further processes for clients that find no place, places
-    /// are not shared out.
+    /// For a process of a service with these places.
     #[must_use]
-    pub(crate) fn new(limits: Limits, places: usize, shares_places: bool) -> Self {
-        let guests_max = places.checked_div(2).unwrap_or(0).max(1);
-        Self { limits, guests_max, shares_places, state: Mutex::default() }
+    pub(crate) fn new(limits: Limits, places: Places, changes: Arc<Changes>) -> Self {
+        let guests_max = places.of_process.checked_div(2).unwrap_or(0).max(1);
+        Self { limits, guests_max, places, changes, state: Mutex::default() }
     }
 
     /// The limits.
@@ -146,17 +158,22 @@ impl Clients {
         Some(Held { clients: self, client, what: What::Guest })
     }
 
-    /// For a session whose client may send, and which holds a place while so many others are free. A client may have
-    /// [`SHARE_FACTOR`] times as many places as are free: some always are, for those who have few. `None` if it has its share.
+    /// For a session whose client may send, and which holds a place while so many others are free in this process. A client may
+    /// have [`SHARE_FACTOR`] times as many places of the service as are free: some always are, for those who have few. `None` if
+    /// it has its share.
     pub(crate) fn session(&self, client: Option<IpAddr>, free_places: usize) -> Option<Held<'_>> {
         let mut state = self.state();
-        let tally = state.tallies.entry(client).or_default();
+        let others = state.others.of(client);
         // Its own place was free before.
-        let share = free_places.saturating_add(1).saturating_mul(SHARE_FACTOR);
-        if self.shares_places && tally.sessions > share {
+        let share =
+            state.free_places(free_places, self.places).saturating_add(1).saturating_mul(SHARE_FACTOR);
+        let tally = state.tallies.entry(client).or_default();
+        let sessions = tally.sessions.saturating_add(others.sessions);
+        if self.places.processes_max.is_some() && sessions > share {
             return None;
         }
         tally.sessions = tally.sessions.saturating_add(1);
+        self.note(&state, sessions as u64, share as u64);
         Some(Held { clients: self, client, what: What::Session })
     }
 
@@ -164,28 +181,88 @@ impl Clients {
     pub(crate) fn connection(&self, client: Option<IpAddr>, seconds: u64) -> (Held<'_>, Option<Excess>) {
         let mut state = self.state();
         let Limits { connections, connection_rate, .. } = self.limits;
-        let tally = state.tally(client, self.window(seconds));
+        let window = self.window(seconds);
+        let others = state.others_of(client, window);
+        let tally = state.tally(client, window);
         tally.connections = tally.connections.saturating_add(1);
         tally.new_connections = tally.new_connections.saturating_add(1);
-        let excess = excess(Limit::Connections, tally.connections, connections)
-            .or_else(|| excess(Limit::ConnectionRate, tally.new_connections, connection_rate));
+        let now = tally.connections.saturating_add(others.connections);
+        let new = tally.new_connections.saturating_add(others.new_connections);
+        self.note(&state, now, connections);
+        self.note(&state, new, connection_rate);
+        let excess = excess(Limit::Connections, now, connections)
+            .or_else(|| excess(Limit::ConnectionRate, new, connection_rate));
         (Held { clients: self, client, what: What::Connection }, excess)
     }
 
     /// Counts a message, and says whether it is one too many.
     pub(crate) fn message(&self, client: Option<IpAddr>, seconds: u64) -> Option<Excess> {
         let mut state = self.state();
-        let tally = state.tally(client, self.window(seconds));
+        let window = self.window(seconds);
+        let others = state.others_of(client, window);
+        let tally = state.tally(client, window);
         tally.messages = tally.messages.saturating_add(1);
-        excess(Limit::MessageRate, tally.messages, self.limits.message_rate)
+        let messages = tally.messages.saturating_add(others.messages);
+        self.note(&state, messages, self.limits.message_rate);
+        excess(Limit::MessageRate, messages, self.limits.message_rate)
     }
 
     /// Counts the recipients of a message, and says whether they are too many.
     pub(crate) fn recipients(&self, client: Option<IpAddr>, count: u64, seconds: u64) -> Option<Excess> {
         let mut state = self.state();
-        let tally = state.tally(client, self.window(seconds));
+        let window = self.window(seconds);
+        let others = state.others_of(client, window);
+        let tally = state.tally(client, window);
         tally.recipients = tally.recipients.saturating_add(count);
-        excess(Limit::RecipientRate, tally.recipients, self.limits.recipient_rate)
+        let recipients = tally.recipients.saturating_add(others.recipients);
+        self.note(&state, recipients, self.limits.recipient_rate);
+        excess(Limit::RecipientRate, recipients, self.limits.recipient_rate)
+    }
+
+    /// What the other processes of the service have told.
+    pub(crate) fn hear(&self, others: Others) {
+        self.state().others = others;
+    }
+
+    /// What there is to tell them of this time unit. `logged` is how many sessions of each client were logged.
+    pub(crate) fn counts(
+        &self,
+        window: u64,
+        mut logged: HashMap<Option<IpAddr>, u32>,
+    ) -> Vec<(Option<IpAddr>, Counts)> {
+        let state = self.state();
+        let tallies = state.tallies.iter().map(|(client, tally)| {
+            (*client, Counts { logged: logged.remove(client).unwrap_or(0), ..tally.counts(window) })
+        });
+        let mut counts: Vec<_> = tallies.filter(|(_, counts)| *counts != Counts::default()).collect();
+        drop(state);
+        counts.extend(
+            logged.into_iter().map(|(client, logged)| (client, Counts { logged, ..Counts::default() })),
+        );
+        counts
+    }
+
+    /// Counts what a process that is gone has counted in the time unit that is not over.
+    pub(crate) fn adopt(&self, counts: &[(Option<IpAddr>, Counts)], seconds: u64) {
+        let window = self.window(seconds);
+        let mut state = self.state();
+        for (client, counts) in
+            counts.iter().filter(|(_, counts)| counts.window == window && counts.is_rated())
+        {
+            let tally = state.tally(*client, window);
+            tally.new_connections = tally.new_connections.saturating_add(counts.new_connections.into());
+            tally.messages = tally.messages.saturating_add(counts.messages.into());
+            tally.recipients = tally.recipients.saturating_add(counts.recipients);
+        }
+    }
+
+    /// The other processes have to know; soon, if there are any, and the client comes to a quarter of what it may.
+    fn note(&self, state: &State, count: u64, limit: u64) {
+        if limit > 0 && state.others.processes > 0 && count.saturating_mul(4) >= limit {
+            self.changes.note_urgent();
+        } else {
+            self.changes.note();
+        }
     }
 
     /// Whether a message with so many recipients can never be sent.
@@ -193,7 +270,8 @@ impl Clients {
         excess(Limit::RecipientsOfMessage, recipients, self.limits.recipient_rate)
     }
 
-    const fn window(&self, seconds: u64) -> u64 {
+    /// The time unit of this moment.
+    pub(crate) const fn window(&self, seconds: u64) -> u64 {
         match seconds.checked_div(self.limits.time_unit) {
             Some(window) => window,
             None => 0,
@@ -213,6 +291,9 @@ impl Clients {
         }
         if tally.is_over() && !self.counts_rates() {
             state.tallies.remove(&client);
+        }
+        if !matches!(what, What::Guest) {
+            self.changes.note();
         }
     }
 
@@ -244,7 +325,40 @@ impl State {
     }
 }
 
+impl State {
+    /// What a client takes in other processes, in this window.
+    fn others_of(&self, client: Option<IpAddr>, window: u64) -> Sum {
+        match self.others.of(client) {
+            sum if sum.window == window => sum,
+            sum => Sum { connections: sum.connections, sessions: sum.sessions, ..Sum::default() },
+        }
+    }
+
+    /// How many places are free in the whole service; where that is not known, in this process.
+    fn free_places(&self, own: usize, places: Places) -> usize {
+        let others = &self.others;
+        let not_started =
+            places.processes_max.unwrap_or(1).saturating_sub(1).saturating_sub(others.accepting);
+        own.saturating_add(others.free_places).saturating_add(not_started.saturating_mul(places.of_process))
+    }
+}
+
 impl Tally {
+    /// What other processes are told.
+    fn counts(&self, window: u64) -> Counts {
+        let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let present = Counts {
+            connections: number(self.connections),
+            sessions: u32::try_from(self.sessions).unwrap_or(u32::MAX),
+            ..Counts::default()
+        };
+        if self.window != window {
+            return present;
+        }
+        let (new_connections, messages) = (number(self.new_connections), number(self.messages));
+        Counts { window, new_connections, messages, recipients: self.recipients, ..present }
+    }
+
     /// Whether the client is gone.
     const fn is_over(&self) -> bool {
         self.guests == 0 && self.sessions == 0 && self.connections == 0
@@ -278,13 +392,17 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
+    fn of(limits: Limits, of_process: usize) -> Clients {
+        Clients::new(limits, Places { of_process, processes_max: Some(1) }, Arc::default())
+    }
+
     fn over(limit: Limit, figure: u64, most: u64) -> Option<Excess> {
         Some(Excess { limit, figure, most })
     }
 
     #[test]
     fn connections_at_a_time_and_within_a_minute() {
-        let clients = Clients::new(LIMITS, 100, true);
+        let clients = of(LIMITS, 100);
         let client = address("192.0.2.1");
         let (first, excess) = clients.connection(client, 0);
         assert_eq!(excess, None);
@@ -299,7 +417,7 @@ mod tests {
 
     #[test]
     fn mail_within_a_minute() {
-        let clients = Clients::new(LIMITS, 100, true);
+        let clients = of(LIMITS, 100);
         let client = address("192.0.2.1");
         let messages: Vec<_> = [0, 59, 59, 60].iter().map(|at| clients.message(client, *at)).collect();
         assert_eq!(messages, [None, None, over(Limit::MessageRate, 3, 2), None]);
@@ -313,7 +431,7 @@ mod tests {
     #[test]
     fn one_client_never_has_all_places() {
         const PLACES: usize = 300;
-        let clients = Clients::new(LIMITS, PLACES, true);
+        let clients = of(LIMITS, PLACES);
         let take = |client, held: &mut Vec<_>| {
             let free = PLACES - held.len() - 1;
             clients.session(client, free).map(|session| held.push(session)).is_some()
@@ -328,13 +446,98 @@ mod tests {
         assert!(!take(address("192.0.2.1"), &mut held));
         held.clear();
         assert!(clients.state().tallies.values().all(Tally::is_over));
-        let few = Clients::new(LIMITS, 2, true);
+        let few = of(LIMITS, 2);
         let _both = [few.session(None, 1).unwrap(), few.session(None, 0).unwrap()];
+    }
+
+    /// What one other process tells, that has so many free places.
+    fn others(client: Option<IpAddr>, free_places: usize, sum: Sum) -> Others {
+        let clients = [(client, sum)].into_iter().collect();
+        Others { processes: 1, accepting: 1, free_places, logged: 0, clients }
+    }
+
+    #[test]
+    fn what_other_processes_have_counted_counts() {
+        let clients = of(LIMITS, 100);
+        let client = address("192.0.2.1");
+        let sum = Sum {
+            connections: 2,
+            window: 1,
+            new_connections: 2,
+            messages: 2,
+            recipients: 9,
+            ..Sum::default()
+        };
+        clients.hear(others(client, 0, sum));
+        assert_eq!(clients.connection(client, 60).1, over(Limit::Connections, 3, 2));
+        assert_eq!(clients.connection(address("192.0.2.2"), 60).1, None, "another one");
+        assert_eq!(clients.message(client, 60), over(Limit::MessageRate, 3, 2));
+        assert_eq!(clients.recipients(client, 2, 60), over(Limit::RecipientRate, 11, 10));
+        assert_eq!(clients.message(client, 120), None, "the next minute");
+        assert_eq!(clients.connection(client, 120).1, over(Limit::Connections, 3, 2));
+        clients.hear(Others::default());
+        assert_eq!(clients.connection(client, 120).1, None);
+        clients.hear(others(client, 0, Sum { new_connections: 2, window: 2, ..Sum::default() }));
+        assert_eq!(clients.connection(client, 120).1, over(Limit::ConnectionRate, 5, 3));
+    }
+
+    #[test]
+    fn what_is_told_is_adopted_by_another_process_within_the_time_unit() {
+        let (old, client) = (of(LIMITS, 100), address("192.0.2.1"));
+        let _connection = old.connection(client, 60);
+        let _session = old.session(client, 50).unwrap();
+        assert_eq!(old.message(client, 60), None);
+        assert_eq!(old.recipients(client, 9, 60), None);
+        let told = old.counts(1, [(client, 7), (address("192.0.2.9"), 8)].into_iter().collect());
+        let own = Counts {
+            connections: 1,
+            sessions: 1,
+            window: 1,
+            new_connections: 1,
+            messages: 1,
+            recipients: 9,
+            logged: 7,
+        };
+        let other = Counts { logged: 8, ..Counts::default() };
+        assert_eq!(told, [(client, own), (address("192.0.2.9"), other)]);
+        let new = of(LIMITS, 100);
+        new.adopt(&told, 60);
+        assert_eq!(new.recipients(client, 2, 60), over(Limit::RecipientRate, 11, 10));
+        let adopted =
+            Counts { window: 1, new_connections: 1, messages: 1, recipients: 11, ..Counts::default() };
+        assert_eq!(new.counts(1, HashMap::new()), [(client, adopted)], "who is connected is not adopted");
+        let late = of(LIMITS, 100);
+        late.adopt(&told, 120);
+        assert_eq!(late.counts(2, HashMap::new()), []);
+    }
+
+    /// As under Postfix's master(8): two processes of twenty places each.
+    #[test]
+    fn places_of_all_processes_are_shared_out() {
+        let client = address("192.0.2.1");
+        let two = Places { of_process: 20, processes_max: Some(2) };
+        let clients = Clients::new(LIMITS, two, Arc::default());
+        let mut held = Vec::new();
+        // As long as another process can be started, this one can be full of it.
+        for taken in 1..=20 {
+            held.push(clients.session(client, 20 - taken).unwrap());
+        }
+        held.clear();
+        clients.hear(others(client, 0, Sum { sessions: 20, ..Sum::default() }));
+        let granted = (1..=20).take_while(|taken| {
+            clients.session(client, 20 - taken).map(|session| held.push(session)).is_some()
+        });
+        let granted = granted.count();
+        assert!((15..20).contains(&granted), "{granted}");
+        assert!(clients.session(address("192.0.2.2"), 20 - granted - 1).is_some(), "another one");
+        let any = Clients::new(LIMITS, Places { processes_max: None, ..two }, Arc::default());
+        let all = [(); 1000].map(|()| any.session(client, 0));
+        assert!(all.iter().all(Option::is_some), "there are always more processes");
     }
 
     #[test]
     fn guests_leave_room_for_others() {
-        let clients = Clients::new(LIMITS, 100, true);
+        let clients = of(LIMITS, 100);
         let mut guests = Vec::new();
         while let Some(guest) = clients.guest(address("192.0.2.1")) {
             guests.push(guest);
@@ -350,13 +553,13 @@ mod tests {
 
     #[test]
     fn very_many_clients_are_forgotten() {
-        let clients = Clients::new(LIMITS, 100, true);
+        let clients = of(LIMITS, 100);
         for number in 0..3 * u32::try_from(CLIENTS_MAX).unwrap() {
             drop(clients.connection(Some(std::net::Ipv4Addr::from_bits(number).into()), 7));
         }
         assert!(clients.state().tallies.len() <= CLIENTS_MAX);
         let unlimited = Limits { connection_rate: 0, message_rate: 0, recipient_rate: 0, ..LIMITS };
-        let clients = Clients::new(unlimited, 100, true);
+        let clients = of(unlimited, 100);
         drop(clients.connection(address("192.0.2.1"), 7));
         assert!(clients.state().tallies.is_empty(), "nothing is remembered that no limit asks for");
     }

@@ -47,7 +47,12 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
         doors.collect::<io::Result<_>>()?,
         relief.map(|status| Arc::clone(&status.reporter)),
         &service.commits,
-        async { terminate.recv().await.unwrap_or_default() },
+        async {
+            select! {
+                _ = terminate.recv() => {}
+                () = service.too_old.notified() => {}
+            }
+        },
         successor_is_wanted(&service, status.as_ref(), known_process.as_ref()),
         || {
             // Whoever counts us as waiting for clients would start no successor.

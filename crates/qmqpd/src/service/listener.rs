@@ -109,6 +109,11 @@ impl House for Service {
         )
     }
 
+    fn full(&self) {
+        // Another process is to know what clients hold here.
+        self.changes.note_urgent();
+    }
+
     fn give_way(&self, reason: &str) {
         if self.admission.close() {
             if !reason.is_empty() {
@@ -116,6 +121,8 @@ impl House for Service {
             }
             // This may be a reload.
             self.log.go_line_by_line();
+            // The successor is to know what clients hold here.
+            self.changes.note_urgent();
         }
     }
 

@@ -16,6 +16,7 @@ mod passed;
 mod prepare;
 mod refuse;
 pub(crate) mod settlement;
+pub(crate) mod siblings;
 mod space;
 mod start;
 mod status;
@@ -30,21 +31,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix::notice::Severity;
 use postfix::settings::Settings;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::access::Access;
 use crate::log::{Log, Program};
 use crate::peer::PeerNames;
-use crate::session::{QUOTA_WINDOW, SessionQuota};
+use crate::session::SessionQuota;
 use crate::submit::Backend;
 
 pub use admission::Admission;
 pub(crate) use admission::{Place, Seat};
 pub(crate) use clients::Held;
-#[cfg(all(test, not(shuttle)))]
-pub(crate) use clients::Limits;
 pub use clients::{Clients, Excess, Limit};
+#[cfg(all(test, not(shuttle)))]
+pub(crate) use clients::{Limits, Places};
 pub use commits::{Commit, Commits};
+pub use siblings::{Changes, Minute};
 pub use space::{FreeSpace, Shortage};
 pub use start::{TypedByHand, run};
 pub use wear::Wear;
@@ -74,6 +76,10 @@ pub struct Service {
     pub commits: Commits,
     /// How many sessions without a message are logged.
     pub session_quota: SessionQuota,
+    /// What other processes of the service have to be told of.
+    pub changes: Arc<Changes>,
+    /// This process is the oldest of too many that finish their sessions.
+    pub too_old: Notify,
     /// How much this process has been used.
     pub wear: Wear,
     /// The master is Postfix's.
@@ -108,7 +114,7 @@ impl Service {
     /// Says what the log has left out, each minute.
     async fn report_unlogged_sessions(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(QUOTA_WINDOW).await;
+            tokio::time::sleep(self.session_quota.rest_of_minute(now().seconds)).await;
             self.report_unlogged();
         }
     }

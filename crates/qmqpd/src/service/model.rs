@@ -168,6 +168,8 @@ impl House for Process {
         self.is_outdated.load(Ordering::SeqCst).then(String::new)
     }
 
+    fn full(&self) {}
+
     fn give_way(&self, _reason: &str) {
         self.admission.close();
     }

@@ -8,6 +8,7 @@ use postfix::notice::Notice;
 use postfix::settings::Settings;
 
 use super::debugger;
+use super::siblings::RegionFile;
 use super::start::provisional_log;
 use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::config::{self, ServiceConfig};
@@ -33,6 +34,12 @@ pub(super) struct Prepared {
     pub(super) access: Access,
     pub(super) backend: Confined,
     pub(super) is_under_postfix: bool,
+    /// The name in master.cf.
+    pub(super) service_name: String,
+    /// How many processes of the service may take clients at the same time, where there is a limit.
+    pub(super) processes_max: Option<usize>,
+    /// Where the processes of the service tell each other what clients take.
+    pub(super) regions: Option<RegionFile>,
     pub(super) confinement: Confinement,
     /// Somebody looks at this process: it does the work itself.
     pub(super) is_debugged: bool,
@@ -91,6 +98,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     })
     .map_err(|error| failure(error.to_string()))?;
     notices.iter().for_each(say);
+    let regions = open_regions(config, arguments, &log);
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
     let backend = backend.confined().map_err(failure)?;
     let mut needs = backend.needs().jail;
@@ -106,8 +114,22 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
         access,
         backend,
         is_under_postfix: config::is_under_postfix(&config.source),
+        service_name: arguments.service_name.clone(),
+        processes_max: config.processes_max,
+        regions,
         is_debugged,
     })
+}
+
+/// The file in which the processes of the service tell each other what clients take. A process for one client alone has none.
+fn open_regions(config: &ServiceConfig, arguments: &Arguments, log: &Log) -> Option<RegionFile> {
+    if arguments.stdin_session {
+        return None;
+    }
+    let directory = config.jail.queue_directory.join(&config.settings.process_id_directory);
+    RegionFile::open(&directory, &arguments.transport, &arguments.service_name)
+        .inspect_err(|error| log.notice(Program::Qmqpd, &Notice::warning(error.to_string())))
+        .ok()
 }
 
 fn descriptors_wanted(settings: &Settings) -> u64 {

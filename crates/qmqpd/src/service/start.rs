@@ -18,13 +18,13 @@ use postfix::settings::Settings;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use super::clients::{Clients, Limits};
+use super::clients::{Clients, Limits, Places};
 use super::prepare::{Confinement, Failure, Prepared, prepare};
 use super::status::Farewell;
 use super::worker::{self, Role};
 use super::{
-    Admission, MESSAGE_MEMORY_BYTES, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, refuse, settlement,
-    stdin, watchdog,
+    Admission, MESSAGE_MEMORY_BYTES, Minute, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, refuse,
+    settlement, siblings, stdin, watchdog,
 };
 use crate::config;
 use crate::inherited;
@@ -134,7 +134,7 @@ enum Work {
     Stdin,
 }
 
-fn serve(prepared: Prepared, work: Work) -> ExitCode {
+fn serve(mut prepared: Prepared, work: Work) -> ExitCode {
     let log = prepared.log.clone();
     let is_for_stdin = matches!(work, Work::Stdin);
     let fatal = |log: &Log, text: &str| {
@@ -163,10 +163,12 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fatal(&log, &no_threads("start threads for the sessions", &error)),
     };
+    let (regions, service_name) = (prepared.regions.take(), std::mem::take(&mut prepared.service_name));
     let service = match runtime.block_on(async { assemble(prepared) }) {
         Ok(service) => Arc::new(service),
         Err(error) => return fatal(&log, &no_threads("start threads", &error)),
     };
+    let siblings = regions.and_then(|regions| siblings::start(&service, regions, &service_name));
     let farewell = match &work {
         Work::Clients(sockets) if !service.is_under_postfix => sockets.farewell(),
         Work::Clients(_) | Work::Stdin => None,
@@ -181,6 +183,10 @@ fn serve(prepared: Prepared, work: Work) -> ExitCode {
     // Ends the sessions that are left, which discards their queue files; but a table server that does not answer must
     // not keep a process that is about to end.
     runtime.shutdown_timeout(LAST_SESSIONS_TIME_MAX);
+    // Before the count of what was logged ends with its report.
+    if let Some(siblings) = siblings {
+        siblings.finish();
+    }
     service.report_unlogged();
     if let Some(farewell) = farewell {
         farewell.say();
@@ -236,20 +242,28 @@ fn confine(confinement: &Confinement, log: &Log) -> Result<(), JailError> {
 
 /// Puts the service together; needs the runtime.
 fn assemble(prepared: Prepared) -> std::io::Result<Service> {
-    let Prepared { settings, log, names, access, backend, is_under_postfix, confinement, .. } = prepared;
+    let Prepared {
+        settings, log, names, access, backend, is_under_postfix, processes_max, confinement, ..
+    } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
     let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
     watchdog::start(settings.daemon_timeout, &log)?;
+    let changes = Arc::new(siblings::Changes::default());
+    let places = Places { of_process: connections, processes_max };
+    let session_quota = SessionQuota::new(settings.qmqpd_session_log_limit);
+    session_quota.begin_minutes_at(Minute::phase_of(super::now().seconds));
     Ok(Service {
         names,
         access,
         backend: backend.start(connections)?,
         admission: Admission::new(connections),
-        clients: Clients::new(Limits::new(&settings), connections, !is_under_postfix),
+        clients: Clients::new(Limits::new(&settings), places, Arc::clone(&changes)),
         memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
         space: super::FreeSpace::new(settings.qmqpd_free_space_min),
         commits: super::Commits::default(),
-        session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
+        session_quota,
+        changes,
+        too_old: tokio::sync::Notify::new(),
         wear: Wear::new(
             u64::try_from(settings.max_use).unwrap_or(u64::MAX),
             settings.max_idle,

@@ -30,7 +30,7 @@ use crate::service::{Commit, Place, Seat, Service};
 use crate::verdict::{self, Ending, Verdict};
 use entry::Holdings;
 pub use lines::SessionLog;
-pub use quota::{SessionQuota, Voice, WINDOW as QUOTA_WINDOW};
+pub use quota::{SessionQuota, Voice};
 
 /// Serves one client to the end. Without a place, there is no limit to what it holds.
 pub(crate) async fn serve(
@@ -41,7 +41,7 @@ pub(crate) async fn serve(
 ) {
     let began = Instant::now();
     let arrived = crate::service::now();
-    let voice = begin(&service, peer);
+    let voice = begin(&service, peer, arrived);
     let mut holdings = Holdings { place, ..Holdings::default() };
     let mut met = entry::meet(&service, peer, &voice, &mut holdings).await;
     let verbosity = service.access.verbosity(&met.client, &service.log).await;
@@ -114,7 +114,8 @@ pub(crate) async fn turn_away(service: Arc<Service>, connection: Connection, pee
         return Box::pin(serve(service, connection, peer, Some(place))).await;
     }
     let client = Client::new(peer, &Name::Unknown, service.settings.qmqpd_client_port_logging);
-    let voice = begin(&service, peer);
+    let arrived = crate::service::now();
+    let voice = begin(&service, peer, arrived);
     let log = SessionLog::new(&service.log, &client, 0, &voice);
     let patience = Patience { operation: service.settings.qmqpd_timeout, deadline: None };
     let mut session = Session {
@@ -124,7 +125,7 @@ pub(crate) async fn turn_away(service: Arc<Service>, connection: Connection, pee
         network: None,
         log,
         patience,
-        arrived: crate::service::now(),
+        arrived,
         recipients: 0,
         unread: 0,
         under_way: None,
@@ -135,8 +136,9 @@ pub(crate) async fn turn_away(service: Arc<Service>, connection: Connection, pee
 }
 
 /// Whether the session is logged from its beginning.
-fn begin(service: &Service, peer: PeerAddress) -> Voice<'_> {
-    let (voice, said) = service.session_quota.begin(peer.ip());
+fn begin(service: &Service, peer: PeerAddress, arrived: spool::Timestamp) -> Voice<'_> {
+    let (voice, said) = service.session_quota.begin(peer.ip(), arrived.seconds);
+    service.changes.note();
     if let Some(text) = said {
         service.log.write(Program::Qmqpd, Severity::Warning, &text);
     }

@@ -27,7 +27,7 @@ use crate::date::DateFormat;
 use crate::lists::list_options;
 use crate::log::{Log, LogConfig, Place};
 use crate::peer::{self, PeerNames};
-use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Wear};
+use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Places, Wear};
 use crate::submit::{Backend, CleanupTables, Local, Lookups, Wake, cleanup_options, front_bytes};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
@@ -94,10 +94,16 @@ impl Fixture {
             names,
             access,
             admission: Admission::new(100),
-            clients: Clients::new(Limits::new(&settings), 100, true),
+            clients: Clients::new(
+                Limits::new(&settings),
+                Places { of_process: 100, processes_max: Some(1) },
+                Arc::default(),
+            ),
             memory: Semaphore::new(1),
             commits: Commits::default(),
             session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
+            changes: Arc::default(),
+            too_old: tokio::sync::Notify::new(),
             space: FreeSpace::new(0),
             wear: Wear::new(u64::MAX, Duration::MAX, Duration::ZERO),
             is_under_postfix: false,
@@ -424,7 +430,7 @@ async fn a_client_that_is_turned_away_hears_why() {
 async fn a_client_that_is_turned_away_cannot_stay() {
     let fixture = Fixture::new("");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None);
+    let (voice, _) = fixture.service.session_quota.begin(None, 0);
     for (timeout, seconds) in [(300, 10), (11, 10), (3, 3)] {
         let (client, server) = UnixStream::pair().unwrap();
         let connection = Connection::new(OwnedFd::from(server.into_std().unwrap()));
@@ -457,7 +463,7 @@ async fn too_many_sessions_without_a_message_are_said_once() {
 #[tokio::test]
 async fn a_client_is_known_by_its_name_in_the_hosts_file() {
     let fixture = Fixture::new("");
-    let (voice, _) = fixture.service.session_quota.begin(None);
+    let (voice, _) = fixture.service.session_quota.begin(None, 0);
     let peer = PeerAddress::of("127.0.0.1:5".parse().unwrap());
     let met = entry::meet(&fixture.service, peer, &voice, &mut Holdings::default()).await;
     assert_eq!((met.client.shown.as_str(), met.refusal.is_none()), ("localhost[127.0.0.1]", true));
@@ -468,7 +474,7 @@ async fn a_client_is_known_by_its_name_in_the_hosts_file() {
 async fn a_fast_client_lets_others_have_their_turn() {
     let fixture = Fixture::new("");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None);
+    let (voice, _) = fixture.service.session_quota.begin(None, 0);
     let (client, server) = UnixStream::pair().unwrap();
     let server = server.into_std().unwrap();
     let watched = server.try_clone().unwrap();
@@ -520,7 +526,7 @@ fn a_client_that_waits_takes_little_memory() {
 async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
     let fixture = Fixture::new("qmqpd_stress_timeout = 5s");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None);
+    let (voice, _) = fixture.service.session_quota.begin(None, 0);
     let long_ago = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
     for (is_stressed, before, now, gives_way) in [
         (true, 0, 100, true),
@@ -548,7 +554,7 @@ async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
 async fn a_message_that_stops_has_its_whole_time_as_long_as_there_is_memory() {
     let fixture = Fixture::new("qmqpd_stress_timeout = 1s");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None);
+    let (voice, _) = fixture.service.session_quota.begin(None, 0);
     let (client, server) = UnixStream::pair().unwrap();
     let mut session =
         fixture.session(&who, &voice, Connection::new(OwnedFd::from(server.into_std().unwrap())));

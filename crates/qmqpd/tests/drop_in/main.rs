@@ -11,6 +11,7 @@ mod life;
 mod load;
 mod mail;
 mod services;
+mod shared_limits;
 mod trouble;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     dialogue::add(&mut trials);
     life::add(&mut trials);
     services::add(&mut trials);
+    shared_limits::add(&mut trials);
     check::add(&mut trials);
     trouble::add(&mut trials);
     delivery::add(&mut trials);

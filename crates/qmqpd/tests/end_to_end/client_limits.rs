@@ -1,18 +1,29 @@
 //! Limits of one client, named and meant as Postfix's smtpd(8) has them.
 
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
 
 use testbed::client::{self, End, Step, request};
 use testbed::ours::{Instance, Setup};
 use testbed::peers::Peer;
 use testbed::trials::Trials;
-use testbed::{name_server, wait};
+use testbed::{name_server, program, wait};
 
 pub(crate) fn add(trials: &mut Trials) {
     trials.add("client_limits::connections_at_a_time", &[Peer::Isolation], connections);
     trials.add("client_limits::connections_within_a_time", &[Peer::Isolation], connection_rate);
     trials.add("client_limits::messages_within_a_time", &[Peer::Isolation], message_rate);
     trials.add("client_limits::recipients_within_a_time", &[Peer::Isolation], recipient_rate);
+    trials.add("client_limits::are_held_over_reloads", &[Peer::Isolation], reloads);
+    trials.add(
+        "client_limits::rates_are_held_over_reloads_and_kills",
+        &[Peer::Isolation],
+        rates_over_reloads,
+    );
+    trials.add("client_limits::the_log_quota_is_held_over_reloads", &[Peer::Isolation], quota_over_reloads);
     trials.add("client_limits::who_may_send_is_exempt_by_default", &[Peer::Isolation], exempt);
 }
 
@@ -108,6 +119,80 @@ fn recipient_rate() {
     until_logged(&server, words);
     assert_eq!(server.queue.take().len(), 4);
     server.queue.wait_until_empty();
+}
+
+/// Has a fresh process serve; the old one finishes its sessions.
+fn reload(server: &Instance) {
+    let before = server.services();
+    let reload = Command::new(program::qmqpd()).args(["reload", "-c"]).arg(&server.config).output().unwrap();
+    assert!(reload.status.success(), "{reload:?}");
+    wait::until("a fresh process serves", || {
+        let fresh = server.services().iter().any(|process| !before.contains(process));
+        (fresh && send_from("127.0.0.1", server.address, 1).starts_with('K')).then_some(())
+    });
+}
+
+/// Two processes at the same time: connections of the old one count for the new one, for as long as they last.
+fn reloads() {
+    let server = with(&[AUTHORIZED, EXCEPTIONS, "qmqpd_client_connection_count_limit = 3"]);
+    let held: Vec<TcpStream> = (0..3).map(|_| client::connect_from("127.0.0.2", server.address)).collect();
+    until_refused(&server, "127.0.0.2");
+    reload(&server);
+    until_refused(&server, "127.0.0.2");
+    assert!(send_from("127.0.0.3", server.address, 1).starts_with('K'), "another client");
+    drop(held);
+    wait::until("there is room again", || {
+        send_from("127.0.0.2", server.address, 1).starts_with('K').then_some(())
+    });
+}
+
+/// Also when the old process is there no more.
+fn rates_over_reloads() {
+    let server = with(&[AUTHORIZED, EXCEPTIONS, ALWAYS, "qmqpd_client_message_rate_limit = 4"]);
+    let send_until_told = |messages, told| {
+        assert_replies(&server, "127.0.0.2", messages, &["K", "K"]);
+        wait::until("the process has told of it", || (told_messages(&server) == told).then_some(()));
+    };
+    send_until_told(&[1, 1], 2);
+    reload(&server);
+    wait::until("the old process is gone", || (server.services().len() == 1).then_some(()));
+    send_until_told(&[1], 3);
+    let [process] = server.services()[..] else { panic!("{:?}", server.services()) };
+    kill(process, Signal::SIGKILL).unwrap();
+    wait::until("a fresh process serves", || (server.services() != [process]).then_some(()));
+    let refused = "ZError: too much mail from 127.0.0.2";
+    assert_replies(&server, "127.0.0.2", &[1, 1], &["K", refused]);
+}
+
+/// How many messages of 127.0.0.2 the processes have told each other of: service/siblings/region.rs says where.
+fn told_messages(server: &Instance) -> u32 {
+    let files = std::fs::read_dir(server.queue.path.join("pid")).unwrap().map(|entry| entry.unwrap());
+    let files = files.filter(|file| file.file_name().as_bytes().starts_with(b"qmqpd-clients."));
+    let told = files.flat_map(|file| {
+        let bytes = std::fs::read(file.path()).unwrap();
+        let client = std::net::Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped().octets();
+        let entries = bytes.chunks_exact(64).filter(|entry| entry[8..24] == client);
+        entries.map(|entry| u32::from_le_bytes(entry[44..48].try_into().unwrap())).collect::<Vec<_>>()
+    });
+    told.sum()
+}
+
+fn quota_over_reloads() {
+    const LIMIT: usize = 20;
+    let limit = format!("qmqpd_session_log_limit = {LIMIT}");
+    let mut server = with(&["qmqpd_authorized_clients = 127.0.0.1", &limit]);
+    for _ in 0..5 {
+        for _ in 0..LIMIT {
+            let session = client::run_from("127.0.0.66", server.address, &[]);
+            assert!(client::text(&session.received).contains("is not authorized to use this service"));
+        }
+        reload(&server);
+    }
+    server.stop();
+    let log = server.log.all();
+    let logged = log.matches("]: connect from unknown[127.0.0.66]").count();
+    // The minute may have ended meanwhile, and a process may have been told a moment too late.
+    assert!((LIMIT..=3 * LIMIT).contains(&logged), "{logged}: {log}");
 }
 
 /// A list server sends as fast as it can, over as many connections as it likes.

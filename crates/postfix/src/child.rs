@@ -181,7 +181,12 @@ pub enum State {
     Syncing,
     /// `3`: it is alive; nothing else has changed. To our own master only.
     Alive,
+    /// [`LINES_LOST`] and so many more: it ends, and so many of its log lines never reached the log. To our own master only.
+    LinesLost(u16),
 }
+
+/// Far from the numbers that Postfix has, or may come to have.
+const LINES_LOST: u32 = 0x4c4f_0000;
 
 const STATES: [State; 4] = [State::Taken, State::Available, State::Syncing, State::Alive];
 
@@ -197,6 +202,7 @@ pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; ST
         State::Available => 1,
         State::Syncing => 2,
         State::Alive => 3,
+        State::LinesLost(count) => LINES_LOST | u32::from(count),
     };
     let mut message = [0; STATUS_MESSAGE_BYTES];
     let fields = [process_id, generation, state].into_iter().flat_map(u32::to_ne_bytes);
@@ -208,8 +214,9 @@ pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; ST
 #[must_use]
 pub fn parse_status_message(message: &[u8; STATUS_MESSAGE_BYTES]) -> (u32, u32, Option<State>) {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *message;
-    let number = usize::try_from(u32::from_ne_bytes([i, j, k, l])).unwrap_or(usize::MAX);
-    let state = STATES.get(number).copied();
+    let number = u32::from_ne_bytes([i, j, k, l]);
+    let lines_lost = u16::try_from(number ^ LINES_LOST).ok().map(State::LinesLost);
+    let state = usize::try_from(number).ok().and_then(|number| STATES.get(number).copied()).or(lines_lost);
     (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), state)
 }
 
@@ -278,5 +285,19 @@ mod tests {
         assert_eq!(parse_status_message(&idle), (17_530, 4, Some(State::Available)));
         let busy = status_message(17_530, 4, State::Taken);
         assert_eq!(parse_status_message(&busy), (17_530, 4, Some(State::Taken)));
+    }
+
+    #[test]
+    fn each_state_is_read_back_and_no_other_number_is_one() {
+        let states = STATES.into_iter().chain([0, 1, u16::MAX].map(State::LinesLost));
+        for state in states {
+            assert_eq!(parse_status_message(&status_message(1, 2, state)), (1, 2, Some(state)));
+        }
+        let unknown = [4, LINES_LOST - 1, LINES_LOST + 0x1_0000, u32::MAX];
+        for number in unknown {
+            let mut message = status_message(1, 2, State::Alive);
+            message[8..].copy_from_slice(&number.to_ne_bytes());
+            assert_eq!(parse_status_message(&message), (1, 2, None), "{number}");
+        }
     }
 }

@@ -11,7 +11,7 @@ mod options;
 mod queue;
 mod sink;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -70,7 +70,7 @@ struct Line {
 struct Writer {
     framer: Framer,
     sinks: Sinks,
-    unreported_loss: u64,
+    unreported_loss: Arc<AtomicU64>,
     /// What the system said when a line was lost, if that was the reason.
     loss_reason: Option<std::io::Error>,
     goes_line_by_line: Arc<AtomicBool>,
@@ -103,17 +103,23 @@ impl Writer {
         if lost > 0 || self.is_unreachable.load(Ordering::Relaxed) {
             self.is_unreachable.store(self.sinks.is_unreachable(), Ordering::Relaxed);
         }
-        self.unreported_loss = self.unreported_loss.saturating_add(lost as u64);
-        if lost < lines.len() && self.unreported_loss > 0 {
+        self.lose(lost as u64);
+        if lost < lines.len() && self.unreported_loss.load(Ordering::Relaxed) > 0 {
             self.report_loss(last.seconds);
         }
     }
 
+    /// Only the writer changes the number.
+    fn lose(&self, lines: u64) {
+        let sum = self.unreported_loss.load(Ordering::Relaxed).saturating_add(lines);
+        self.unreported_loss.store(sum, Ordering::Relaxed);
+    }
+
     fn report_loss(&mut self, seconds: i64) {
-        let text = loss(self.unreported_loss, self.loss_reason.as_ref());
+        let text = loss(self.unreported_loss.load(Ordering::Relaxed), self.loss_reason.as_ref());
         let line = Line { seconds, program: Program::Qmqpd, severity: Severity::Warning, text };
         if self.sinks.write(&mut self.framer, &[line], &mut None) == 0 {
-            self.unreported_loss = 0;
+            self.unreported_loss.store(0, Ordering::Relaxed);
             self.loss_reason = None;
         }
     }
@@ -127,6 +133,7 @@ struct Shared {
     direct: Mutex<Option<Writer>>,
     goes_line_by_line: Arc<AtomicBool>,
     is_unreachable: Arc<AtomicBool>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Drop for Shared {
@@ -164,17 +171,18 @@ impl Log {
     fn with_sinks(config: &LogConfig, sinks: Sinks) -> Self {
         let goes_line_by_line = Arc::new(AtomicBool::new(false));
         let is_unreachable = Arc::new(AtomicBool::new(false));
+        let lost = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             framer: Framer::new(config),
             sinks,
-            unreported_loss: 0,
+            unreported_loss: Arc::clone(&lost),
             loss_reason: None,
             goes_line_by_line: Arc::clone(&goes_line_by_line),
             is_unreachable: Arc::clone(&is_unreachable),
         };
         let direct = Mutex::new(Some(writer));
         let queue = OnceLock::new();
-        Self(Arc::new(Shared { utf8: config.utf8, queue, direct, goes_line_by_line, is_unreachable }))
+        Self(Arc::new(Shared { utf8: config.utf8, queue, direct, goes_line_by_line, is_unreachable, lost }))
     }
 
     /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes
@@ -235,6 +243,12 @@ impl Log {
         self.0.is_unreachable.load(Ordering::Relaxed)
     }
 
+    /// How many lines were lost of which the log does not say so.
+    #[must_use]
+    pub fn lost_lines(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+
     /// Returns when all lines so far are written, or after two seconds of a log that does not move.
     pub fn flush(&self) {
         if let Some(queue) = self.0.queue.get() {
@@ -248,7 +262,7 @@ fn run(mut writer: Writer, queue: &Queue) {
     while let Some(batch) = queue.next(written) {
         writer.write(&batch.lines);
         if batch.dropped > 0 {
-            writer.unreported_loss = writer.unreported_loss.saturating_add(batch.dropped);
+            writer.lose(batch.dropped);
             writer.report_loss(now_seconds());
         }
         written = batch;

@@ -30,36 +30,44 @@ struct Datagrams {
 impl Datagrams {
     fn open(framing: Framing, path: &Path) -> Self {
         let mut this = Self { framing, path: path.to_owned(), socket: None, stalled: false };
-        this.connect();
+        // Each line tries again.
+        let _ = this.connect();
         this
     }
 
-    fn connect(&mut self) {
-        self.socket = UnixDatagram::unbound().ok().filter(|socket| {
-            socket.connect(&self.path).is_ok() && socket.set_write_timeout(Some(DATAGRAM_PATIENCE)).is_ok()
-        });
-        self.stalled = false;
+    fn connect(&mut self) -> std::io::Result<()> {
+        (self.socket, self.stalled) = (None, false);
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(&self.path)?;
+        socket.set_write_timeout(Some(DATAGRAM_PATIENCE))?;
+        self.socket = Some(socket);
+        Ok(())
     }
 
-    fn send(&mut self, record: &[u8]) -> bool {
-        if self.socket.is_none() {
-            self.connect();
-        }
+    /// Whether the log daemon has it. If it cannot be reached, `reason` says so.
+    fn send(&mut self, record: &[u8], reason: &mut Option<std::io::Error>) -> bool {
         match self.try_send(record) {
-            Ok(()) => true,
+            Ok(()) => return true,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.stall(true);
-                false
+                return false;
             }
-            // The log daemon was restarted: its old socket is dead, the new one may be there already.
-            Err(_) => {
-                self.connect();
-                self.try_send(record).is_ok()
+            Err(_) => {}
+        }
+        // It was restarted: its old socket is dead, the new one may be there already.
+        match self.connect().and_then(|()| self.try_send(record)) {
+            Ok(()) => true,
+            Err(error) => {
+                *reason = Some(error);
+                false
             }
         }
     }
 
     fn try_send(&mut self, record: &[u8]) -> std::io::Result<()> {
+        if self.socket.is_none() {
+            self.connect()?;
+        }
         let socket = self.socket.as_ref().ok_or(ErrorKind::NotConnected)?;
         socket.send(record)?;
         if self.stalled {
@@ -106,10 +114,10 @@ impl Sink {
             Self::File(file) => write_stream(file, framer, lines, reason),
             Self::Datagrams(datagrams) => match datagrams.framing {
                 Framing::Syslog => {
-                    let is_sent = |line: &&Line| datagrams.send(framer.syslog(line));
+                    let is_sent = |line: &&Line| datagrams.send(framer.syslog(line), reason);
                     lines.len().saturating_sub(lines.iter().filter(is_sent).count())
                 }
-                Framing::Postlog => send_together(datagrams, framer, lines),
+                Framing::Postlog => send_together(datagrams, framer, lines, reason),
             },
         }
     }
@@ -118,11 +126,16 @@ impl Sink {
 /// Sends lines to postlogd(8), with a newline between two, as many in a datagram as it takes: they are as many lines in the
 /// file for the work of one, since each datagram costs it a write, and it and master(8) two status messages. (10,000 lines cost the
 /// three of us 310 ms of processor time one by one, and 11 ms so.)
-fn send_together(datagrams: &mut Datagrams, framer: &mut Framer, lines: &[Line]) -> usize {
+fn send_together(
+    datagrams: &mut Datagrams,
+    framer: &mut Framer,
+    lines: &[Line],
+    reason: &mut Option<std::io::Error>,
+) -> usize {
     let mut records = Vec::new();
     let (mut together, mut lost) = (0_usize, 0_usize);
     let mut send = |records: &mut Vec<u8>, together: &mut usize| {
-        if *together > 0 && !datagrams.send(records) {
+        if *together > 0 && !datagrams.send(records, reason) {
             lost = lost.saturating_add(*together);
         }
         records.clear();
@@ -188,7 +201,7 @@ impl Sinks {
     }
 
     /// Writes the lines to every place; returns how many some place has not taken, and leaves in `reason` what the system said
-    /// about a file that took none.
+    /// about it.
     pub(super) fn write(
         &mut self,
         framer: &mut Framer,
@@ -240,10 +253,11 @@ mod tests {
         let first = UnixDatagram::bind(&path).unwrap();
         log.write(Program::Qmqpd, Severity::Info, "one");
         assert!(receive(&first).ends_with("]: one"));
-        assert!(
-            receive(&first)
-                .ends_with("]: warning: 1 log lines were lost: the log did not take them fast enough")
-        );
+        let lost =
+            "]: warning: 1 log lines were lost: the log could not be written: No such file or directory";
+        let datagram = receive(&first);
+        assert!(datagram.ends_with(lost), "{datagram}");
+        assert_eq!(log.lost_lines(), 0, "it has said so");
         drop(first);
         std::fs::remove_file(&path).unwrap();
         let second = UnixDatagram::bind(&path).unwrap();
@@ -255,6 +269,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         log.write(Program::Qmqpd, Severity::Info, "lost: its socket is out of sight");
         assert!(log.is_unreachable());
+        assert_eq!(log.lost_lines(), 1);
     }
 
     #[test]

@@ -362,7 +362,15 @@ impl Master {
                 return;
             }
         };
+        let service = process.service().to_owned();
         for state in states {
+            if let ChildState::LinesLost(count) = state {
+                let more = if count == u16::MAX { " or more" } else { "" };
+                let text = format!(
+                    "service {service}: process {process_id}: {count}{more} log lines were lost: it could not reach the log"
+                );
+                self.say(Severity::Warning, &text);
+            }
             if let ChildState::Available | ChildState::Taken = state {
                 for lane in &mut self.lanes {
                     lane.roster.reported(process_id, state == ChildState::Available);

@@ -188,10 +188,14 @@ fn serve(mut prepared: Prepared, work: Work) -> ExitCode {
         siblings.finish();
     }
     service.report_unlogged();
-    if let Some(farewell) = farewell {
+    if let Some(farewell) = &farewell {
         farewell.say();
     }
     service.backend.shut_down();
+    if let Some(farewell) = &farewell {
+        log.flush();
+        farewell.say_lost(log.lost_lines());
+    }
     match ending {
         Ok(()) => {
             log.flush();

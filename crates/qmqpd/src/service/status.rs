@@ -76,8 +76,16 @@ impl Farewell {
     }
 
     /// Says it.
-    pub(super) fn say(self) {
+    pub(super) fn say(&self) {
         say_at_once(&self.socket, std::process::id(), self.generation, State::Syncing);
+    }
+
+    /// Says how many log lines never reached the log, if some did not: the master can still log that.
+    pub(super) fn say_lost(&self, lines: u64) {
+        if lines > 0 {
+            let count = u16::try_from(lines).unwrap_or(u16::MAX);
+            say_at_once(&self.socket, std::process::id(), self.generation, State::LinesLost(count));
+        }
     }
 }
 

@@ -3,6 +3,9 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::site::{PROGRAM, Site, free_address, send, until};
@@ -26,26 +29,62 @@ fn with_log(site: &Site, socket: &Path) -> Command {
     command
 }
 
-fn listen(path: &Path) -> UnixDatagram {
-    let socket = UnixDatagram::bind(path).unwrap();
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    socket
+/// A log daemon. It reads all the time: what waits in a full socket for longer than a second is lost.
+struct Daemon {
+    lines: Arc<Mutex<Vec<String>>>,
+    is_over: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
 }
 
-/// Whether a line with these words comes soon.
-fn hears(socket: &UnixDatagram, words: &str) -> bool {
-    let mut buffer = [0; 4096];
-    while let Ok(length) = socket.recv(&mut buffer) {
-        if String::from_utf8_lossy(&buffer[..length]).contains(words) {
-            return true;
+fn listen(path: &Path) -> Daemon {
+    let socket = UnixDatagram::bind(path).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let (lines, is_over) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
+    let (heard, ends) = (Arc::clone(&lines), Arc::clone(&is_over));
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while !ends.load(Ordering::Relaxed) {
+            if let Ok(length) = socket.recv(&mut buffer) {
+                heard.lock().unwrap().push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
         }
+    });
+    Daemon { lines, is_over, reader: Some(reader) }
+}
+
+impl Daemon {
+    /// The last line with these words.
+    fn heard(&self, words: &str) -> Option<String> {
+        self.lines.lock().unwrap().iter().rfind(|line| line.contains(words)).cloned()
     }
-    false
+}
+
+/// Its socket is closed after that.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.reader.take().map(JoinHandle::join);
+    }
+}
+
+/// The number in front of these words.
+fn number_before(line: &str, words: &str) -> usize {
+    let before = line.split(words).next().unwrap().trim_end();
+    before.rsplit(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("no number: {line}"))
 }
 
 #[test]
 fn a_log_daemon_that_is_started_anew_is_found_from_within_a_chroot() {
+    started_anew("y");
+}
+
+#[test]
+fn a_log_daemon_that_is_started_anew_hears_how_many_lines_were_lost() {
+    started_anew("n");
+}
+
+fn started_anew(chroot: &str) {
     if !nix::unistd::Uid::effective().is_root() {
         assert!(std::env::var_os("QMQPD_PEERS").is_none(), "a chroot needs root");
         eprintln!("left out: a chroot needs root");
@@ -54,21 +93,31 @@ fn a_log_daemon_that_is_started_anew_is_found_from_within_a_chroot() {
     let site = Site::new();
     let address = free_address();
     site.configure("qmqpd_log = syslog\nqmqpd_authorized_clients = 127.0.0.1\n");
-    site.write("etc/master.cf", &format!("{address} inet n - y - - qmqpd\n"));
+    site.write("etc/master.cf", &format!("{address} inet n - {chroot} - - qmqpd\n"));
     let path = site.path("syslog");
-    let first = listen(&path);
+    let daemon = listen(&path);
     let mut serve = with_log(&site, &path);
     serve.args(["serve", "-c", "etc"]);
     let server = site.start(serve, &["-c", "etc"]);
     until("it runs", || server.status().contains(": running\n").then_some(()));
     assert!(send(address).starts_with('K'));
-    until("the session is logged", || hears(&first, "disconnect from").then_some(()));
-    drop(first);
+    until("the session is logged", || daemon.heard("disconnect from"));
+    drop(daemon);
     std::fs::remove_file(&path).unwrap();
-    let second = listen(&path);
-    // A young process waits a little before it makes room for the next one; every client is served meanwhile.
-    until("sessions are logged again", || {
+    // So many that not all of their lines can still be on their way.
+    for _ in 0..100 {
         assert!(send(address).starts_with('K'));
-        hears(&second, "disconnect from").then_some(())
+    }
+    let daemon = listen(&path);
+    // Within a chroot a young process waits a little before it makes room for the next one; every client is served meanwhile.
+    let line = until("sessions are logged again, and how many lines were not", || {
+        assert!(send(address).starts_with('K'));
+        daemon.heard("disconnect from")?;
+        daemon.heard(" log lines were lost")
     });
+    let (words, least) = match chroot {
+        "y" => ("it could not reach the log", 400),
+        _ => ("the log could not be written: No such file or directory", 1),
+    };
+    assert!(line.contains(words) && number_before(&line, " log lines were lost") >= least, "{line}");
 }

@@ -221,7 +221,9 @@ impl Clients {
 
     /// What the other processes of the service have told.
     pub(crate) fn hear(&self, others: Others) {
-        self.state().others = others;
+        let before = std::mem::replace(&mut self.state().others, others);
+        // Not under the lock: there may be many.
+        drop(before);
     }
 
     /// What there is to tell them of this time unit. `logged` is how many sessions of each client were logged.

@@ -74,6 +74,7 @@ pub(super) fn start(service: &Arc<Service>, file: RegionFile, service_name: &str
         known: [false; REGIONS],
         reports: [const { None }; REGIONS],
         draining_since: None,
+        is_ending: false,
         is_trouble_said: false,
     };
     exchange.agree_on_minutes();
@@ -111,6 +112,8 @@ struct Exchange {
     reports: [Option<Report>; REGIONS],
     /// In milliseconds of this boot.
     draining_since: Option<u64>,
+    /// It has to cut its sessions, and was told so.
+    is_ending: bool,
     is_trouble_said: bool,
 }
 
@@ -129,7 +132,9 @@ impl Exchange {
                 let _nobody_waits = end.send(());
                 return;
             }
-            if self.has_to_end() {
+            if !self.is_ending && self.has_to_end() {
+                // It is said once, and until it is gone this process stays the oldest to the others.
+                self.is_ending = true;
                 let limit = self.service.settings.qmqpd_old_process_limit;
                 let name = &self.service_name;
                 let text = format!(
@@ -138,8 +143,6 @@ impl Exchange {
                 );
                 self.service.log.write(Program::Qmqpd, Severity::Warning, &text);
                 self.service.too_old.notify_one();
-                // It is said once.
-                self.draining_since = None;
             }
         }
     }

@@ -12,13 +12,13 @@ use spool::committer::Committers;
 use spool::{Timestamp, UnixDisk};
 
 use super::arrival::{arrival_of, origin_of};
-use super::draft::QueueFile;
 use super::milter::Milters;
 use super::needs::{Needs, paths};
+use super::store::draft::Writer;
+use super::store::queue_file::QueueFile;
 use super::tables::Lookups;
 use super::waiting::Waiting;
 use super::wake::{Wake, pipe_directories};
-use super::writer::Writer;
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;

@@ -6,7 +6,6 @@
 mod arrival;
 mod cleanup_options;
 mod cleanup_service;
-mod draft;
 mod kept;
 mod local;
 mod milter;
@@ -20,7 +19,6 @@ mod tables;
 mod waiting;
 mod wake;
 mod whole;
-mod writer;
 
 use std::sync::Arc;
 

@@ -16,8 +16,8 @@ use super::Refusal;
 use super::kept::{Kept, Part};
 use super::milter::{Conversation, Milters};
 use super::overflow::Overflow;
+use super::store::draft::Writer;
 use super::tables::Lookups;
-use super::writer::Writer;
 use crate::log::{Log, Program};
 
 /// The records of a message, and who is to see them.

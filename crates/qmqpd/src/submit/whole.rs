@@ -17,10 +17,10 @@ use spool::{Draft, SpoolError, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 
 use super::arrival::{arrival_of, message_begins, origin_of};
-use super::draft::Failure;
 use super::local::Local;
+use super::store::draft::{log_failure, whole_file};
+use super::store::queue_file::Failure;
 use super::wake::Wake;
-use super::writer::{log_failure, whole_file};
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// A queue file that is being written. Dropping it removes it.
 #[derive(Debug)]
-pub(super) struct QueueFile {
+pub(in crate::submit) struct QueueFile {
     committers: Arc<Committers<UnixDisk>>,
     queue_id: QueueId,
     created: Timestamp,
@@ -21,7 +21,7 @@ pub(super) struct QueueFile {
 
 /// What can go wrong between a message and its durable file; in words for the log.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(in crate::submit) enum Failure {
     /// The disk said no.
     #[error("write queue file: {0}")]
     Disk(Box<SpoolError>),
@@ -44,7 +44,7 @@ impl From<SpoolError> for Failure {
 
 impl QueueFile {
     /// Makes an empty file under a new queue ID.
-    pub(super) async fn create(committers: &Arc<Committers<UnixDisk>>) -> Result<Self, Failure> {
+    pub(in crate::submit) async fn create(committers: &Arc<Committers<UnixDisk>>) -> Result<Self, Failure> {
         let draft = run(committers, |done| Job::Create { done }).await??;
         Ok(Self {
             committers: Arc::clone(committers),
@@ -54,17 +54,17 @@ impl QueueFile {
         })
     }
 
-    pub(super) const fn queue_id(&self) -> &QueueId {
+    pub(in crate::submit) const fn queue_id(&self) -> &QueueId {
         &self.queue_id
     }
 
     /// The time in the queue ID.
-    pub(super) const fn created(&self) -> Timestamp {
+    pub(in crate::submit) const fn created(&self) -> Timestamp {
         self.created
     }
 
     /// Writes the buffer at an offset and hands it back, empty.
-    pub(super) async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    pub(in crate::submit) async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
         let draft = self.draft.take().ok_or(Failure::GivenUp)?;
         let written = run(&self.committers, |done| Job::Write { draft, offset, bytes, done }).await?;
         self.draft = Some(written.draft);
@@ -75,20 +75,23 @@ impl QueueFile {
     }
 
     /// The message shall be committed into the hold queue.
-    pub(super) const fn hold(&mut self) {
+    pub(in crate::submit) const fn hold(&mut self) {
         if let Some(draft) = &mut self.draft {
             draft.hold();
         }
     }
 
     /// Does the last writes and makes the file durable.
-    pub(super) async fn commit(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, Failure> {
+    pub(in crate::submit) async fn commit(
+        mut self,
+        writes: Vec<(u64, Vec<u8>)>,
+    ) -> Result<spool::Receipt, Failure> {
         let draft = self.draft.take().ok_or(Failure::GivenUp)?;
         Ok(run(&self.committers, |done| Job::Commit { draft, writes, done }).await??)
     }
 
     /// Removes the file, and returns when it is gone.
-    pub(super) async fn remove(mut self) {
+    pub(in crate::submit) async fn remove(mut self) {
         if let Some(draft) = self.draft.take() {
             // If the threads have too much to do the job comes back, and the file is removed right here.
             drop(run(&self.committers, |done| Job::Discard { draft, done }).await);
@@ -96,7 +99,7 @@ impl QueueFile {
     }
 
     /// Has the file removed; what is written to it from here on goes nowhere.
-    pub(super) fn discard(&mut self) {
+    pub(in crate::submit) fn discard(&mut self) {
         if let Some(draft) = self.draft.take() {
             // As above.
             drop(self.committers.submit(Job::Discard { draft, done: Box::new(|()| ()) }));

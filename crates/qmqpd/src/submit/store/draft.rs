@@ -9,26 +9,26 @@ use postfix::notice::Severity;
 use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Streamed, Write};
 use postfix::queue_id::QueueId;
 
-use super::draft::{Failure, QueueFile};
-use super::{Receipt, Refusal};
+use super::queue_file::{Failure, QueueFile};
 use crate::log::{Log, Program};
+use crate::submit::{Receipt, Refusal};
 
 /// Records of one message that are kept in memory; more make it stream to the disk.
-pub(super) const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
+pub(in crate::submit) const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
 
 /// Records of a message that streams, as they are written: each write is a way to a committer thread and back.
 const WRITE_BYTES_MIN: usize = 128 * 1024;
 
 /// A queue file that is being written.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(in crate::submit) struct Writer {
     log: Log,
     /// Bytes kept in front of streamed content, for what comes later.
-    pub(super) front_bytes: u64,
+    pub(in crate::submit) front_bytes: u64,
     /// Content records that are not on disk yet.
-    pub(super) content: Vec<u8>,
+    pub(in crate::submit) content: Vec<u8>,
     /// Recipient records that are not on disk yet.
-    pub(super) recipients: Vec<u8>,
+    pub(in crate::submit) recipients: Vec<u8>,
     /// What is on disk already, once the message has outgrown the memory.
     streamed: Option<Streamed>,
     /// The disk has failed, which is in the log; the rest of the message is read and forgotten.
@@ -37,7 +37,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) const fn new(file: QueueFile, front_bytes: u64, log: Log) -> Self {
+    pub(in crate::submit) const fn new(file: QueueFile, front_bytes: u64, log: Log) -> Self {
         Self {
             log,
             front_bytes,
@@ -49,12 +49,12 @@ impl Writer {
         }
     }
 
-    pub(super) const fn queue_id(&self) -> &QueueId {
+    pub(in crate::submit) const fn queue_id(&self) -> &QueueId {
         self.file.queue_id()
     }
 
     /// Puts the file where it belongs, and makes it durable; or removes it, if that is its fate.
-    pub(super) async fn store(self, finished: &Finished) -> Result<Receipt, Refusal> {
+    pub(in crate::submit) async fn store(self, finished: &Finished) -> Result<Receipt, Refusal> {
         let Self { log, content, recipients, streamed, has_failed, mut file, .. } = self;
         let queue_id = *file.queue_id();
         if finished.fate == Fate::Discard {
@@ -85,7 +85,7 @@ impl Writer {
     }
 
     /// Keeps the memory of a message bounded that still comes in.
-    pub(super) async fn spill_if_large(&mut self, message: &Message) {
+    pub(in crate::submit) async fn spill_if_large(&mut self, message: &Message) {
         if self.is_large() && !message.is_wanted() {
             // A message that will be refused or vanish needs no disk.
             self.content.clear();
@@ -101,7 +101,7 @@ impl Writer {
     }
 
     /// Keeps the memory of a message bounded that will be written in any case.
-    pub(super) async fn spill_if_too_large(&mut self) {
+    pub(in crate::submit) async fn spill_if_too_large(&mut self) {
         if !self.is_large() {
             return;
         }
@@ -139,12 +139,12 @@ impl Writer {
     }
 }
 
-pub(super) fn log_failure(log: &Log, queue_id: &QueueId, failure: &Failure) {
+pub(in crate::submit) fn log_failure(log: &Log, queue_id: &QueueId, failure: &Failure) {
     log.write(Program::Cleanup, Severity::Warning, &format!("{queue_id}: {failure}"));
 }
 
 /// The message in Postfix's own layout.
-pub(super) fn whole_file(
+pub(in crate::submit) fn whole_file(
     content: &[u8],
     recipients: &[u8],
     finished: &Finished,

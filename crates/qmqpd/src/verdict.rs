@@ -135,7 +135,7 @@ pub fn decide(ending: &Ending, client: &str, soft_bounce: bool) -> Verdict {
 fn is_temporary(refusal: &Refusal) -> bool {
     use cleanup::Refusal as Message;
     match refusal {
-        Refusal::Storage => true,
+        Refusal::Storage | Refusal::Unknown => true,
         Refusal::Message(Message::Defer { .. } | Message::Bad { .. } | Message::Write) => true,
         Refusal::Message(Message::Content { text }) => text.starts_with('4'),
         Refusal::Message(
@@ -219,6 +219,7 @@ mod tests {
             (Ending::TooManyConnections, 'Z', "Error: too many connections, try again later"),
             (Ending::OutOfMemoryBudget, 'Z', "Error: server is busy, try again later"),
             (Ending::Refused(Refusal::Storage), 'Z', "Error: queue file write error"),
+            (Ending::Refused(Refusal::Unknown), 'Z', "Error: queue file write error"),
             (message(Message::Write), 'Z', "Error: queue file write error"),
             (message(Message::Bad { status: 2 }), 'Z', "Error: internal error 2"),
             (message(Message::Defer { text: text("4.7.1 later") }), 'Z', "Error: 4.7.1 later"),

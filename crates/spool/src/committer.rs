@@ -26,6 +26,11 @@ pub enum Job<D: Disk> {
         /// Gets the new draft.
         done: Done<Result<Draft<D>, SpoolError>>,
     },
+    /// A message from its draft to its end, in one go: where that is possible it costs one job instead of three.
+    Whole {
+        /// Gets the new draft, and does what is to be done with it: unlike a callback it may take its time.
+        work: Box<dyn FnOnce(Result<Draft<D>, SpoolError>) + Send>,
+    },
     /// [`Draft::write_at`].
     Write {
         /// Where to.
@@ -70,6 +75,7 @@ impl<D: Disk> fmt::Debug for Job<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Create { .. } => "Create",
+            Self::Whole { .. } => "Whole",
             Self::Write { .. } => "Write",
             Self::Commit { .. } => "Commit",
             Self::Discard { .. } => "Discard",
@@ -288,6 +294,7 @@ impl<D: Disk> Shared<D> {
     fn run(&self, job: Job<D>) {
         match job {
             Job::Create { done } => done(self.spool.create(&*self.clock)),
+            Job::Whole { work } => work(self.spool.create(&*self.clock)),
             Job::Write { mut draft, offset, bytes, done } => {
                 let outcome = draft.write_at(offset, &bytes);
                 done(Written { draft, bytes, outcome });

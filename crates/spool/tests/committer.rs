@@ -263,6 +263,35 @@ fn a_callback_that_panics_takes_no_thread_along() {
     assert_eq!(disk.files(), Vec::<String>::new(), "the draft of the callback is gone");
 }
 
+/// From the draft to the receipt, or to nothing, on one thread and in one job.
+#[test]
+fn a_whole_message_is_one_job() {
+    let (disk, spool) = simulated();
+    let committers = Committers::start(spool, clock(), 1, 1).unwrap();
+    let (to, from) = mpsc::channel();
+    let done = answer(&to);
+    let work = Box::new(|draft: Result<Draft<Simulated>, SpoolError>| {
+        draft.unwrap().commit_whole(b"all of it".to_vec(), done);
+    });
+    committers.submit(Job::Whole { work }).unwrap();
+    let receipt: Receipt = from.recv().unwrap().unwrap();
+    let path = format!("incoming/{}", receipt.queue_id());
+    assert_eq!(disk.files(), [path]);
+    // One that its work does not want, and one whose work panics: nothing stays, and the thread does.
+    let (to, from) = mpsc::channel();
+    let done = answer(&to);
+    let work = Box::new(move |draft| {
+        drop(draft);
+        done(());
+    });
+    committers.submit(Job::Whole { work }).unwrap();
+    from.recv().unwrap();
+    committers.submit(Job::Whole { work: Box::new(|_| panic!("on purpose")) }).unwrap();
+    committers.shut_down();
+    assert_eq!(disk.files().len(), 1);
+    assert_eq!(disk.open_files(), 0);
+}
+
 #[test]
 fn a_failed_write_in_a_commit_is_the_answer_to_it() {
     const ENOSPC: i32 = 28;

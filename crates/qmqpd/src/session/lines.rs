@@ -1,6 +1,6 @@
 //! Every line that a session writes, in one place: log analysers read these, so they are Postfix's words.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
@@ -10,7 +10,7 @@ use qmqp::server::Event;
 use super::quota::Voice;
 use crate::client::Client;
 use crate::log::{Log, Program};
-use crate::submit::message_begins;
+use crate::submit::Name;
 use crate::verdict::Verdict;
 
 /// The lines of one session.
@@ -21,7 +21,8 @@ pub struct SessionLog<'s> {
     /// From `debug_peer_level`: 0 for most clients, 1 shows decisions, 2 shows the protocol.
     verbosity: u32,
     voice: &'s Voice<'s>,
-    queue_id: OnceLock<QueueId>,
+    has_message: AtomicBool,
+    name: Name,
 }
 
 impl<'s> SessionLog<'s> {
@@ -29,7 +30,14 @@ impl<'s> SessionLog<'s> {
     /// shown in detail.
     #[must_use]
     pub fn new(log: &'s Log, client: &'s Client, verbosity: u32, voice: &'s Voice<'s>) -> Self {
-        Self { log, client: &client.shown, verbosity, voice, queue_id: OnceLock::new() }
+        Self {
+            log,
+            client: &client.shown,
+            verbosity,
+            voice,
+            has_message: AtomicBool::new(false),
+            name: Name::default(),
+        }
     }
 
     /// The client is there, and its name is known.
@@ -42,23 +50,18 @@ impl<'s> SessionLog<'s> {
         self.info(&format!("disconnect from {}", self.client));
     }
 
-    /// The message has a queue ID; every later line carries it.
-    pub fn begin_message(&self, queue_id: &QueueId) {
-        self.expect_message();
-        message_begins(self.log, queue_id, self.client);
-        self.name_message(queue_id);
-    }
-
-    /// There is a message, whose queue ID is not known yet: from here on the session is logged in any case.
-    pub fn expect_message(&self) {
-        if self.voice.has_message() && self.verbosity == 0 {
+    /// There is a message: from here on the session is logged in any case.
+    pub fn begin_message(&self) {
+        let has_begun = self.has_message.swap(true, Ordering::Relaxed);
+        if !has_begun && self.voice.has_message() && self.verbosity == 0 {
             self.connect();
         }
     }
 
-    /// Every later line carries this queue ID, whose first line is written already.
-    pub fn name_message(&self, queue_id: &QueueId) {
-        let _ = self.queue_id.set(*queue_id);
+    /// The queue ID of the message, once it has one: every later line carries it.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
     }
 
     /// How the session ended, if that is worth a line.
@@ -71,7 +74,7 @@ impl<'s> SessionLog<'s> {
     /// The client did not take our reply: in time, or at all.
     pub fn reply_lost(&self, took_too_long: bool) {
         let problem = if took_too_long { "read/write timeout" } else { "lost connection" };
-        let step = match self.queue_id.get() {
+        let step = match self.name.get() {
             Some(_) => "sending completion status",
             None => "initializing client connection",
         };
@@ -129,7 +132,7 @@ impl<'s> SessionLog<'s> {
     }
 
     fn about_message(&self, severity: Severity, text: &str) {
-        let queue_id = self.queue_id.get().map_or(NO_QUEUE_ID, QueueId::as_str);
+        let queue_id = self.name.get().map_or(NO_QUEUE_ID, QueueId::as_str);
         self.write(severity, &format!("{queue_id}: {}: {text}", self.client));
     }
 

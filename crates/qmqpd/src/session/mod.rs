@@ -12,6 +12,7 @@ mod lines;
 mod presence;
 mod quota;
 mod receive;
+mod whole;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -7,9 +7,10 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::presence::Presence;
+use super::whole::{Whole, piece_of};
 use super::{Broken, Patience, Session};
 use crate::service::Excess;
-use crate::submit::{self, Handoff, Taken};
+use crate::submit::{Handoff, Piece};
 use crate::verdict::Ending;
 
 /// What is read first: a typical message with its envelope in one system call.
@@ -78,7 +79,7 @@ impl<'s> Session<'s> {
                 Err(Stop::Broken(broken)) => return ending_of(&broken, machine),
                 Err(Stop::GaveWay) => return Ending::OutOfMemoryBudget,
             }
-            if std::mem::take(&mut is_first) && self.is_whole(&buffer) {
+            if std::mem::take(&mut is_first) {
                 match self.take_whole(buffer).await {
                     Ok(ending) => return ending,
                     Err(untouched) => buffer = untouched,
@@ -142,29 +143,27 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Whether the first read has brought a whole message, as it does with most, and there is a shorter way for it.
-    fn is_whole(&self, request: &[u8]) -> bool {
-        self.service.backend.has_short_way()
-            && !self.is_limited
-            && !self.log.shows_protocol()
-            && submit::is_whole(request, self.service.protocol_limits())
-    }
-
-    /// Has a whole message made durable in one go. The request comes back where that cannot be.
-    async fn take_whole(&mut self, request: Vec<u8>) -> Result<Ending, Vec<u8>> {
+    /// Has a message made durable in one go, if the first read has brought all of it, as it does with most, and there is a
+    /// shorter way for it. Otherwise what was read comes back.
+    async fn take_whole(&mut self, read: Vec<u8>) -> Result<Ending, Vec<u8>> {
+        if !self.service.backend.has_short_way() || self.is_limited || self.log.shows_protocol() {
+            return Err(read);
+        }
+        let request = Whole::new(read, self.service.protocol_limits())?;
         let _memory = match self.memory().await {
             Ok(memory) => memory,
             Err(ending) => return Ok(ending),
         };
-        self.log.expect_message();
+        self.log.begin_message();
         self.under_way = Some(self.service.commits.begin().await);
-        let limits = self.service.protocol_limits();
-        let taken = self.service.backend.take_whole(self.client, self.arrived, request, limits).await;
-        let Taken { queue_id, result } = taken.inspect_err(|_| self.under_way = None)?;
-        if let Some(queue_id) = queue_id {
-            self.log.name_message(&queue_id);
+        let name = self.log.name();
+        match self.service.backend.take_whole(self.client, self.arrived, name, request).await {
+            Ok(taken) => Ok(taken.map_or_else(Ending::Refused, Ending::Queued)),
+            Err(untouched) => {
+                self.under_way = None;
+                Err(untouched.into_bytes())
+            }
         }
-        Ok(result.map_or_else(Ending::Refused, Ending::Queued))
     }
 
     /// A share of `qmqpd_memory_limit`, when there is one, and room on the disk.
@@ -185,24 +184,24 @@ impl<'s> Session<'s> {
             return Ok(());
         }
         let Some(Letter { handoff, .. }) = letter else { return Ok(()) };
-        match event {
-            Event::Content(bytes) => {
+        match piece_of(event) {
+            None => {}
+            Some(Piece::Content(bytes)) => {
                 for piece in bytes.chunks(PIECE_BYTES_MAX) {
-                    handoff.body(piece).await;
+                    handoff.feed(Piece::Content(piece)).await;
                 }
             }
-            Event::ContentEnd => handoff.end_of_body().await,
-            Event::Sender(address) => handoff.sender(address).await,
-            Event::Recipient(address) => {
-                self.recipients = self.recipients.saturating_add(1);
-                if self.is_limited
-                    && let Some(excess) = self.service.clients.too_many_at_once(self.recipients)
-                {
-                    return Err(self.over_limit(excess));
+            Some(piece) => {
+                if let Piece::Recipient(_) = piece {
+                    self.recipients = self.recipients.saturating_add(1);
+                    if self.is_limited
+                        && let Some(excess) = self.service.clients.too_many_at_once(self.recipients)
+                    {
+                        return Err(self.over_limit(excess));
+                    }
                 }
-                handoff.recipient(address).await;
+                handoff.feed(piece).await;
             }
-            Event::Begin { .. } | Event::ContentBegin { .. } | Event::End => {}
         }
         Ok(())
     }
@@ -215,13 +214,11 @@ impl<'s> Session<'s> {
             return Err(self.over_limit(excess));
         }
         let memory = self.memory().await?;
+        self.log.begin_message();
         let presence = Arc::new(self.connection.presence());
         let asker = Arc::<Presence>::clone(&presence);
-        let opened = self.service.backend.open(self.client, self.arrived, asker).await;
+        let opened = self.service.backend.open(self.client, self.arrived, asker, self.log.name()).await;
         let handoff = opened.map_err(Ending::Refused)?;
-        if let Some(queue_id) = handoff.queue_id() {
-            self.log.begin_message(queue_id);
-        }
         let pace = Pace { since: Instant::now(), bytes: 0 };
         Ok(Letter { handoff, _memory: memory, pace, presence })
     }
@@ -239,13 +236,8 @@ impl<'s> Session<'s> {
         {
             return self.over_limit(excess);
         }
-        if handoff.queue_id().is_none() {
-            if let Err(refusal) = handoff.assign_queue_id().await {
-                return Ending::Refused(refusal);
-            }
-            if let Some(queue_id) = handoff.queue_id() {
-                self.log.begin_message(queue_id);
-            }
+        if let Err(refusal) = handoff.complete(self.log.name()).await {
+            return Ending::Refused(refusal);
         }
         self.under_way = Some(self.service.commits.begin().await);
         // On the heap, where it costs nothing to a session that only waits: its state is larger than all else of a session.

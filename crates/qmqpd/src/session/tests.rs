@@ -13,7 +13,6 @@ use postfix::settings::HostFacts;
 use postfix::settings::words::Facility;
 use qmqp::client::{CLOSING, Request};
 use qmqp::netstring;
-use spool::committer::Committers;
 use spool::journal::BootId;
 use spool::{CommitWay, Spool, UnixDisk};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +27,7 @@ use crate::lists::list_options;
 use crate::log::{Log, LogConfig, Place};
 use crate::peer::{self, PeerNames};
 use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Places, Wear};
-use crate::submit::{Backend, CleanupTables, Local, Lookups, Wake, cleanup_options, front_bytes};
+use crate::submit::{Backend, CleanupTables, Local, Lookups, Store, cleanup_options};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -185,14 +184,12 @@ fn local(queue: &Path, settings: &postfix::settings::Settings, log: &Log) -> Loc
     let spool = Spool::open(UnixDisk::open(queue).unwrap(), &options, Arc::new(|_| ())).unwrap();
     let tables = CleanupTables::open(settings, &list_options(settings), &mut Vec::new()).unwrap();
     Local {
-        committers: Arc::new(Committers::start(spool, Arc::new(crate::service::now), 2, 200).unwrap()),
+        store: Store::start(spool, Arc::new(crate::service::now), settings, 100, log.clone()).unwrap(),
         options: Arc::new(cleanup_options(settings, false, Vec::new())),
         lookups: Lookups::new(tables, Arc::new(Semaphore::new(1)), PATIENCE),
-        front_bytes: front_bytes(settings),
         milters: None,
         dates: DateFormat::local(),
         log: log.clone(),
-        wake: Wake::start("nowhere", Duration::from_secs(1)),
     }
 }
 

@@ -1,13 +1,10 @@
 //! What cleanup wants to know of a message beside its bytes.
 
 use cleanup::{Arrival, Origin};
-use postfix::notice::Severity;
-use postfix::queue_id::QueueId;
 use spool::Timestamp;
 
 use crate::client::Client;
 use crate::date::DateFormat;
-use crate::log::{Log, Program};
 
 /// Its name, empty while it has none, and its times.
 pub(super) fn arrival_of(
@@ -34,9 +31,4 @@ pub(super) fn origin_of(client: &Client) -> Origin {
         log_origin: client.shown.clone(),
         protocol: "QMQP",
     }
-}
-
-/// The first line about a message: whose it is.
-pub(crate) fn message_begins(log: &Log, queue_id: &QueueId, client: &str) {
-    log.write(Program::Qmqpd, Severity::Info, &format!("{queue_id}: client={client}"));
 }

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use postfix::milter_protocol::HEADER_BYTES_MAX;
-use postfix::queue_file::{FrontNeeds, front_bytes_for};
 use postfix::settings::Settings;
 use postfix::settings::words::{AddressFormat, FixLineEndings};
 use postfix::text::{split_list, split_plain_list, unescape};
@@ -94,30 +93,6 @@ pub fn cleanup_options(
         own_addresses,
         long_queue_ids: settings.enable_long_queue_ids,
     }
-}
-
-/// Bytes kept for what rules put in front of the content: a filter, a redirection, a header before our own.
-const RULE_BYTES: u64 = 8192;
-
-/// How much is kept in front of streamed content: enough for the longest envelope under these settings.
-#[must_use]
-pub fn front_bytes(settings: &Settings) -> u64 {
-    let address_bytes_max = u64::try_from(settings.line_length_limit).unwrap_or(u64::MAX);
-    let named = [&settings.content_filter, &settings.myhostname, &settings.myorigin, &settings.mail_name];
-    let has_rules = ![
-        &settings.header_checks,
-        &settings.mime_header_checks,
-        &settings.nested_header_checks,
-        &settings.body_checks,
-    ]
-    .into_iter()
-    .all(String::is_empty);
-    let rule_bytes = if has_rules { RULE_BYTES } else { 0 };
-    front_bytes_for(&FrontNeeds {
-        sender_bytes_max: address_bytes_max,
-        recipient_bytes_max: address_bytes_max,
-        setting_bytes: named.iter().map(|text| text.len() as u64).sum::<u64>().saturating_add(rule_bytes),
-    })
 }
 
 fn classes(words: &KeywordSet) -> cleanup::AddressClasses {

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use cleanup::{Fate, Message};
+use cleanup::{Fate, Finished, Message, Outcome};
 use lookup::Asker;
-use postfix::notice::Severity;
-use postfix::queue_id::QueueId;
+use postfix::notice::Notice;
 use postfix::settings::Settings;
 use postfix::settings::words::Commit;
-use spool::committer::Committers;
-use spool::{Timestamp, UnixDisk};
+use spool::Timestamp;
 
 use super::arrival::{arrival_of, origin_of};
+use super::feed::feed;
 use super::milter::Milters;
+use super::name::Name;
 use super::needs::{Needs, paths};
-use super::store::draft::Writer;
-use super::store::queue_file::QueueFile;
+use super::piece::Piece;
+use super::store::{Draft, Records, Store};
 use super::tables::Lookups;
 use super::waiting::Waiting;
-use super::wake::{Wake, pipe_directories};
+use super::wake::pipe_directories;
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;
@@ -28,22 +28,18 @@ use crate::log::{Log, Program};
 /// The way of [`super::Backend::Local`].
 #[derive(Debug)]
 pub struct Local {
-    /// The threads that talk to the disk.
-    pub committers: Arc<Committers<UnixDisk>>,
+    /// Where messages are kept.
+    pub store: Store,
     /// What main.cf says to cleanup(8).
     pub options: Arc<cleanup::Options>,
     /// The tables that main.cf names.
     pub lookups: Lookups,
-    /// Bytes kept in front of streamed content, for the envelope that comes later.
-    pub front_bytes: u64,
     /// The filters that messages are shown to.
     pub milters: Option<Arc<Milters>>,
     /// For `Date:` and `Received:`.
     pub dates: DateFormat,
     /// For what cleanup(8) logs.
     pub log: Log,
-    /// For the queue manager.
-    pub wake: Wake,
 }
 
 impl Local {
@@ -72,107 +68,78 @@ impl Local {
         client: &Client,
         arrived: Timestamp,
         asker: Arc<dyn Asker>,
+        name: &Name,
     ) -> Result<Handoff, Refusal> {
-        let file = QueueFile::create(&self.committers).await.map_err(|failure| {
-            self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
-            Refusal::Storage
-        })?;
-        let arrival = arrival_of(file.queue_id().to_string(), file.created(), arrived, &self.dates);
+        let draft = self.store.create().await?;
+        name.give(*draft.queue_id(), &client.shown, &self.log);
+        let arrival = arrival_of(draft.queue_id().to_string(), draft.created(), arrived, &self.dates);
         let origin = origin_of(client);
         let tables = self.lookups.tables(client, asker);
         Ok(Handoff {
             message: Message::new(Arc::clone(&self.options), tables, arrival, origin),
             lookups: self.lookups.clone(),
             log: self.log.clone(),
-            wake: self.wake.clone(),
             waiting: self.milters.as_ref().map(|milters| Waiting::new(Arc::clone(milters))),
-            writer: Writer::new(file, self.front_bytes, self.log.clone()),
+            records: Records::default(),
+            draft,
         })
     }
 }
 
-/// One message on its way through our cleanup into its queue file.
+/// One message on its way through our cleanup into its draft.
 #[derive(Debug)]
 pub struct Handoff {
     message: Message,
     lookups: Lookups,
     log: Log,
-    wake: Wake,
-    /// Where records wait for mail filters before they go into the queue file.
+    /// Where records wait for mail filters before they go into the draft.
     waiting: Option<Waiting>,
-    writer: Writer,
+    /// What cleanup has made of the message, and the draft has not taken yet.
+    records: Records,
+    draft: Draft,
 }
 
 impl Handoff {
-    pub(super) const fn queue_id(&self) -> &QueueId {
-        self.writer.queue_id()
-    }
-
-    pub(super) async fn body(&mut self, piece: &[u8]) {
-        let Self { message, writer, waiting, lookups, .. } = self;
+    pub(super) async fn feed(&mut self, piece: Piece<'_>) {
+        let Self { message, lookups, waiting, records, draft, .. } = self;
         match waiting {
             None => {
-                lookups.run(|| message.content_bytes(piece, &mut writer.content)).await;
-                writer.spill_if_large(message).await;
+                lookups.run(|| feed(message, piece, records.sink())).await;
+                if draft.has_room(records) {
+                    return;
+                }
+                if message.is_wanted() {
+                    draft.append(records).await;
+                } else {
+                    // A message that will be refused or vanish needs no disk.
+                    records.clear();
+                }
             }
             Some(waiting) => {
-                lookups.run(|| message.content_bytes(piece, waiting.content())).await;
-                waiting.settle(message).await;
-            }
-        }
-    }
-
-    pub(super) async fn end_of_body(&mut self) {
-        let Self { message, writer, waiting, lookups, .. } = self;
-        let content = waiting.as_mut().map_or(&mut writer.content, Waiting::content);
-        lookups.run(|| message.end_of_content(content)).await;
-    }
-
-    pub(super) async fn sender(&mut self, address: &[u8]) {
-        let Self { message, writer, waiting, lookups, .. } = self;
-        match waiting {
-            None => {
-                lookups.run(|| message.sender(address, &mut writer.recipients)).await;
-                writer.spill_if_large(message).await;
-            }
-            Some(waiting) => {
-                lookups.run(|| message.sender(address, waiting.recipients())).await;
-                waiting.settle(message).await;
-            }
-        }
-    }
-
-    pub(super) async fn recipient(&mut self, address: &[u8]) {
-        let Self { message, writer, waiting, lookups, .. } = self;
-        match waiting {
-            None => {
-                lookups.run(|| message.recipient(address, &mut writer.recipients)).await;
-                writer.spill_if_large(message).await;
-            }
-            Some(waiting) => {
-                lookups.run(|| message.recipient_for_filters(address, waiting.recipients())).await;
+                lookups.run(|| waiting.feed(message, piece)).await;
                 waiting.settle(message).await;
             }
         }
     }
 
     pub(super) async fn commit(self) -> Result<Receipt, Refusal> {
-        let Self { message, lookups, log, wake, waiting, mut writer } = self;
+        let Self { message, lookups, log, waiting, mut records, mut draft } = self;
         let finished = match waiting {
-            Some(waiting) => waiting.show(message, &lookups, &log, &mut writer).await?,
-            None => {
-                let outcome = lookups.run(|| message.finish()).await;
-                for notice in &outcome.notices {
-                    log.notice(Program::Cleanup, notice);
-                }
-                outcome.result?
-            }
+            Some(waiting) => waiting.show(message, &lookups, &log, &mut draft, &mut records).await?,
+            None => judge(lookups.run(|| message.finish()).await, &log)?,
         };
-        let fate = finished.fate;
-        let receipt = writer.store(&finished).await?;
-        if fate == Fate::Deliver {
-            wake.queue_manager();
+        if finished.fate == Fate::Discard {
+            let queue_id = *draft.queue_id();
+            draft.discard().await;
+            return Ok(Receipt::discarded_by_rule(queue_id));
         }
-        Ok(receipt)
+        draft.commit(records, &finished).await
     }
+}
+
+/// What cleanup says of a message, in the log and as a value.
+pub(super) fn judge(outcome: Outcome, log: &Log) -> Result<Finished, Refusal> {
+    let say = |notice: &Notice| log.notice(Program::Cleanup, notice);
+    outcome.notices.iter().for_each(say);
+    Ok(outcome.result?)
 }

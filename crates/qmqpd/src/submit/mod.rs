@@ -1,18 +1,26 @@
 //! The one place where ways of accepting a message differ, and the only one that asks `qmqpd_submit`: what a way needs
 //! ([`Backend::needs`]), what `qmqpd check` says of it ([`Backend::check`]), and how a message goes it
-//! ([`Backend::open`], then the verbs of [`Handoff`] in the order of the wire). `K` can only be made from a [`Receipt`], and
-//! only [`Handoff::commit`] makes one.
+//! ([`Backend::open`], then the verbs of [`Handoff`]). `K` can only be made from a [`Receipt`].
+//!
+//! ```text
+//! Backend::open ─► Handoff ─ feed ─ feed ─ … ─ complete ─ commit ─► Receipt, or Refusal
+//! Backend::take_whole ───────────────────────────────────────────► the same, for a message that is there as a whole
+//! ```
 
 mod arrival;
 mod cleanup_options;
 mod cleanup_service;
+mod feed;
 mod kept;
 mod local;
 mod milter;
+mod name;
 mod needs;
 mod opening;
 mod overflow;
+mod piece;
 mod postfix;
+mod receipt;
 mod settlement;
 mod store;
 mod tables;
@@ -23,22 +31,21 @@ mod whole;
 use std::sync::Arc;
 
 pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
-pub(crate) use arrival::message_begins;
-pub use cleanup_options::{cleanup_options, front_bytes};
+pub use cleanup_options::cleanup_options;
 pub use local::{Handoff as LocalHandoff, Local};
 pub use milter::Milters;
+pub use name::Name;
 pub use needs::{Needs, PublicService};
 pub use opening::{Confined, Given, Opened, file_threads};
+pub use piece::{Piece, Request};
+pub use receipt::{Receipt, Refusal};
 pub use settlement::Settlement;
+pub use store::Store;
 pub use tables::{CleanupTables, Lookups};
-pub use wake::Wake;
-pub use whole::{Taken, is_whole};
 
-use ::postfix::queue_id::QueueId;
 use ::postfix::settings::Settings;
 use ::postfix::settings::words::Submit;
 use lookup::{Asker, Problem};
-use qmqp::server::Limits;
 use spool::Timestamp;
 
 use crate::client::Client;
@@ -51,23 +58,6 @@ pub enum Backend {
     Postfix(Arc<Postfix>),
     /// Our own cleanup, straight into the incoming queue.
     Local(Local),
-}
-
-/// Proof that a message is durable, or that an operator's rule has made it vanish.
-#[derive(Debug)]
-pub struct Receipt {
-    queue_id: QueueId,
-}
-
-/// Why a message was not accepted. `Display` is the reply behind `Error: `, in Postfix's words where it has some.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The message itself, as cleanup(8) sees it.
-    #[error(transparent)]
-    Message(#[from] cleanup::Refusal),
-    /// The queue could not take it. What went wrong is in the log, not in the reply.
-    #[error("queue file write error")]
-    Storage,
 }
 
 /// One message on its way to a back end. Dropping it before `commit` discards the message.
@@ -100,16 +90,20 @@ impl Backend {
         }
     }
 
-    /// Begins a message. `arrived` is when the client connected, `asker` knows when it has left.
+    /// Begins a message. `arrived` is when the client connected, `asker` knows when it has left; `name` gets the queue ID when there is one: from our own
+    /// cleanup now, from Postfix's in [`Handoff::complete`].
     pub async fn open(
         &self,
         client: &Client,
         arrived: Timestamp,
         asker: Arc<dyn Asker>,
+        name: &Name,
     ) -> Result<Handoff, Refusal> {
         match self {
             Self::Postfix(postfix) => Ok(Handoff::Postfix(Box::new(postfix.open(client, arrived)))),
-            Self::Local(local) => Ok(Handoff::Local(Box::new(local.open(client, arrived, asker).await?))),
+            Self::Local(local) => {
+                Ok(Handoff::Local(Box::new(local.open(client, arrived, asker, name).await?)))
+            }
         }
     }
 
@@ -131,18 +125,18 @@ impl Backend {
         }
     }
 
-    /// Takes a message that came complete in one piece, and for which [`is_whole`] is true; or hands it back, where that
-    /// is no shorter way.
-    pub async fn take_whole(
+    /// Takes a message that is there as a whole: all that [`Self::open`] and the verbs of [`Handoff`] do, in one go. Or
+    /// hands it back, where that is no shorter way.
+    pub async fn take_whole<R: Request>(
         &self,
         client: &Client,
         arrived: Timestamp,
-        request: Vec<u8>,
-        limits: Limits,
-    ) -> Result<Taken, Vec<u8>> {
+        name: &Name,
+        request: R,
+    ) -> Result<Result<Receipt, Refusal>, R> {
         match self {
             Self::Local(local) if local.is_short_way() => {
-                local.take_whole(client, arrived, request, limits).await
+                local.take_whole(client, arrived, name, request).await
             }
             Self::Local(_) | Self::Postfix(_) => Err(request),
         }
@@ -153,58 +147,24 @@ impl Backend {
         match self {
             // cleanup(8) removes what it was not told to keep.
             Self::Postfix(_) => {}
-            Self::Local(local) => local.committers.shut_down(),
+            Self::Local(local) => local.store.shut_down(),
         }
     }
 }
 
 impl Handoff {
-    /// The name of the queue file, and of the message in every log line, once there is one: our own cleanup gives it at
-    /// once, Postfix's in [`Self::assign_queue_id`].
-    #[must_use]
-    pub fn queue_id(&self) -> Option<&QueueId> {
+    /// The next of the message. What goes wrong is remembered until [`Self::complete`] or [`Self::commit`].
+    pub async fn feed(&mut self, piece: Piece<'_>) {
         match self {
-            Self::Postfix(handoff) => handoff.queue_id(),
-            Self::Local(handoff) => Some(handoff.queue_id()),
+            Self::Postfix(handoff) => handoff.feed(piece).await,
+            Self::Local(handoff) => handoff.feed(piece).await,
         }
     }
 
-    /// A piece of the content. What goes wrong is remembered until [`Self::commit`].
-    pub async fn body(&mut self, piece: &[u8]) {
+    /// There is no more. The message has a queue ID from here on, or it is refused: call it before [`Self::commit`].
+    pub async fn complete(&mut self, name: &Name) -> Result<(), Refusal> {
         match self {
-            Self::Postfix(handoff) => handoff.body(piece).await,
-            Self::Local(handoff) => handoff.body(piece).await,
-        }
-    }
-
-    /// The content is complete.
-    pub async fn end_of_body(&mut self) {
-        match self {
-            Self::Postfix(handoff) => handoff.end_of_body(),
-            Self::Local(handoff) => handoff.end_of_body().await,
-        }
-    }
-
-    /// The envelope sender.
-    pub async fn sender(&mut self, address: &[u8]) {
-        match self {
-            Self::Postfix(handoff) => handoff.sender(address),
-            Self::Local(handoff) => handoff.sender(address).await,
-        }
-    }
-
-    /// One envelope recipient.
-    pub async fn recipient(&mut self, address: &[u8]) {
-        match self {
-            Self::Postfix(handoff) => handoff.recipient(address).await,
-            Self::Local(handoff) => handoff.recipient(address).await,
-        }
-    }
-
-    /// The message is complete: gives it a queue ID if it has none yet, or says why it is refused.
-    pub async fn assign_queue_id(&mut self) -> Result<(), Refusal> {
-        match self {
-            Self::Postfix(handoff) => handoff.assign_queue_id().await,
+            Self::Postfix(handoff) => handoff.complete(name).await,
             Self::Local(_) => Ok(()),
         }
     }
@@ -215,13 +175,5 @@ impl Handoff {
             Self::Postfix(handoff) => handoff.commit().await,
             Self::Local(handoff) => handoff.commit().await,
         }
-    }
-}
-
-impl Receipt {
-    /// The name of the queue file that is now durable, or of the one that a discarded message had.
-    #[must_use]
-    pub fn queue_id(&self) -> &QueueId {
-        &self.queue_id
     }
 }

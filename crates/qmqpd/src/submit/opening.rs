@@ -8,14 +8,13 @@ use std::sync::Arc;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 use postfix::settings::words::Submit;
-use spool::committer::{Clock, Committers};
+use spool::committer::Clock;
 use spool::{Spool, UnixDisk};
 use tokio::sync::Semaphore;
 
 use super::needs::Needs;
 use super::store::directory::{QueueDirectory, remove_stale_drafts};
-use super::wake::queue_manager;
-use super::{Backend, CleanupTables, Local, Lookups, Milters, Postfix, Wake, cleanup_options, front_bytes};
+use super::{Backend, CleanupTables, Local, Lookups, Milters, Postfix, Store, cleanup_options};
 use crate::date::DateFormat;
 use crate::log::{Log, Program};
 
@@ -156,21 +155,17 @@ impl Confined {
     pub fn start(self, sessions_max: usize) -> io::Result<Backend> {
         let Self { common: Common { settings, options, dates, clock, log, .. }, local } = self;
         let options = Arc::new(options);
-        let threads = file_threads(&settings);
         let Some((spool, lookups, milters)) = local else {
+            let threads = file_threads(&settings);
             return Ok(Backend::Postfix(Arc::new(Postfix::new(&settings, options, dates, threads, log))));
         };
         remove_stale_drafts(&spool, &clock, &log)?;
-        // Each session waits for one job at a time, so this many can never be too few.
-        let committers = Committers::start(spool, clock, threads, sessions_max.saturating_mul(2))?;
         Ok(Backend::Local(Local {
-            committers: Arc::new(committers),
+            store: Store::start(spool, clock, &settings, sessions_max, log.clone())?,
             options,
             lookups,
             milters: milters.map(Arc::new),
-            front_bytes: front_bytes(&settings),
             dates,
-            wake: Wake::start(&queue_manager(&settings), settings.trigger_timeout),
             log,
         }))
     }

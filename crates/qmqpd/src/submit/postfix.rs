@@ -10,7 +10,7 @@ use cleanup::incoming::{Lines, is_storable, received, verp_sender};
 use cleanup::{AddressKind, Arrival, Options, Origin};
 use postfix::cleanup_dialogue::{
     Client as SentClient, Flags, Judgement, encode_arrival, encode_content_begin, encode_end,
-    encode_recipient, encode_sender, status,
+    encode_recipient, encode_sender,
 };
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
@@ -20,8 +20,10 @@ use spool::Timestamp;
 
 use super::arrival::{arrival_of, origin_of};
 use super::cleanup_service::{CleanupService, Dialogue, Failure, words};
+use super::name::Name;
 use super::needs::{Needs, PublicService, paths};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
+use super::piece::Piece;
 use super::{Receipt, Refusal};
 use crate::client::Client;
 use crate::date::DateFormat;
@@ -140,11 +142,16 @@ pub struct Handoff {
 }
 
 impl Handoff {
-    pub(super) fn queue_id(&self) -> Option<&QueueId> {
-        self.dialogue.as_ref().map(Dialogue::queue_id)
+    pub(super) async fn feed(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Content(bytes) => self.body(bytes).await,
+            Piece::ContentEnd => self.end_of_body(),
+            Piece::Sender(address) => self.sender(address),
+            Piece::Recipient(address) => self.recipient(address).await,
+        }
     }
 
-    pub(super) async fn body(&mut self, piece: &[u8]) {
+    async fn body(&mut self, piece: &[u8]) {
         if self.refusal.is_some() {
             return;
         }
@@ -153,12 +160,12 @@ impl Handoff {
         self.settle().await;
     }
 
-    pub(super) fn end_of_body(&mut self) {
+    fn end_of_body(&mut self) {
         let records = self.content.end();
         self.lines.finish(&mut |kind, data| encode(records, kind, data));
     }
 
-    pub(super) fn sender(&mut self, address: &[u8]) {
+    fn sender(&mut self, address: &[u8]) {
         if !is_storable(address) {
             return self.refuse(cleanup::Refusal::Address { kind: AddressKind::Sender }.into());
         }
@@ -171,7 +178,7 @@ impl Handoff {
         }
     }
 
-    pub(super) async fn recipient(&mut self, address: &[u8]) {
+    async fn recipient(&mut self, address: &[u8]) {
         if !is_storable(address) {
             self.refuse(cleanup::Refusal::Address { kind: AddressKind::Recipient }.into());
         }
@@ -192,13 +199,14 @@ impl Handoff {
         self.settle().await;
     }
 
-    /// Now that the client has sent all of it, the message is worth a process of cleanup(8).
-    pub(super) async fn assign_queue_id(&mut self) -> Result<(), Refusal> {
+    /// Now that the client has sent all of it, the message is worth a process of cleanup(8), which gives it its queue ID.
+    pub(super) async fn complete(&mut self, name: &Name) -> Result<(), Refusal> {
         if let Some(refusal) = self.refusal.take() {
             return Err(refusal);
         }
         match self.way.service.begin().await {
             Ok(dialogue) => {
+                name.give(*dialogue.queue_id(), &self.origin.log_origin, &self.way.log);
                 self.arrival.queue_id = dialogue.queue_id().to_string();
                 self.dialogue = Some(dialogue);
                 Ok(())
@@ -213,20 +221,19 @@ impl Handoff {
     }
 
     pub(super) async fn commit(mut self) -> Result<Receipt, Refusal> {
-        if self.dialogue.is_none() {
-            self.assign_queue_id().await?;
-        }
+        // Without [`Self::complete`] there is nobody who could take it.
         let Some(dialogue) = self.dialogue.take() else { return Err(Refusal::Storage) };
         let queue_id = *dialogue.queue_id();
         let way = Arc::clone(&self.way);
         match self.hand_over(dialogue).await {
-            Ok(judgement) => match refusal_of(judgement) {
-                None => Ok(Receipt { queue_id }),
-                Some(refusal) => Err(refusal.into()),
-            },
+            Ok(judgement) => Receipt::of_judgement(queue_id, judgement),
             Err(Stopped::Service(failure)) => {
                 way.log_failure(Some(&queue_id), &failure);
-                Err(refusal_of(Judgement::lost()).map_or(Refusal::Storage, Refusal::Message))
+                Err(Refusal::Storage)
+            }
+            Err(Stopped::Unanswered(failure)) => {
+                way.log_failure(Some(&queue_id), &failure);
+                Err(Refusal::Unknown)
             }
             Err(Stopped::File(error)) => {
                 let text = format!("{queue_id}: {}", file_failure(&way, &error));
@@ -261,7 +268,7 @@ impl Handoff {
         outgoing.send_all(self.content.into_reader(), &way.files).await?;
         encode_end(&mut outgoing.buffer);
         outgoing.flush().await?;
-        Ok(outgoing.dialogue.end().await?)
+        outgoing.dialogue.end().await.map_err(Stopped::Unanswered)
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -291,7 +298,11 @@ fn file_failure(way: &Postfix, error: &std::io::Error) -> String {
 /// Why a message could not be handed over.
 #[derive(Debug)]
 enum Stopped {
+    /// cleanup(8) did not hear all of it, and removes what it heard.
     Service(Failure),
+    /// cleanup(8) heard all of it, and did not say what has become of it.
+    Unanswered(Failure),
+    /// Our own disk.
     File(std::io::Error),
 }
 
@@ -332,68 +343,5 @@ impl Outgoing {
         self.dialogue.send(&self.buffer).await?;
         self.buffer.clear();
         Ok(())
-    }
-}
-
-/// The refusal that a judgement of cleanup(8) is; `None` if the message is on disk. Where several things are wrong,
-/// qmqpd(8) tells the gravest, in this order (process and status codes of Postfix 3.7).
-fn refusal_of(judgement: Judgement) -> Option<cleanup::Refusal> {
-    use cleanup::Refusal as R;
-    let Judgement { status: bits, reason } = judgement;
-    let has = |bit| bits & bit != 0;
-    Some(match bits {
-        0 => return None,
-        _ if has(status::DEFER) => R::Defer { text: reason },
-        _ if has(status::BAD) => R::Bad { status: bits },
-        _ if has(status::SIZE) => R::Size,
-        _ if has(status::HOPS) => R::Hops,
-        _ if has(status::CONTENT) => R::Content { text: reason },
-        _ if has(status::WRITE) => R::Write,
-        _ if has(status::RECIPIENTS) => R::NoRecipients,
-        status => R::Bad { status },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::verdict::{Ending, decide};
-
-    /// What the client reads: the letter of the reply and its text.
-    fn told(bits: u32, reason: &str, soft_bounce: bool) -> String {
-        let judgement = Judgement { status: bits, reason: reason.to_owned() };
-        let Some(refusal) = refusal_of(judgement) else { return "K".to_owned() };
-        let verdict = decide(&Ending::Refused(refusal.into()), "c", soft_bounce);
-        let (letter, text) = verdict.reply.unwrap();
-        format!("{}{text}", char::from(qmqp::reply::encode(letter, "")[2]))
-    }
-
-    #[test]
-    fn the_gravest_problem_is_told() {
-        let hard = |bits, reason: &str| told(bits, reason, false);
-        assert_eq!(hard(0, ""), "K");
-        assert_eq!(hard(1, ""), "ZError: internal error 1");
-        assert_eq!(hard(2, ""), "ZError: queue file write error");
-        assert_eq!(hard(4, ""), "DError: message too large");
-        assert_eq!(hard(8, "4.7.1 later"), "ZError: 4.7.1 later");
-        assert_eq!(hard(8, "5.7.1 never"), "DError: 5.7.1 never");
-        assert_eq!(hard(16, ""), "DError: too many hops");
-        assert_eq!(hard(64, ""), "DError: no recipients specified");
-        assert_eq!(hard(128, ""), "ZError: internal error 128");
-        assert_eq!(hard(512, ""), "ZError: internal error 512");
-        // Several at once, in the order of qmqpd(8).
-        assert_eq!(hard(256 | 1 | 4, "4.3.0 wait"), "ZError: 4.3.0 wait");
-        assert_eq!(hard(1 | 4, ""), "ZError: internal error 5");
-        assert_eq!(hard(4 | 16 | 8, "5"), "DError: message too large");
-        assert_eq!(hard(16 | 8, "4"), "DError: too many hops");
-        assert_eq!(hard(8 | 2, "4"), "ZError: 4");
-        assert_eq!(hard(2 | 64, ""), "ZError: queue file write error");
-    }
-
-    #[test]
-    fn soft_bounce_makes_every_refusal_temporary() {
-        for bits in [4, 8, 16, 64] {
-            assert!(told(bits, "5.7.1 never", true).starts_with("ZError: "));
-        }
     }
 }

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use cleanup::milter::Inspection;
 use cleanup::{Fate, Finished, Message};
 use postfix::notice::Severity;
-use postfix::queue_file::{CONTENT_RECORD, POINTER_RECORD_BYTES, SIZE_RECORD_BYTES};
 
 use super::Refusal;
+use super::feed::{Sink, feed};
 use super::kept::{Kept, Part};
+use super::local::judge;
 use super::milter::{Conversation, Milters};
-use super::overflow::Overflow;
-use super::store::draft::Writer;
+use super::overflow::{Overflow, TemporaryFiles};
+use super::piece::Piece;
+use super::store::{Draft, Records};
 use super::tables::Lookups;
 use crate::log::{Log, Program};
 
@@ -35,14 +37,11 @@ impl Waiting {
         Self { milters, kept: Kept::default(), recipients: Overflow::default(), has_failed: None }
     }
 
-    /// Content records go here.
-    pub(super) const fn content(&mut self) -> &mut Vec<u8> {
-        self.kept.content.end()
-    }
-
-    /// Recipient records go here.
-    pub(super) const fn recipients(&mut self) -> &mut Vec<u8> {
-        self.recipients.end()
+    /// One piece through cleanup: its records wait here.
+    pub(super) fn feed(&mut self, message: &mut Message, piece: Piece<'_>) {
+        let Self { kept, recipients, .. } = self;
+        let sink = Sink { content: kept.content.end(), recipients: recipients.end(), is_for_filters: true };
+        feed(message, piece, sink);
     }
 
     /// Keeps the memory bounded. What goes wrong is remembered.
@@ -69,10 +68,11 @@ impl Waiting {
         message: Message,
         lookups: &Lookups,
         log: &Log,
-        writer: &mut Writer,
+        draft: &mut Draft,
+        records: &mut Records,
     ) -> Result<Finished, Refusal> {
         let Self { milters, mut kept, recipients, has_failed } = self;
-        let queue_id = *writer.queue_id();
+        let queue_id = *draft.queue_id();
         let storage = |error: &io::Error| {
             let text = format!("{queue_id}: write temporary file: {error}");
             log.write(Program::Cleanup, Severity::Warning, &text);
@@ -81,8 +81,7 @@ impl Waiting {
         let client_address = milters.client_address();
         let (outcome, inspection) = lookups.run(|| message.finish_for_filters(client_address)).await;
         let Some(mut inspection) = inspection else {
-            outcome.notices.iter().for_each(|notice| log.notice(Program::Cleanup, notice));
-            return outcome.result.map_err(Refusal::from);
+            return judge(outcome, log);
         };
         if let Some(error) = has_failed {
             return Err(storage(&error));
@@ -126,7 +125,8 @@ impl Waiting {
         if finished.fate == Fate::Discard {
             return Ok(finished);
         }
-        let written = write(&kept, &recipients, &milters, &mut inspection, &mut finished, writer).await;
+        let sources = Sources { kept: &kept, recipients: &recipients, files: &milters.files };
+        let written = write(sources, &mut inspection, &mut finished, draft, records).await;
         written.map_err(|error| storage(&error))?;
         for notice in inspection.take_notices() {
             log.notice(Program::Cleanup, &notice);
@@ -138,61 +138,58 @@ impl Waiting {
     }
 }
 
+/// What is left of the message is read from here.
+struct Sources<'a> {
+    kept: &'a Kept,
+    recipients: &'a Overflow,
+    files: &'a TemporaryFiles,
+}
+
 /// Writes the content with all changes, then the recipients that are left and those that were added.
 async fn write(
-    kept: &Kept,
-    recipients: &Overflow,
-    milters: &Milters,
+    from: Sources<'_>,
     inspection: &mut Inspection,
     finished: &mut Finished,
-    writer: &mut Writer,
+    draft: &mut Draft,
+    records: &mut Records,
 ) -> io::Result<()> {
     inspection.change_envelope(finished);
-    // Everything that goes in front is known, but for nothing.
-    let front = [
-        finished.envelope.len(),
-        finished.extracted.len(),
-        SIZE_RECORD_BYTES,
-        POINTER_RECORD_BYTES,
-        CONTENT_RECORD.len(),
-    ];
-    let front = front.into_iter().fold(0_usize, usize::saturating_add) as u64;
-    writer.front_bytes = front.checked_next_multiple_of(4096).unwrap_or(front);
+    draft.know_front(finished);
     let mut content_bytes = 0_u64;
-    let mut walk = kept.walk(inspection.edits.pass(), &milters.files);
+    let mut walk = from.kept.walk(inspection.edits.pass(), from.files);
     while let Some(part) = walk.next().await? {
-        let (Part::Header(records, _) | Part::Body(records)) = part else { continue };
-        content_bytes = content_bytes.saturating_add(records.len() as u64);
-        writer.content.extend_from_slice(&records);
-        writer.spill_if_too_large().await;
+        let (Part::Header(part, _) | Part::Body(part)) = part else { continue };
+        content_bytes = content_bytes.saturating_add(part.len() as u64);
+        records.content.extend_from_slice(&part);
+        draft.append(records).await;
     }
     let new_copies = inspection.new_sender_copies();
-    writer.recipients.extend_from_slice(new_copies);
+    records.recipients.extend_from_slice(new_copies);
     let (mut recipient_bytes, mut count) = (new_copies.len() as u64, 0_u64);
     // The recipients that the sender brought with it come first.
     let mut old_copies = std::mem::replace(&mut finished.sender_copies.bytes, new_copies.len());
-    let mut reader = recipients.records();
-    while let Some(records) = reader.next(&milters.files).await? {
-        let (copies, records) = records.split_at(old_copies.min(records.len()));
+    let mut reader = from.recipients.records();
+    while let Some(read) = reader.next(from.files).await? {
+        let (copies, others) = read.split_at(old_copies.min(read.len()));
         old_copies = old_copies.saturating_sub(copies.len());
-        for (part, is_copy) in [(copies, true), (records, false)] {
+        for (part, is_copy) in [(copies, true), (others, false)] {
             let mut all = Vec::new();
             cleanup::milter::recipients(part, &mut |_| {}, &mut all);
-            let before = writer.recipients.len();
-            count = count.saturating_add(inspection.keep_recipients(&all, &mut writer.recipients));
-            let kept = writer.recipients.len().abs_diff(before);
+            let before = records.recipients.len();
+            count = count.saturating_add(inspection.keep_recipients(&all, &mut records.recipients));
+            let kept = records.recipients.len().abs_diff(before);
             recipient_bytes = recipient_bytes.saturating_add(kept as u64);
             if is_copy {
                 finished.sender_copies.bytes = finished.sender_copies.bytes.saturating_add(kept);
             }
         }
-        writer.spill_if_too_large().await;
+        draft.append(records).await;
     }
     let added = inspection.added_recipients();
-    writer.recipients.extend_from_slice(added);
+    records.recipients.extend_from_slice(added);
     recipient_bytes = recipient_bytes.saturating_add(added.len() as u64);
     count = count.saturating_add(inspection.added_count());
-    writer.spill_if_too_large().await;
+    draft.append(records).await;
     inspection.seal(finished, content_bytes, recipient_bytes, count);
     Ok(())
 }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 /// Wakes the queue manager through its socket or named pipe, if it has one. Requests that come while one is under way, or soon
 /// after it, are made into one: a scan of the incoming queue finds all files that were there before it began.
 #[derive(Debug, Clone)]
-pub struct Wake {
+pub(super) struct Wake {
     shared: Arc<Shared>,
 }
 
@@ -28,7 +28,7 @@ struct Shared {
 
 impl Wake {
     /// Starts the task that does the waking. `service` is relative to the queue directory, `public/qmgr` as a rule.
-    pub fn start(service: &str, trigger_timeout: Duration) -> Self {
+    pub(super) fn start(service: &str, trigger_timeout: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let waker = Self { shared: Arc::clone(&shared) };
         let service = service.to_owned();
@@ -47,7 +47,7 @@ impl Wake {
     }
 
     /// Asks for a scan of the incoming queue; returns at once.
-    pub fn queue_manager(&self) {
+    pub(super) fn queue_manager(&self) {
         if !self.shared.is_due.swap(true, Ordering::AcqRel) {
             self.shared.due.notify_one();
         }

@@ -4,188 +4,124 @@
 //! that outgrows [`RECORD_BYTES_IN_MEMORY_MAX`] streams: content first, recipients behind it, and the front when
 //! everything is known (`docs/queue-file.md`). Nothing else depends on the size.
 
-use cleanup::{Fate, Finished, Message};
-use postfix::notice::Severity;
-use postfix::queue_file::{self, EXTRACTED_RECORD, Late, LayoutError, Streamed, Write};
-use postfix::queue_id::QueueId;
+use std::sync::Arc;
 
+use cleanup::{Fate, Finished};
+use postfix::queue_file::Streamed;
+use postfix::queue_id::QueueId;
+use spool::Timestamp;
+
+use super::layout::{exact_front_bytes, rest_of_file, whole_file};
 use super::queue_file::{Failure, QueueFile};
-use crate::log::{Log, Program};
+use super::{Records, Shared};
 use crate::submit::{Receipt, Refusal};
 
 /// Records of one message that are kept in memory; more make it stream to the disk.
-pub(in crate::submit) const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
+const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
 
 /// Records of a message that streams, as they are written: each write is a way to a committer thread and back.
 const WRITE_BYTES_MIN: usize = 128 * 1024;
 
-/// A queue file that is being written.
+/// A message that is being written. Dropping it removes it.
 #[derive(Debug)]
-pub(in crate::submit) struct Writer {
-    log: Log,
+pub(in crate::submit) struct Draft {
+    store: Arc<Shared>,
+    file: QueueFile,
     /// Bytes kept in front of streamed content, for what comes later.
-    pub(in crate::submit) front_bytes: u64,
-    /// Content records that are not on disk yet.
-    pub(in crate::submit) content: Vec<u8>,
-    /// Recipient records that are not on disk yet.
-    pub(in crate::submit) recipients: Vec<u8>,
+    front_bytes: u64,
     /// What is on disk already, once the message has outgrown the memory.
     streamed: Option<Streamed>,
     /// The disk has failed, which is in the log; the rest of the message is read and forgotten.
-    has_failed: bool,
-    file: QueueFile,
+    refusal: Option<Refusal>,
 }
 
-impl Writer {
-    pub(in crate::submit) const fn new(file: QueueFile, front_bytes: u64, log: Log) -> Self {
-        Self {
-            log,
-            front_bytes,
-            content: Vec::new(),
-            recipients: Vec::new(),
-            streamed: None,
-            has_failed: false,
-            file,
-        }
+impl Draft {
+    pub(super) fn new(file: QueueFile, store: Arc<Shared>) -> Self {
+        Self { front_bytes: store.front_bytes, store, file, streamed: None, refusal: None }
     }
 
+    /// The queue ID, from the beginning.
     pub(in crate::submit) const fn queue_id(&self) -> &QueueId {
         self.file.queue_id()
     }
 
-    /// Puts the file where it belongs, and makes it durable; or removes it, if that is its fate.
-    pub(in crate::submit) async fn store(self, finished: &Finished) -> Result<Receipt, Refusal> {
-        let Self { log, content, recipients, streamed, has_failed, mut file, .. } = self;
+    /// The time in the queue ID, and the base of the message's age.
+    pub(in crate::submit) const fn created(&self) -> Timestamp {
+        self.file.created()
+    }
+
+    /// What stands in front of the content is known before the content comes: no more room is kept for it than it needs.
+    pub(in crate::submit) fn know_front(&mut self, finished: &Finished) {
+        self.front_bytes = exact_front_bytes(finished);
+    }
+
+    /// Whether memory holds these records, and [`Self::append`] would leave them where they are.
+    pub(in crate::submit) const fn has_room(&self, records: &Records) -> bool {
+        let bytes_max = if self.streamed.is_some() { WRITE_BYTES_MIN } else { RECORD_BYTES_IN_MEMORY_MAX };
+        records.bytes() < bytes_max
+    }
+
+    /// Takes records, so that their memory stays bounded; a few are left where they are. What goes wrong is remembered.
+    pub(in crate::submit) async fn append(&mut self, records: &mut Records) {
+        if self.has_room(records) {
+            return;
+        }
+        if self.refusal.is_some() {
+            return records.clear();
+        }
+        if let Err(failure) = self.write(records).await {
+            self.store.log_failure(self.file.queue_id(), &failure);
+            self.refusal = Some(failure.refusal());
+            *records = Records::default();
+            self.file.discard();
+        }
+    }
+
+    async fn write(&mut self, records: &mut Records) -> Result<(), Failure> {
+        let front_bytes = self.front_bytes;
+        let streamed =
+            self.streamed.get_or_insert(Streamed { front_bytes, content_bytes: 0, recipients_bytes: 0 });
+        let Records { content, recipients } = records;
+        if !content.is_empty() {
+            let bytes = content.len() as u64;
+            *content = self.file.write(streamed.extracted_offset(), std::mem::take(content)).await?;
+            streamed.content_bytes = streamed.content_bytes.saturating_add(bytes);
+        }
+        if !recipients.is_empty() {
+            let bytes = recipients.len() as u64;
+            *recipients = self.file.write(streamed.tail_offset(), std::mem::take(recipients)).await?;
+            streamed.recipients_bytes = streamed.recipients_bytes.saturating_add(bytes);
+        }
+        Ok(())
+    }
+
+    /// Puts the message where it belongs, with the records that were not appended, and makes it durable.
+    pub(in crate::submit) async fn commit(
+        self,
+        rest: Records,
+        finished: &Finished,
+    ) -> Result<Receipt, Refusal> {
+        let Self { store, mut file, streamed, refusal, .. } = self;
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
         let queue_id = *file.queue_id();
-        if finished.fate == Fate::Discard {
-            file.remove().await;
-            return Ok(Receipt { queue_id });
-        }
-        if has_failed {
-            return Err(Refusal::Storage);
-        }
         let writes = match streamed {
-            None => whole_file(&content, &recipients, finished).map(|file| vec![(0, file)]),
-            Some(streamed) => rest_of_file(streamed, content, recipients, finished),
+            None => whole_file(&rest, finished).map(|file| vec![(0, file)]),
+            Some(streamed) => rest_of_file(streamed, rest, finished),
         };
         if finished.fate == Fate::Hold {
             file.hold();
         }
         let committed = match writes {
             Ok(writes) => file.commit(writes).await,
-            Err(error) => Err(Failure::Layout(error)),
+            Err(error) => Err(error.into()),
         };
-        match committed {
-            Ok(receipt) => Ok(Receipt { queue_id: *receipt.queue_id() }),
-            Err(failure) => {
-                log_failure(&log, &queue_id, &failure);
-                Err(Refusal::Storage)
-            }
-        }
+        store.conclude(&queue_id, finished.fate, committed)
     }
 
-    /// Keeps the memory of a message bounded that still comes in.
-    pub(in crate::submit) async fn spill_if_large(&mut self, message: &Message) {
-        if self.is_large() && !message.is_wanted() {
-            // A message that will be refused or vanish needs no disk.
-            self.content.clear();
-            self.recipients.clear();
-            return;
-        }
-        self.spill_if_too_large().await;
+    /// Removes the message, and returns when it is gone.
+    pub(in crate::submit) async fn discard(self) {
+        self.file.remove().await;
     }
-
-    fn is_large(&self) -> bool {
-        let bytes_max = if self.streamed.is_some() { WRITE_BYTES_MIN } else { RECORD_BYTES_IN_MEMORY_MAX };
-        self.content.len().saturating_add(self.recipients.len()) >= bytes_max
-    }
-
-    /// Keeps the memory of a message bounded that will be written in any case.
-    pub(in crate::submit) async fn spill_if_too_large(&mut self) {
-        if !self.is_large() {
-            return;
-        }
-        if self.has_failed {
-            self.content.clear();
-            self.recipients.clear();
-            return;
-        }
-        if let Err(failure) = self.spill().await {
-            log_failure(&self.log, self.file.queue_id(), &failure);
-            self.has_failed = true;
-            self.content = Vec::new();
-            self.recipients = Vec::new();
-            self.file.discard();
-        }
-    }
-
-    async fn spill(&mut self) -> Result<(), Failure> {
-        let front_bytes = self.front_bytes;
-        let streamed =
-            self.streamed.get_or_insert(Streamed { front_bytes, content_bytes: 0, recipients_bytes: 0 });
-        if !self.content.is_empty() {
-            let content = std::mem::take(&mut self.content);
-            let content_bytes = content.len() as u64;
-            self.content = self.file.write(streamed.extracted_offset(), content).await?;
-            streamed.content_bytes = streamed.content_bytes.saturating_add(content_bytes);
-        }
-        if !self.recipients.is_empty() {
-            let recipients = std::mem::take(&mut self.recipients);
-            let recipients_bytes = recipients.len() as u64;
-            self.recipients = self.file.write(streamed.tail_offset(), recipients).await?;
-            streamed.recipients_bytes = streamed.recipients_bytes.saturating_add(recipients_bytes);
-        }
-        Ok(())
-    }
-}
-
-pub(in crate::submit) fn log_failure(log: &Log, queue_id: &QueueId, failure: &Failure) {
-    log.write(Program::Cleanup, Severity::Warning, &format!("{queue_id}: {failure}"));
-}
-
-/// The message in Postfix's own layout.
-pub(in crate::submit) fn whole_file(
-    content: &[u8],
-    recipients: &[u8],
-    finished: &Finished,
-) -> Result<Vec<u8>, LayoutError> {
-    let parts = finished.parts(recipients, content);
-    let mut file =
-        Vec::with_capacity(content.len().saturating_add(recipients.len()).saturating_add(FRONT_BYTES));
-    queue_file::classic(&parts, &mut file)?;
-    Ok(file)
-}
-
-/// What stands around content and recipients, roughly: the vector need not grow.
-const FRONT_BYTES: usize = 2048;
-
-/// What is missing around the content and recipients that are on disk.
-fn rest_of_file(
-    mut streamed: Streamed,
-    content: Vec<u8>,
-    recipients: Vec<u8>,
-    finished: &Finished,
-) -> Result<Vec<(u64, Vec<u8>)>, LayoutError> {
-    let mut rest = Vec::new();
-    let content_end = streamed.extracted_offset();
-    streamed.content_bytes = streamed.content_bytes.saturating_add(content.len() as u64);
-    rest.push((content_end, content));
-    rest.push((streamed.extracted_offset(), EXTRACTED_RECORD.to_vec()));
-    let recipients_end = streamed.tail_offset();
-    streamed.recipients_bytes = streamed.recipients_bytes.saturating_add(recipients.len() as u64);
-    rest.push((recipients_end, recipients));
-    let late = Late {
-        envelope: &finished.envelope,
-        received: &finished.received,
-        from: from_of(finished),
-        extracted: &finished.extracted,
-        counts: finished.counts,
-    };
-    rest.extend(streamed.finish(&late)?.into_iter().map(|Write { offset, bytes }| (offset, bytes)));
-    rest.retain(|(_, bytes)| !bytes.is_empty());
-    Ok(rest)
-}
-
-fn from_of(finished: &Finished) -> Option<(u64, &[u8])> {
-    finished.from.as_ref().map(|(offset, records)| (*offset, records.as_slice()))
 }

@@ -9,9 +9,11 @@ use spool::committer::{Committers, Job, Refused};
 use spool::{Draft, SpoolError, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 
+use crate::submit::Refusal;
+
 /// A queue file that is being written. Dropping it removes it.
 #[derive(Debug)]
-pub(in crate::submit) struct QueueFile {
+pub(super) struct QueueFile {
     committers: Arc<Committers<UnixDisk>>,
     queue_id: QueueId,
     created: Timestamp,
@@ -21,7 +23,7 @@ pub(in crate::submit) struct QueueFile {
 
 /// What can go wrong between a message and its durable file; in words for the log.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::submit) enum Failure {
+pub(super) enum Failure {
     /// The disk said no.
     #[error("write queue file: {0}")]
     Disk(Box<SpoolError>),
@@ -34,6 +36,19 @@ pub(in crate::submit) enum Failure {
     /// The file was given up after an earlier failure, or the thread that had it ended.
     #[error("write queue file: it was given up before it was complete")]
     GivenUp,
+    /// The thread that was to make it durable ended without an answer.
+    #[error("write queue file: it was given up when it was complete, and may be there")]
+    Unanswered,
+}
+
+impl Failure {
+    /// What the client hears of it.
+    pub(super) const fn refusal(&self) -> Refusal {
+        match self {
+            Self::Disk(_) | Self::Layout(_) | Self::NotTaken(_) | Self::GivenUp => Refusal::Storage,
+            Self::Unanswered => Refusal::Unknown,
+        }
+    }
 }
 
 impl From<SpoolError> for Failure {
@@ -44,7 +59,7 @@ impl From<SpoolError> for Failure {
 
 impl QueueFile {
     /// Makes an empty file under a new queue ID.
-    pub(in crate::submit) async fn create(committers: &Arc<Committers<UnixDisk>>) -> Result<Self, Failure> {
+    pub(super) async fn create(committers: &Arc<Committers<UnixDisk>>) -> Result<Self, Failure> {
         let draft = run(committers, |done| Job::Create { done }).await??;
         Ok(Self {
             committers: Arc::clone(committers),
@@ -54,17 +69,17 @@ impl QueueFile {
         })
     }
 
-    pub(in crate::submit) const fn queue_id(&self) -> &QueueId {
+    pub(super) const fn queue_id(&self) -> &QueueId {
         &self.queue_id
     }
 
     /// The time in the queue ID.
-    pub(in crate::submit) const fn created(&self) -> Timestamp {
+    pub(super) const fn created(&self) -> Timestamp {
         self.created
     }
 
     /// Writes the buffer at an offset and hands it back, empty.
-    pub(in crate::submit) async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
         let draft = self.draft.take().ok_or(Failure::GivenUp)?;
         let written = run(&self.committers, |done| Job::Write { draft, offset, bytes, done }).await?;
         self.draft = Some(written.draft);
@@ -75,23 +90,24 @@ impl QueueFile {
     }
 
     /// The message shall be committed into the hold queue.
-    pub(in crate::submit) const fn hold(&mut self) {
+    pub(super) const fn hold(&mut self) {
         if let Some(draft) = &mut self.draft {
             draft.hold();
         }
     }
 
     /// Does the last writes and makes the file durable.
-    pub(in crate::submit) async fn commit(
-        mut self,
-        writes: Vec<(u64, Vec<u8>)>,
-    ) -> Result<spool::Receipt, Failure> {
+    pub(super) async fn commit(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, Failure> {
         let draft = self.draft.take().ok_or(Failure::GivenUp)?;
-        Ok(run(&self.committers, |done| Job::Commit { draft, writes, done }).await??)
+        let committed = run(&self.committers, |done| Job::Commit { draft, writes, done }).await;
+        match committed {
+            Err(Failure::GivenUp) => Err(Failure::Unanswered),
+            committed => Ok(committed??),
+        }
     }
 
     /// Removes the file, and returns when it is gone.
-    pub(in crate::submit) async fn remove(mut self) {
+    pub(super) async fn remove(mut self) {
         if let Some(draft) = self.draft.take() {
             // If the threads have too much to do the job comes back, and the file is removed right here.
             drop(run(&self.committers, |done| Job::Discard { draft, done }).await);
@@ -99,7 +115,7 @@ impl QueueFile {
     }
 
     /// Has the file removed; what is written to it from here on goes nowhere.
-    pub(in crate::submit) fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         if let Some(draft) = self.draft.take() {
             // As above.
             drop(self.committers.submit(Job::Discard { draft, done: Box::new(|()| ()) }));

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use cleanup::{Arrival, Message, NoTables, Options, Origin};
+use cleanup::{Message, NoTables, Options, fixtures};
 use postfix::queue_file;
 use postfix::record::{Reader, RecordType, encode};
 use qmqp::client::{CLOSING, Request};
@@ -147,22 +147,8 @@ fn parse(request: Vec<u8>, times: u64) -> Box<dyn FnMut()> {
 }
 
 fn message() -> Message {
-    let arrival = Arrival {
-        queue_id: "4E5A1B2C3D4".to_owned(),
-        created: (1_795_386_300, 123_456),
-        arrived: (1_795_386_300, 120_000),
-        date: "Sun, 22 Nov 2026 22:25:00 +0000 (UTC)".to_owned(),
-    };
-    let origin = Origin {
-        client_name: "localhost".to_owned(),
-        client_address: "127.0.0.1".to_owned(),
-        client_port: "12345".to_owned(),
-        address_family: 2,
-        log_origin: "localhost[127.0.0.1]".to_owned(),
-        protocol: "QMQP",
-    };
     let options = Options { message_size_limit: 0, ..Options::default() };
-    Message::new(Arc::new(options), Arc::new(NoTables), arrival, origin)
+    Message::new(Arc::new(options), Arc::new(NoTables), fixtures::arrival(), fixtures::origin())
 }
 
 /// One message through cleanup, into the bytes of its queue file.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cleanup::{Arrival, Message, Options, Origin, Outcome, Tables};
+use cleanup::{Message, Options, Outcome, Tables, fixtures};
 use postfix::notice::Notice;
 use postfix::queue_file::letter::{Content, Event, Letter};
 use postfix::queue_file::{EXTRACTED_RECORD, Late, Streamed, classic};
@@ -31,21 +31,7 @@ pub fn small_limits() -> Options {
 /// A message that begins now.
 #[must_use]
 pub fn begin(options: &Arc<Options>, tables: &Arc<dyn Tables>) -> Message {
-    let arrival = Arrival {
-        queue_id: "23A5D9AA1F6".to_owned(),
-        created: (1_795_386_300, 146_013),
-        arrived: (1_795_386_300, 145_704),
-        date: "Sun, 22 Nov 2026 22:25:00 +0000 (UTC)".to_owned(),
-    };
-    let origin = Origin {
-        client_name: "localhost".to_owned(),
-        client_address: "127.0.0.1".to_owned(),
-        client_port: "44544".to_owned(),
-        address_family: 2,
-        log_origin: "localhost[127.0.0.1]".to_owned(),
-        protocol: "QMQP",
-    };
-    Message::new(Arc::clone(options), Arc::clone(tables), arrival, origin)
+    Message::new(Arc::clone(options), Arc::clone(tables), fixtures::arrival(), fixtures::origin())
 }
 
 /// What came of a message.

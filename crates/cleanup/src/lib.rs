@@ -21,6 +21,8 @@ mod address;
 mod content;
 mod envelope;
 mod finished;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 mod fold;
 #[cfg(fuzzing)]
 pub mod fuzzing;

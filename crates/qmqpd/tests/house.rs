@@ -152,15 +152,17 @@ fn files_import_in_no_circle() {
     }
 }
 
-/// What tests turn on in a crate is in no program: a program's manifest asks for it among the dev-dependencies alone.
+/// What only tests turn on in a crate is in no program: manifests ask for it among the dev-dependencies alone.
 #[test]
-fn no_program_has_the_simulated_disk() {
+fn no_program_has_what_is_for_tests() {
+    const FOR_TESTS: &[&str] = &["\"simulated\"", "\"fixtures\""];
     let manifests = EDGES.iter().map(|(name, _)| format!("crates/{name}/Cargo.toml"));
-    for path in manifests.chain(["Cargo.toml".to_owned(), "bench/Cargo.toml".to_owned()]) {
+    for path in manifests.chain(["Cargo.toml".to_owned()]) {
         let manifest = fs::read_to_string(root().join(&path)).unwrap();
         for section in manifest.split("\n[").skip(1) {
             let (title, lines) = section.split_once(']').unwrap();
-            let asks = lines.lines().any(|line| line.contains("features") && line.contains("\"simulated\""));
+            let mut requests = lines.lines().filter(|line| line.contains("features = ["));
+            let asks = requests.any(|line| FOR_TESTS.iter().any(|feature| line.contains(feature)));
             assert!(!asks || title == "dev-dependencies", "{path} asks for it in [{title}]");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use cleanup::{Arrival, Message, NoTables, Options, Origin};
+use cleanup::{Message, NoTables, Options, fixtures};
 use postfix::queue_file::classic;
 
 use crate::case::Case;
@@ -60,21 +60,12 @@ pub fn write(directory: &Path, cases: &[Case]) {
 
 /// The queue file that such a message becomes; empty for one that is refused.
 fn queue_file(content: &[u8], sender: &[u8], recipients: &[&[u8]]) -> Vec<u8> {
-    let arrival = Arrival {
-        queue_id: "23A5D9AA1F6".to_owned(),
-        created: (1_795_386_300, 146_013),
-        arrived: (1_795_386_300, 145_704),
-        date: "Sun, 22 Nov 2026 22:25:00 +0000 (UTC)".to_owned(),
-    };
-    let origin = Origin {
-        client_name: "localhost".to_owned(),
-        client_address: "127.0.0.1".to_owned(),
-        client_port: "44544".to_owned(),
-        address_family: 2,
-        log_origin: "localhost[127.0.0.1]".to_owned(),
-        protocol: "QMQP",
-    };
-    let mut message = Message::new(Arc::new(Options::default()), Arc::new(NoTables), arrival, origin);
+    let mut message = Message::new(
+        Arc::new(Options::default()),
+        Arc::new(NoTables),
+        fixtures::arrival(),
+        fixtures::origin(),
+    );
     let (mut records, mut envelope, mut file) = (Vec::new(), Vec::new(), Vec::new());
     message.content_bytes(content, &mut records);
     message.end_of_content(&mut records);

@@ -4,6 +4,7 @@ use postfix::queue_file::classic;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fixtures;
 use crate::options::FixLineEndings;
 use crate::refusal::AddressKind;
 use crate::tables::{Key, LookupFailed, Maps, Names, NoTables};
@@ -18,21 +19,7 @@ fn options() -> Options {
 }
 
 fn begin(options: Options) -> Message {
-    let arrival = Arrival {
-        queue_id: "23A5D9AA1F6".to_owned(),
-        created: (1_795_386_300, 146_013),
-        arrived: (1_795_386_300, 145_704),
-        date: "Sun, 22 Nov 2026 22:25:00 +0000 (UTC)".to_owned(),
-    };
-    let origin = Origin {
-        client_name: "localhost".to_owned(),
-        client_address: "127.0.0.1".to_owned(),
-        client_port: "44544".to_owned(),
-        address_family: 2,
-        log_origin: "localhost[127.0.0.1]".to_owned(),
-        protocol: "QMQP",
-    };
-    Message::new(Arc::new(options), Arc::new(NoTables), arrival, origin)
+    Message::new(Arc::new(options), Arc::new(NoTables), fixtures::arrival(), fixtures::origin())
 }
 
 /// Tables in which everything fails but what begins with `good`, which is not found.
@@ -57,10 +44,9 @@ impl Tables for Failing {
 #[test]
 fn nothing_is_said_of_what_comes_behind_a_failed_lookup() {
     let received = |maps, content: &[u8], recipients: &[&str]| {
-        let message = begin(options());
         let tables = Arc::new(Failing(maps));
-        let Message { content: Content { arrival, .. }, origin, .. } = message;
-        receive(Message::new(Arc::new(options()), tables, arrival, origin), &[content], "good@x", recipients)
+        let message = Message::new(Arc::new(options()), tables, fixtures::arrival(), fixtures::origin());
+        receive(message, &[content], "good@x", recipients)
     };
     let end = "map lookup problem for bad@x -- message not accepted, try again later";
     // The envelope is first in Postfix, so that the content has not been looked at.

@@ -5,13 +5,18 @@ CARGO = cargo
 MINUTES = 5
 
 help:     ## show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 build:    ## the programs, optimised, in target/release
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked -p qmqpd -p tools
 
 run:      ## a server of your own on 127.0.0.1:6628, with its queue in ./qmqpd-spool
 	$(CARGO) run --release --locked -- serve
+
+quick:    ## after a small change: format, lints, units, properties, house rules; no other program is needed
+quick: format
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test --locked --quiet --workspace --lib $(addprefix --test ,$(QUICK))
 
 test:     ## everything that must hold before a commit: format, lints, tests, manuals
 test: peers format lint check fuzz-smoke model manuals
@@ -27,6 +32,27 @@ check:    ## unit, property, differential and end-to-end tests; the differential
 	$(CARGO) test --locked --workspace --no-fail-fast
 	QMQPD_OURS=drop-in $(CARGO) test --locked --quiet -p qmqpd --test differential
 	QMQPD_OURS=drop-in-local $(CARGO) test --locked --quiet -p qmqpd --test differential
+
+# Test programs that need no other program and take seconds.
+QUICK = house manual defaults match_lists indexed_files lmdb_pages berkeley_files
+
+# One suite each; TEST=name runs only the tests of it with that in their name.
+differential: ## suite: the same bytes to Postfix and to ours; OURS=drop-in or drop-in-local: ours under Postfix's master(8)
+samples:      ## suite: real messages through both
+tables:       ## suite: lookup tables with random contents, asked by postmap(1) and by ours
+end-to-end:   ## suite: the program among other people's programs; stopped, killed, reloaded, starved
+drop-in:      ## suite: ours in place of Postfix's qmqpd(8)
+sandbox:      ## suite: what a service process can no longer do
+faults:       ## suite: system calls that fail
+operator:     ## suite: what check, start, reload and status say
+master:       ## suite: serve, and the commands that steer it
+differential samples tables end-to-end drop-in sandbox faults operator master:
+	$(if $(OURS),QMQPD_OURS=$(OURS)) $(CARGO) test --locked -p qmqpd --test $(subst -,_,$@) -- $(TEST)
+
+spool:        ## suite: the queue on a simulated disk: crashes and failures at each call
+tools:        ## suite: qmqp-send, qmqp-bench, qmqpctl
+spool tools:
+	$(CARGO) test --locked -p $@ $(TEST)
 
 fuzz-smoke: ## each fuzz target for two seconds, beginning with the cases of the differential suite
 	@mkdir -p fuzz/target && QMQPD_SEEDS=$(CURDIR)/fuzz/target/seeds $(CARGO) test --locked --quiet -p qmqpd --test differential
@@ -63,6 +89,7 @@ peers:    ## fetch the programs that the tests run against (Postfix, nullmailer,
 bench:    ## ours, Postfix and a bare program under the same loads, into bench/RESULTS.md; as root, 20 minutes
 bench: build
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes and mounts file systems, and starts a Postfix' >&2; exit 1; }
+	$(CARGO) build --release --locked -p bench
 	target/release/race $(BENCH)
 
 bench-check: ## instruction counts of the pure crates against bench/instructions.csv (needs valgrind)
@@ -84,4 +111,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run test format lint check fuzz-smoke fuzz model mutants test-crash oracle soak manuals peers bench bench-check bench-bless deny install clean
+.PHONY: help build run quick differential samples tables end-to-end drop-in sandbox faults operator master spool tools test format lint check fuzz-smoke fuzz model mutants test-crash oracle soak manuals peers bench bench-check bench-bless deny install clean

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::failure;
 use crate::wait::PATIENCE;
 
 /// One thing that the client does.
@@ -101,6 +102,9 @@ fn session(mut stream: TcpStream, steps: &[Step]) -> Session {
         }
     }
     let (received, end) = read_to_end(&mut stream);
+    if let Some(id) = reply(&received).and_then(|reply| reply.strip_prefix(b"KOk: queued as ")) {
+        failure::names(&text(id));
+    }
     let end = if wrote_all { end } else { End::Reset };
     Session { received, end, took: began.elapsed(), port }
 }

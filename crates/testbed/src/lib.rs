@@ -8,6 +8,7 @@
 pub mod case;
 pub mod client;
 pub mod drop_in;
+mod failure;
 pub mod isolation;
 pub mod mailboxes;
 pub mod maillog;

@@ -3,7 +3,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::wait;
+use crate::{failure, wait};
 
 /// One line: which program said it, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +24,13 @@ pub struct Maillog {
 impl Maillog {
     /// The log at `path`, which need not be there yet.
     pub fn new(path: &Path) -> Self {
+        failure::uses(path);
         Self { path: path.to_owned(), offset: 0 }
     }
 
     /// Everything that was logged so far, as it stands.
     pub fn all(&self) -> String {
+        failure::uses(&self.path);
         String::from_utf8_lossy(&std::fs::read(&self.path).unwrap_or_default()).into_owned()
     }
 
@@ -37,14 +39,20 @@ impl Maillog {
     ///
     /// # Panics
     ///
-    /// When the words do not come; with the log so far.
+    /// When the words do not come.
     pub fn all_with(&self, words: &str) -> String {
         let found = wait::within(wait::PATIENCE, || Some(self.all()).filter(|log| log.contains(words)));
-        found.unwrap_or_else(|| panic!("{words:?} was never logged; there is only {}", self.all()))
+        found.unwrap_or_else(|| panic!("{words:?} was never logged"))
+    }
+
+    /// The server and its files are about to be removed.
+    pub(crate) fn ends(&self) {
+        failure::keep(&self.path);
     }
 
     /// Forgets what was logged so far.
     pub fn skip(&mut self) {
+        failure::uses(&self.path);
         self.offset = std::fs::metadata(&self.path).map_or(0, |data| data.len());
     }
 
@@ -52,8 +60,9 @@ impl Maillog {
     ///
     /// # Panics
     ///
-    /// When the line does not come; with the log so far.
+    /// When the line does not come.
     pub fn lines_until(&mut self, what: &str, last: impl Fn(&Line) -> bool) -> Vec<Line> {
+        failure::uses(&self.path);
         let start = self.offset;
         let found = wait::within(wait::PATIENCE, || {
             let (lines, ends) = self.read_from(start);
@@ -61,10 +70,7 @@ impl Maillog {
             self.offset = start + ends[index];
             Some(lines[..=index].to_vec())
         });
-        found.unwrap_or_else(|| {
-            let (lines, _) = self.read_from(start);
-            panic!("{what} was never logged to {}; there is only {lines:#?}", self.path.display())
-        })
+        found.unwrap_or_else(|| panic!("{what} was never logged"))
     }
 
     /// Whole lines behind `start`, and the offset behind each.

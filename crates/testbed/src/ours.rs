@@ -133,11 +133,11 @@ impl Instance {
     fn wait_until_listening(&mut self) {
         let first = wait::within(wait::PATIENCE, || {
             if let Some(status) = self.master.try_wait().unwrap() {
-                panic!("our server ended at once, {status}: {}\n{}", self.stderr(), self.log.all());
+                panic!("our server ended at once, {status}: {}", self.stderr());
             }
             std::net::TcpStream::connect(self.address).ok()
         });
-        assert!(first.is_some(), "our server does not listen: {}\n{}", self.stderr(), self.log.all());
+        assert!(first.is_some(), "our server does not listen: {}", self.stderr());
         drop(first);
         self.log
             .lines_until("the end of the first session", |line| line.text.starts_with("disconnect from "));
@@ -208,5 +208,6 @@ fn program_that_sees(file: &Path, in_place_of: &str) -> Command {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.stop();
+        self.log.ends();
     }
 }

@@ -113,7 +113,7 @@ impl Instance {
         let mut instance = Self { address, queue, log: Maillog::new(&log), config, master, dir };
         let listening =
             wait::within(wait::PATIENCE, || instance.log.all().contains("daemon started").then_some(()));
-        assert!(listening.is_some(), "Postfix did not start: {}\n{main_cf}\n{master_cf}", instance.log.all());
+        assert!(listening.is_some(), "Postfix did not start\n{main_cf}\n{master_cf}");
         drop(crate::client::connect(address));
         instance
             .log
@@ -191,6 +191,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.stop();
+        self.log.ends();
     }
 }
 

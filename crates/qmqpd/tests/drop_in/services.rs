@@ -79,10 +79,7 @@ fn through(mut server: Instance, kind: &str) -> Vec<String> {
         socket.set_read_timeout(Some(wait::PATIENCE)).unwrap();
         reply_from(&mut socket)
     };
-    let id = said
-        .strip_prefix("KOk: queued as ")
-        .unwrap_or_else(|| panic!("{said}; {}", server.log.all()))
-        .to_owned();
+    let id = said.strip_prefix("KOk: queued as ").unwrap_or_else(|| panic!("{said}")).to_owned();
     let lines = server.log.lines_until("the end", |line| line.text.starts_with("disconnect from "));
     let mask = Mask::new(Some(&id), 9, began);
     // Postfix's has no sandbox to speak of.
@@ -167,7 +164,7 @@ fn options() {
             });
         }
         let tags = tags(&server, &format!("postfix/127.0.0.1:{port}/qmqpd["));
-        assert_eq!(tags.len(), 4, "{}", server.log.all());
+        assert_eq!(tags.len(), 4);
         server.log.all_with("netstring_get_data: read netstring data a@sender.example");
         (tags[0] == tags[1], tags[1] == tags[2], tags[2] == tags[3])
     };
@@ -223,7 +220,7 @@ fn debugger() {
     let start: [fn(&Setup) -> Instance; 2] = [Instance::start, |setup| drop_in::start(Submit::Local, setup)];
     for start in start {
         let server = start(&setup);
-        assert!(send_to(port).starts_with('K'), "{}", server.log.all());
+        assert!(send_to(port).starts_with('K'));
         let told = std::fs::read_to_string(&out).unwrap();
         let id = told.trim().strip_prefix("qmqpd ").unwrap_or_else(|| panic!("{told}"));
         server.log.all_with(&format!("qmqpd[{id}]: running: echo qmqpd {id} >"));
@@ -256,10 +253,10 @@ fn relief(submit: Submit) {
     let _held: Vec<_> = (0..6).map(|_| client::connect(server.address)).collect();
     for _ in 0..3 {
         let said = send(&server);
-        assert!(said.starts_with('K'), "{said}; {}", server.log.all());
+        assert!(said.starts_with('K'), "{said}");
     }
     assert_eq!(server.children().iter().filter(|(_, name)| name == "qmqpd").count(), 3);
-    assert!(!server.log.all().contains("too many"), "{}", server.log.all());
+    assert!(!server.log.all().contains("too many"));
 }
 
 /// With the last process full, clients wait in the backlog, as with Postfix.
@@ -276,5 +273,5 @@ fn full(submit: Submit) {
     let said = reply_from(&mut held[0]);
     assert!(said.starts_with('K'), "{said}");
     assert!(send(&server).starts_with('K'));
-    assert!(!server.log.all().contains("too many"), "{}", server.log.all());
+    assert!(!server.log.all().contains("too many"));
 }

@@ -102,17 +102,17 @@ fn kills_under_load(way: &str) {
     let ids: BTreeSet<String> = found.iter().map(|file| file.id.clone()).collect();
     let answered = answered.into_inner().unwrap();
     let lost: Vec<_> = answered.difference(&ids).collect();
-    assert!(lost.is_empty(), "answered and lost: {lost:?}\n{}", server.log.all());
+    assert!(lost.is_empty(), "answered and lost: {lost:?}");
     // Once each: what is there without an answer was complete when its process was killed.
     let subjects: BTreeSet<Vec<u8>> = found.iter().map(queue_subject).collect();
     assert_eq!(subjects.len(), found.len());
     assert!(found.len() - answered.len() <= CLIENTS * (KILLS as usize + 1));
-    assert!(!server.log.all().contains("written again"), "{}", server.log.all());
+    assert!(!server.log.all().contains("written again"));
     // The journals of the killed go; one process lives.
     wait::until("the journals of the killed are settled", || {
         (queue::journals(&server.queue.path).len() <= 1).then_some(())
     });
-    assert!(!server.log.all().contains("written again"), "{}", server.log.all());
+    assert!(!server.log.all().contains("written again"));
 }
 
 fn queue_subject(file: &testbed::queue_file::QueueFile) -> Vec<u8> {
@@ -212,7 +212,7 @@ fn draining_is_killed() {
     drop(sticky);
     wait::until("the journal is settled", || queue::journals(&server.queue.path).is_empty().then_some(()));
     assert_eq!(server.queue.take().len(), 1);
-    assert!(!server.log.all().contains("written again"), "{}", server.log.all());
+    assert!(!server.log.all().contains("written again"));
 }
 
 /// The processes of a server that is being stopped are killed.

@@ -112,7 +112,7 @@ fn hold_up_nobody((kind, rule, _): Attack, attackers: usize, message: &[u8]) {
         beside
     });
     eprintln!("{kind} {rule}: {alone:?} alone, {beside:?} beside {attackers} others");
-    assert!(beside < alone * 100, "{alone:?} alone, {beside:?} beside: {}", server.log.all());
+    assert!(beside < alone * 100, "{alone:?} alone, {beside:?} beside");
     // Another limit comes first where one place of the key takes all the time.
     if message.len() > 1_000_000 && !rule.contains("(x+)+") {
         let place = format!("{kind} map {}, line 2: expressions have taken all", rules.display());
@@ -184,7 +184,7 @@ fn work_for_nobody_ends(leaves: Leaves) {
         Leaves::Reset => ", line 1: the client has left",
         Leaves::InMidMessage => "lost connection while receiving recipient address",
     };
-    assert!(server.log.all().contains(words), "{}", server.log.all());
+    assert!(server.log.all().contains(words));
     wait::until("the work has ended", || {
         let before = processor_time(&server);
         std::thread::sleep(Duration::from_millis(500));
@@ -200,7 +200,7 @@ fn a_half_closed_client_is_served() {
     let steps = [client::Step::Send(request_of_slow_header()), client::Step::HalfClose];
     let session = client::run(server.address, &steps);
     let reply = client::reply(&session.received).map(client::text);
-    assert_eq!(reply.as_deref(), Some("ZError: queue file write error"), "{}", server.log.all());
+    assert_eq!(reply.as_deref(), Some("ZError: queue file write error"));
 }
 
 /// Whoever costs so much waits for as long as it takes.

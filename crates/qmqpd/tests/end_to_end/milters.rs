@@ -83,7 +83,7 @@ fn opendkim_with(dir: &Path, name: &str, lines: &str) -> Program {
 
 fn send(server: &ours::Instance, content: &[u8]) -> String {
     let reply = client::send(server.address, content, b"alice@sender.example", &[b"bob@rcpt.example"]);
-    assert!(reply.starts_with('K'), "{reply}\n{}", server.log.all());
+    assert!(reply.starts_with('K'), "{reply}");
     let file = server.queue.take().remove(0).unwrap();
     String::from_utf8(file.message()).unwrap()
 }
@@ -263,9 +263,9 @@ fn rspamd() {
         ("later", "hello".to_owned(), refused("ZError: 4.7.1 come later")),
     ] {
         let found = ordered(outcome(server.address, &server.queue, subject, &body));
-        assert_eq!(found, expected, "{}", server.log.all());
+        assert_eq!(found, expected);
         let found = ordered(outcome(postfix.address, &postfix.queue, subject, &body));
-        assert_eq!(found, expected, "Postfix: {}", postfix.log.all());
+        assert_eq!(found, expected, "Postfix");
     }
     for text in ["5.7.1 Gtube pattern", "4.7.1 come later"] {
         let is_it = format!(
@@ -295,7 +295,7 @@ fn many_sessions() {
         })
         .collect();
     for client in clients {
-        assert!(client.join().unwrap().starts_with('K'), "{}", server.log.all());
+        assert!(client.join().unwrap().starts_with('K'));
     }
     let files = server.queue.take();
     assert_eq!(files.len(), 40);

@@ -86,7 +86,7 @@ fn send(server: &Instance) -> Option<char> {
 fn try_call(call: &'static str, errors: &'static [&'static str], hears: Hears) {
     let mut server = start(errors);
     let process = worker(&server);
-    assert_eq!(send(&server), Some('K'), "{}", server.log.all());
+    assert_eq!(send(&server), Some('K'));
     server.queue.take();
     let mut tried = 0;
     for error in errors {
@@ -112,12 +112,12 @@ fn try_fault(server: &mut Instance, process: Pid, fault: &Fault, hears: Hears) -
     // the system did not know it; so all such calls must have been made before.
     let more = if fault.call == "epoll_wait" { 4 } else { 0 };
     for _ in 0..more {
-        assert_eq!(send(server), Some('K'), "{fault}: {}", server.log.all());
+        assert_eq!(send(server), Some('K'), "{fault}");
     }
     drop(injection);
     // Whatever cleanup(8) does with a message that broke off, it has done it when the next one is through.
-    assert_eq!(send(server), Some('K'), "{fault}: the service does not return; {}", server.log.all());
-    assert_eq!(worker(server), process, "{fault}: the process has ended; {}", server.log.all());
+    assert_eq!(send(server), Some('K'), "{fault}: the service does not return");
+    assert_eq!(worker(server), process, "{fault}: the process has ended");
     wait::within(wait::PATIENCE, || (descriptors(process) <= open_before).then_some(()))
         .unwrap_or_else(|| panic!("{fault}: {open_before} open before, {} behind", descriptors(process)));
     // The one that broke off is removed by a process of its own.
@@ -144,9 +144,9 @@ fn try_fault(server: &mut Instance, process: Pid, fault: &Fault, hears: Hears) -
             "Z, though cleanup(8) has it: the client sends it again; the next message K"
         }
         (None, 0 | 1) => "this connection is lost; the next message K",
-        other => panic!("{fault}: heard and stored {other:?}; {}", server.log.all()),
+        other => panic!("{fault}: heard and stored {other:?}"),
     };
-    assert!(hears != Hears::Queued || heard == Some('K'), "{fault}: {heard:?}; {}", server.log.all());
+    assert!(hears != Hears::Queued || heard == Some('K'), "{fault}: {heard:?}");
     record::note("cleanup(8) of Postfix", fault, injected, outcome);
     true
 }

@@ -73,8 +73,8 @@ fn with_faults(
     let heard = client();
     let failed = injection.failed_calls();
     drop(injection);
-    assert_eq!(send(server), Some('K'), "{fault}: the service does not return; {}", server.log.all());
-    assert_eq!(service(server), process, "{fault}: the process has ended; {}", server.log.all());
+    assert_eq!(send(server), Some('K'), "{fault}: the service does not return");
+    assert_eq!(service(server), process, "{fault}: the process has ended");
     wait::within(wait::PATIENCE, || (descriptors(process) <= open_before).then_some(()))
         .unwrap_or_else(|| panic!("{fault}: {open_before} open before, {} behind", descriptors(process)));
     let stored = server.queue.take();
@@ -96,7 +96,7 @@ fn each(
         for error in *errors {
             let fault = Fault { call, error, when };
             let (heard, injected) = with_fault(server, &fault, from);
-            assert!(allowed.contains(&heard), "{fault}: {heard:?}; {}", server.log.all());
+            assert!(allowed.contains(&heard), "{fault}: {heard:?}");
             assert!(injected > 0, "{fault}: no such call was made");
             let outcome = match heard {
                 Some('K') => "K, and the message is whole; the next one K",
@@ -122,7 +122,7 @@ fn accept() {
             let (received, _) = client::read_to_end(&mut client::connect(server.address));
             received.first().map(|letter| char::from(*letter))
         });
-        assert_eq!((heard, injected), (None, 1), "{fault}: {}", server.log.all());
+        assert_eq!((heard, injected), (None, 1), "{fault}");
         record::note("accept", &fault, injected, "this connection is lost; the next message K");
     }
 }
@@ -168,7 +168,7 @@ fn names() {
             let (heard, calls) = with_faults(&server, &[fault], || send_from(&server, &from));
             // The client's own socket speaks with the same calls: there the connection may be lost.
             let allowed = heard == Some('K') || matches!(call, "sendto" | "recvfrom") && heard.is_none();
-            assert!(allowed, "{fault}: {heard:?}; {}", server.log.all());
+            assert!(allowed, "{fault}: {heard:?}");
             let lookups = calls.iter().filter(|call| asks_for_a_name(call)).count();
             assert!(lookups > 0, "{fault}: no look-up of a name met it: {calls:?}");
             record::note(
@@ -230,7 +230,7 @@ fn tables() {
             let faults: Vec<Fault> = std::iter::once(fault).chain(beside).collect();
             let (heard, calls) = with_faults(&server, &faults, || send(&server));
             // A list that cannot be asked is no reason to turn a client away for good.
-            assert!(matches!(heard, Some('K' | 'Z')), "{fault}: {heard:?}; {}", server.log.all());
+            assert!(matches!(heard, Some('K' | 'Z')), "{fault}: {heard:?}");
             // A name server or a queue manager may be looked for with the same calls.
             let by_table = |line: &&String| match call {
                 "socket" => line.starts_with("socket(AF_INET, SOCK_STREAM"),

@@ -47,7 +47,7 @@ fn due() {
         server.signal(Signal::SIGTERM);
         client.join().unwrap()
     });
-    assert_eq!(heard, Some('K'), "{}", server.log.all());
+    assert_eq!(heard, Some('K'));
     drop(injection);
     assert!(server.wait().success());
     assert_eq!(server.queue.take().len(), 1);
@@ -60,7 +60,7 @@ fn late() {
     let slow = Fault { call: "fsync", error: "delay_enter=2s", when: "1" };
     let full = Fault { call: "sendto", error: "EAGAIN", when: "1" };
     let injection = attach(&server, &[slow, full]);
-    assert_eq!(send(&server), Some('K'), "{}", server.log.all());
+    assert_eq!(send(&server), Some('K'));
     // Each thread has a first call, and the question for the client's name is one, too.
     assert!(injection.injected() > 0, "the reply could be sent at once");
     drop(injection);
@@ -80,7 +80,7 @@ fn turned_away() {
     let injection = attach(&server, &[full]);
     // This waits for twenty seconds and no longer.
     let seen = client::read_to_end(&mut client::connect(server.address));
-    assert_eq!(seen, (Vec::new(), End::Closed), "{}", server.log.all());
+    assert_eq!(seen, (Vec::new(), End::Closed));
     assert!(injection.injected() > 0, "no reply was tried");
     let log = wait::until("the log says so", || {
         Some(server.log.all()).filter(|log| log.contains("read/write timeout while initializing"))

@@ -1,27 +1,20 @@
 //! A QMQP server that keeps its promises.
 
 pub mod access;
-mod address_space;
 pub mod check;
 pub mod cli;
 pub mod client;
-pub mod config;
-pub mod control;
 pub mod date;
-pub mod exit;
-pub mod inherited;
-pub mod jail;
 mod lists;
-pub mod log;
-pub mod master;
 pub mod peer;
-pub mod port;
 mod program;
-pub mod queue_directory;
 pub mod service;
 pub mod session;
 pub mod submit;
 pub mod verdict;
+
+// What all programs of ours have in common.
+pub use daemon::{address_space, config, control, exit, inherited, jail, log, master, port, queue_directory};
 
 /// Runs the program named by the command line; see qmqpd(8).
 #[must_use]

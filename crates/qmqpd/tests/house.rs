@@ -20,7 +20,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("lookup", &["postfix"]),
     ("cleanup", &["postfix"]),
     ("spool", &["postfix"]),
-    ("qmqpd", &["qmqp", "postfix", "lookup", "cleanup", "spool"]),
+    ("daemon", &["postfix", "lookup", "spool"]),
+    ("qmqpd", &["qmqp", "postfix", "lookup", "cleanup", "spool", "daemon"]),
     ("tools", &["qmqp", "postfix", "spool"]),
 ];
 
@@ -58,7 +59,7 @@ const UNSAFE: &[(&str, usize, &str)] = &[
         20,
         "libpcre2, with flags of Postfix's pcre: tables, limits and callouts that the safe wrapper lacks",
     ),
-    ("qmqpd/src/inherited.rs", 3, "descriptors that a master(8) left open at agreed numbers"),
+    ("daemon/src/inherited.rs", 3, "descriptors that a master(8) left open at agreed numbers"),
     ("qmqpd/src/service/worker.rs", 1, "fork(2), while there is one thread"),
     (
         "qmqpd/tests/sandbox/probe.rs",

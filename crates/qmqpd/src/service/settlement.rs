@@ -16,9 +16,6 @@ use crate::jail::{self, Calls, Sandbox};
 use crate::log::Log;
 use crate::submit::Settlement;
 
-/// The word of `-t` for such a process.
-pub(crate) const TRANSPORT: &str = "settle";
-
 /// Settles what there is to settle. The exit status tells whether something was left for another try.
 pub(super) fn run(config: &ServiceConfig, arguments: &Arguments) -> ExitCode {
     match settle(config, arguments) {

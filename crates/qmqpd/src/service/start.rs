@@ -43,7 +43,8 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode, TypedByHand> {
     // Before anything else opens descriptors: these numbers are the master's promise.
     let sockets = Inherited::take(parsed.as_ref().ok());
     let is_for_stdin = parsed.as_ref().is_ok_and(|arguments| arguments.stdin_session);
-    let is_settlement = parsed.as_ref().is_ok_and(|arguments| arguments.transport == settlement::TRANSPORT);
+    let is_settlement =
+        parsed.as_ref().is_ok_and(|arguments| arguments.transport == config::SETTLEMENT_TRANSPORT);
     if !is_for_stdin && !is_settlement && (!sockets.are_of_a_master() || std::io::stdin().is_terminal()) {
         return Err(TypedByHand { words });
     }

@@ -323,7 +323,7 @@ mod tests {
     impl Write for Disk {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             if self.is_full {
-                return Err(std::io::Error::from_raw_os_error(libc::ENOSPC));
+                return Err(std::io::Error::from_raw_os_error(nix::libc::ENOSPC));
             }
             self.taken.write(bytes)
         }

@@ -19,7 +19,7 @@ const ARENAS: &str = "MALLOC_ARENA_MAX";
 
 /// Starts this program again with an allocator that reserves little, if address space is limited and that has not been done.
 /// Call it first of all: everything that a parent left open is still there then.
-pub(crate) fn be_modest(arguments: &[OsString]) {
+pub fn be_modest(arguments: &[OsString]) {
     if getrlimit(Resource::As).current.is_none() || std::env::var_os(ARENAS).is_some() {
         return;
     }
@@ -41,7 +41,7 @@ fn needed(settings: &Settings) -> u64 {
 }
 
 /// Whether the limit is too low for a service process with these settings, in words.
-pub(crate) fn shortage(settings: &Settings) -> Option<String> {
+pub fn shortage(settings: &Settings) -> Option<String> {
     let limit = getrlimit(Resource::As).current?;
     let needed = needed(settings);
     (limit < needed).then(|| {

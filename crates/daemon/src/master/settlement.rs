@@ -12,7 +12,7 @@ use super::roster::Outcome;
 use super::start::{Command, environment};
 use super::status_channel::StatusChannel;
 use super::supervise::Master;
-use crate::service::settlement::TRANSPORT;
+use crate::config::SETTLEMENT_TRANSPORT;
 
 /// How often the master looks without a reason. A journal can be left by a process that it does not know.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -127,7 +127,7 @@ impl Master {
         let command = Command {
             program: &service.program,
             name: &service.name,
-            transport: Some(TRANSPORT),
+            transport: Some(SETTLEMENT_TRANSPORT),
             process_limit: 1,
             unprivileged: service.unprivileged,
             chroot: service.chroot,

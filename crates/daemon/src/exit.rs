@@ -48,13 +48,13 @@ impl Exit {
 
 /// Writes a line to standard error. Values from configuration files may stand in it: no control character reaches a
 /// terminal.
-pub(crate) fn complain(line: &str) {
+pub fn complain(line: &str) {
     let line = format!("qmqpd: {}\n", crate::log::escape(line.as_bytes(), true));
     let _nobody_reads = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Tells an operator what stops nothing.
-pub(crate) fn remark<'t>(label: &str, texts: impl Iterator<Item = &'t String>) {
+pub fn remark<'t>(label: &str, texts: impl Iterator<Item = &'t String>) {
     for text in texts {
         complain(&format!("{label}: {text}"));
     }

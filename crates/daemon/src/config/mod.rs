@@ -37,6 +37,9 @@ pub use survey::{Survey, load, survey};
 
 use crate::log::{LogConfig, Standing};
 
+/// The word of `-t` for a process that settles the journals of others; master(8) has none such.
+pub const SETTLEMENT_TRANSPORT: &str = "settle";
+
 /// All that `qmqpd serve` works from. One value is one consistent reading of the files.
 #[derive(Debug, Clone)]
 pub struct Config {

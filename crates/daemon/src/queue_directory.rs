@@ -8,7 +8,7 @@ use spool::{SpoolError, UnixDisk};
 
 /// Why the queue directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum QueueDirectoryError {
+pub enum QueueDirectoryError {
     /// A system call failed.
     #[error(
         "queue_directory: cannot {verb} {path}: {source}; create it yourself, or set queue_directory to a directory \
@@ -44,25 +44,25 @@ pub(crate) enum QueueDirectoryError {
 
 /// Who writes mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Writer {
+pub struct Writer {
     /// The user ID.
-    pub(crate) user_id: u32,
+    pub user_id: u32,
     /// The group of what commands for submission may enter: setgid_group, or the user's own.
-    pub(crate) group_id: u32,
+    pub group_id: u32,
     /// How errors call it: `mail_owner postfix`, `who starts the server`.
-    pub(crate) description: String,
+    pub description: String,
     /// Whether we are root and can give directories away.
-    pub(crate) is_other: bool,
+    pub is_other: bool,
 }
 
 /// The user ID that owns the `incoming` queue, if there is one.
-pub(crate) fn owner(queue: &Path) -> Option<u32> {
+pub fn owner(queue: &Path) -> Option<u32> {
     std::fs::metadata(queue.join("incoming")).ok().map(|found| found.uid())
 }
 
 /// The directory above, if the queue is not on a file system of its own: a program that syncs that file system syncs the data of
 /// others, too. A queue that is not there yet will be on that of the directory above.
-pub(crate) fn shares_file_system_with(queue: &Path) -> Option<PathBuf> {
+pub fn shares_file_system_with(queue: &Path) -> Option<PathBuf> {
     let above = queue.canonicalize().unwrap_or_else(|_| queue.to_owned()).parent()?.to_owned();
     let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
     let theirs = device(&above)?;
@@ -70,7 +70,7 @@ pub(crate) fn shares_file_system_with(queue: &Path) -> Option<PathBuf> {
 }
 
 /// Whether mail can be written here by `writer`. A queue that does not exist is fine: [`prepare`] makes it.
-pub(crate) fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryError> {
+pub fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryError> {
     let path = queue.join("incoming");
     match owner(queue) {
         Some(found) if found != writer.user_id => Err(QueueDirectoryError::Owner {
@@ -86,11 +86,7 @@ pub(crate) fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryE
 /// Makes what is missing, with Postfix's owners and modes, then checks it. What exists is left as it is.
 ///
 /// `process_id_directory`: the parameter; relative to `queue`.
-pub(crate) fn prepare(
-    queue: &Path,
-    process_id_directory: &str,
-    writer: &Writer,
-) -> Result<(), QueueDirectoryError> {
+pub fn prepare(queue: &Path, process_id_directory: &str, writer: &Writer) -> Result<(), QueueDirectoryError> {
     let failed = |verb| move |source| QueueDirectoryError::System { verb, path: queue.to_owned(), source };
     make(queue).map_err(failed("create"))?;
     let disk = UnixDisk::open(queue).map_err(failed("open"))?;

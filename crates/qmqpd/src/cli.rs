@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::ConfigSource;
 use crate::exit::{self, Exit};
 use crate::program::PROGRAMS;
+use crate::server::QmqpServer;
 use crate::service::TypedByHand;
 use crate::{check, control, master};
 
@@ -124,7 +125,7 @@ fn name_process(program: Option<&OsString>) {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if is_daemon(arguments.get(1..).unwrap_or_default()) {
         name_process(arguments.first());
-        return crate::service::run(arguments).unwrap_or_else(|typed| by_hand(&typed).report());
+        return crate::service::run::<QmqpServer>(arguments).unwrap_or_else(|typed| by_hand(&typed).report());
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

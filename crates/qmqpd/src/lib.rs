@@ -7,9 +7,12 @@ pub mod client;
 pub mod date;
 mod lists;
 pub mod peer;
+pub mod peer_address;
 mod program;
+mod server;
 pub mod service;
 pub mod session;
+pub mod space;
 pub mod submit;
 pub mod verdict;
 

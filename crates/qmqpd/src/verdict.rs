@@ -7,7 +7,8 @@ use postfix::notice::Severity;
 use qmqp::reply::Status;
 use qmqp::server::{Fault, Phase, Problem};
 
-use crate::service::{Excess, Limit, Shortage};
+use crate::service::{Excess, Limit};
+use crate::space::Shortage;
 use crate::submit::{Receipt, Refusal};
 
 /// Every way in which the receiving part of a session can end.

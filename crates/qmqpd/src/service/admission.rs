@@ -15,7 +15,7 @@ pub struct Admission {
 }
 
 /// A client's place, until it is dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub type Place = OwnedSemaphorePermit;
 
 /// Where clients are who have no place, while they are told so: who may not send, and who is too many. When it is full, the
 /// one who has been here longest goes.
@@ -35,7 +35,7 @@ struct Queue {
 
 /// A seat in the waiting room, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     room: Arc<WaitingRoom>,
     number: u64,
     wanted: Arc<Notify>,
@@ -44,7 +44,7 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Waits until another client wants it.
-    pub(crate) async fn wanted(&self) {
+    pub async fn wanted(&self) {
         self.wanted.notified().await;
     }
 }
@@ -60,7 +60,7 @@ impl Drop for Seat {
 
 impl Admission {
     /// With so many places.
-    pub(crate) fn new(places_max: usize) -> Self {
+    pub fn new(places_max: usize) -> Self {
         let places_max = u32::try_from(places_max.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX)));
         Self {
@@ -80,17 +80,17 @@ impl Admission {
     }
 
     /// Waits for a place. (`None` would mean that somebody closed the semaphore; nobody does.)
-    pub(crate) async fn place(&self) -> Option<Place> {
+    pub async fn place(&self) -> Option<Place> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     /// How many places are free.
-    pub(crate) fn free_places(&self) -> usize {
+    pub fn free_places(&self) -> usize {
         self.places.available_permits()
     }
 
     /// A seat in the waiting room, if even that is free.
-    pub(crate) fn try_seat(&self) -> Option<Seat> {
+    pub fn try_seat(&self) -> Option<Seat> {
         let room = &self.waiting_room;
         let permit = Arc::clone(&room.seats).try_acquire_owned().ok()?;
         let wanted = Arc::new(Notify::new());

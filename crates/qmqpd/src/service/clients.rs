@@ -14,23 +14,23 @@ use super::siblings::{Changes, Counts, Others, Sum};
 
 /// The limits of one client; zero is no limit. Names and meaning as those of Postfix's smtpd(8) and anvil(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// `qmqpd_client_connection_count_limit`: connections at a time.
-    pub(crate) connections: u64,
+    pub connections: u64,
     /// `qmqpd_client_connection_rate_limit`: connections within the time unit.
-    pub(crate) connection_rate: u64,
+    pub connection_rate: u64,
     /// `qmqpd_client_message_rate_limit`: messages within the time unit, accepted or not.
-    pub(crate) message_rate: u64,
+    pub message_rate: u64,
     /// `qmqpd_client_recipient_rate_limit`: recipients within the time unit, accepted or not.
-    pub(crate) recipient_rate: u64,
+    pub recipient_rate: u64,
     /// `anvil_rate_time_unit`, in seconds.
-    pub(crate) time_unit: u64,
+    pub time_unit: u64,
 }
 
 impl Limits {
     /// Those of main.cf.
     #[must_use]
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         let limit = |value: i64| u64::try_from(value).unwrap_or(0);
         Self {
             connections: limit(settings.qmqpd_client_connection_count_limit),
@@ -43,7 +43,7 @@ impl Limits {
 
     /// Whether messages or recipients are counted.
     #[must_use]
-    pub(crate) const fn are_about_mail(&self) -> bool {
+    pub const fn are_about_mail(&self) -> bool {
         self.message_rate > 0 || self.recipient_rate > 0
     }
 }
@@ -87,11 +87,11 @@ pub struct Clients {
 
 /// The places of a service.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Places {
+pub struct Places {
     /// Those of one process.
-    pub(crate) of_process: usize,
+    pub of_process: usize,
     /// How many processes may take clients at the same time; `None` is any number, and then places are not shared out.
-    pub(crate) processes_max: Option<usize>,
+    pub processes_max: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ struct Tally {
 
 /// One more of something that a client takes, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held<'c> {
+pub struct Held<'c> {
     clients: &'c Clients,
     client: Option<IpAddr>,
     what: What,
@@ -132,20 +132,20 @@ enum What {
 impl Clients {
     /// For a process of a service with these places.
     #[must_use]
-    pub(crate) fn new(limits: Limits, places: Places, changes: Arc<Changes>) -> Self {
+    pub fn new(limits: Limits, places: Places, changes: Arc<Changes>) -> Self {
         let guests_max = places.of_process.checked_div(2).unwrap_or(0).max(1);
         Self { limits, guests_max, places, changes, state: Mutex::default() }
     }
 
     /// The limits.
     #[must_use]
-    pub(crate) const fn limits(&self) -> &Limits {
+    pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// For a session that has to wait before it is known whether its client may send: half of the places are for such, and of
     /// these, half for one client. `None` if there is no more room.
-    pub(crate) fn guest(&self, client: Option<IpAddr>) -> Option<Held<'_>> {
+    pub fn guest(&self, client: Option<IpAddr>) -> Option<Held<'_>> {
         let mut state = self.state();
         let own = state.tallies.get(&client).map_or(0, |tally| tally.guests);
         let own_max = self.guests_max.checked_div(2).unwrap_or(0).max(1);
@@ -161,7 +161,7 @@ impl Clients {
     /// For a session whose client may send, and which holds a place while so many others are free in this process. A client may
     /// have [`SHARE_FACTOR`] times as many places of the service as are free: some always are, for those who have few. `None` if
     /// it has its share.
-    pub(crate) fn session(&self, client: Option<IpAddr>, free_places: usize) -> Option<Held<'_>> {
+    pub fn session(&self, client: Option<IpAddr>, free_places: usize) -> Option<Held<'_>> {
         let mut state = self.state();
         let others = state.others.of(client);
         // Its own place was free before.
@@ -178,7 +178,7 @@ impl Clients {
     }
 
     /// Counts a connection, and says whether it is one too many.
-    pub(crate) fn connection(&self, client: Option<IpAddr>, seconds: u64) -> (Held<'_>, Option<Excess>) {
+    pub fn connection(&self, client: Option<IpAddr>, seconds: u64) -> (Held<'_>, Option<Excess>) {
         let mut state = self.state();
         let Limits { connections, connection_rate, .. } = self.limits;
         let window = self.window(seconds);
@@ -196,7 +196,7 @@ impl Clients {
     }
 
     /// Counts a message, and says whether it is one too many.
-    pub(crate) fn message(&self, client: Option<IpAddr>, seconds: u64) -> Option<Excess> {
+    pub fn message(&self, client: Option<IpAddr>, seconds: u64) -> Option<Excess> {
         let mut state = self.state();
         let window = self.window(seconds);
         let others = state.others_of(client, window);
@@ -208,7 +208,7 @@ impl Clients {
     }
 
     /// Counts the recipients of a message, and says whether they are too many.
-    pub(crate) fn recipients(&self, client: Option<IpAddr>, count: u64, seconds: u64) -> Option<Excess> {
+    pub fn recipients(&self, client: Option<IpAddr>, count: u64, seconds: u64) -> Option<Excess> {
         let mut state = self.state();
         let window = self.window(seconds);
         let others = state.others_of(client, window);
@@ -220,14 +220,14 @@ impl Clients {
     }
 
     /// What the other processes of the service have told.
-    pub(crate) fn hear(&self, others: Others) {
+    pub(super) fn hear(&self, others: Others) {
         let before = std::mem::replace(&mut self.state().others, others);
         // Not under the lock: there may be many.
         drop(before);
     }
 
     /// What there is to tell them of this time unit. `logged` is how many sessions of each client were logged.
-    pub(crate) fn counts(
+    pub(super) fn counts(
         &self,
         window: u64,
         mut logged: HashMap<Option<IpAddr>, u32>,
@@ -245,7 +245,7 @@ impl Clients {
     }
 
     /// Counts what a process that is gone has counted in the time unit that is not over.
-    pub(crate) fn adopt(&self, counts: &[(Option<IpAddr>, Counts)], seconds: u64) {
+    pub(super) fn adopt(&self, counts: &[(Option<IpAddr>, Counts)], seconds: u64) {
         let window = self.window(seconds);
         let mut state = self.state();
         for (client, counts) in
@@ -268,12 +268,12 @@ impl Clients {
     }
 
     /// Whether a message with so many recipients can never be sent.
-    pub(crate) fn too_many_at_once(&self, recipients: u64) -> Option<Excess> {
+    pub fn too_many_at_once(&self, recipients: u64) -> Option<Excess> {
         excess(Limit::RecipientsOfMessage, recipients, self.limits.recipient_rate)
     }
 
     /// The time unit of this moment.
-    pub(crate) const fn window(&self, seconds: u64) -> u64 {
+    pub const fn window(&self, seconds: u64) -> u64 {
         match seconds.checked_div(self.limits.time_unit) {
             Some(window) => window,
             None => 0,

@@ -15,7 +15,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::listener::Listener;
+use super::listener::{Listener, Process};
+use super::program::Sessions;
 use super::start::Inherited;
 use super::status::StatusChannel;
 use super::sync::select;
@@ -24,7 +25,12 @@ use super::{Service, drain};
 use crate::inherited;
 
 /// Lives until there is nothing left to do.
-pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option<Ties>) -> io::Result<()> {
+pub(super) async fn live<S: Sessions>(
+    service: Arc<Service>,
+    sessions: Arc<S>,
+    sockets: Inherited,
+    ties: Option<Ties>,
+) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let process_id = ties.as_ref().map_or_else(std::process::id, |ties| ties.known_process_id);
     let status = sockets.status.map(|socket| StatusChannel::new(socket, process_id, sockets.generation));
@@ -43,7 +49,7 @@ pub(super) async fn live(service: Arc<Service>, sockets: Inherited, ties: Option
     // Postfix's master can start another process for the clients that are too many for this one.
     let relief = status.as_ref().filter(|_| service.is_under_postfix);
     let life = drain::run(
-        Arc::clone(&service),
+        Arc::new(Process { service: Arc::clone(&service), sessions }),
         doors.collect::<io::Result<_>>()?,
         relief.map(|status| Arc::clone(&status.reporter)),
         &service.commits,

@@ -14,11 +14,11 @@ use tokio::time::sleep;
 
 use super::accept::{Door, House};
 use super::admission::{Admission, Place, Seat};
+use super::program::Sessions;
 use super::{Service, Wear, passed};
-use crate::client::PeerAddress;
 use crate::inherited::watch;
 use crate::log::Program;
-use crate::session::{self, Connection};
+use crate::peer_address::PeerAddress;
 
 /// A socket on which clients arrive.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) enum Listener {
 #[derive(Debug)]
 pub(crate) enum Arrival {
     /// A client.
-    Client(Connection, PeerAddress),
+    Client(OwnedFd, PeerAddress),
     /// A server that has a client for us.
     Passer(UnixStream),
 }
@@ -69,12 +69,12 @@ impl Door for Listener {
 
     fn accept(&self) -> io::Result<Option<Arrival>> {
         let accepted = match self {
-            Self::Inet(listener) => listener.try_io(Interest::READABLE, take).map(|(socket, address)| {
-                Ok(Arrival::Client(Connection::new(socket), PeerAddress::of_accepted(address)))
-            }),
+            Self::Inet(listener) => listener
+                .try_io(Interest::READABLE, take)
+                .map(|(socket, address)| Ok(Arrival::Client(socket, PeerAddress::of_accepted(address)))),
             Self::Unix(listener) => listener
                 .try_io(Interest::READABLE, take)
-                .map(|(socket, _)| Ok(Arrival::Client(Connection::new(socket), PeerAddress::Local))),
+                .map(|(socket, _)| Ok(Arrival::Client(socket, PeerAddress::Local))),
             Self::Pass(listener) => listener
                 .try_io(Interest::READABLE, take)
                 .map(|(socket, _)| Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))),
@@ -92,55 +92,68 @@ fn take(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
     Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
 }
 
-impl House for Service {
+/// A process that accepts.
+pub(super) struct Process<S> {
+    pub(super) service: Arc<Service>,
+    pub(super) sessions: Arc<S>,
+}
+
+impl<S: Sessions> House for Process<S> {
     type Door = Listener;
 
     fn admission(&self) -> &Admission {
-        &self.admission
+        &self.service.admission
     }
 
     fn wear(&self) -> &Wear {
-        &self.wear
+        &self.service.wear
     }
 
     fn is_outdated(&self) -> Option<String> {
-        self.changed_table().map(|changed| format!("table {changed} has changed -- restarting")).or_else(
-            || self.is_cut_off_from_log().then(|| "the log daemon is out of sight -- restarting".to_owned()),
-        )
+        self.sessions
+            .changed_table()
+            .map(|changed| format!("table {changed} has changed -- restarting"))
+            .or_else(|| {
+                self.service
+                    .is_cut_off_from_log()
+                    .then(|| "the log daemon is out of sight -- restarting".to_owned())
+            })
     }
 
     fn full(&self) {
         // Another process is to know what clients hold here.
-        self.changes.note_urgent();
+        self.service.changes.note_urgent();
     }
 
     fn give_way(&self, reason: &str) {
-        if self.admission.close() {
+        if self.service.admission.close() {
             if !reason.is_empty() {
-                self.log.write(Program::Qmqpd, Severity::Info, reason);
+                self.service.log.write(Program::Qmqpd, Severity::Info, reason);
             }
             // This may be a reload.
-            self.log.go_line_by_line();
+            self.service.log.go_line_by_line();
             // The successor is to know what clients hold here.
-            self.changes.note_urgent();
+            self.service.changes.note_urgent();
         }
     }
 
     async fn serve(self: Arc<Self>, arrival: Arrival, place: Place) {
-        let place = Some(place);
+        let (sessions, place) = (Arc::clone(&self.sessions), Some(place));
         match arrival {
-            Arrival::Client(connection, peer) => session::serve(self, connection, peer, place).await,
+            Arrival::Client(socket, peer) => sessions.serve(socket, peer, place).await,
             Arrival::Passer(passer) => match passed::receive(passer).await {
-                Ok((connection, peer)) => session::serve(self, connection, peer, place).await,
-                Err(failure) => self.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string()),
+                Ok((socket, peer)) => sessions.serve(socket, peer, place).await,
+                Err(failure) => {
+                    self.service.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string())
+                }
             },
         }
     }
 
     async fn turn_away(self: Arc<Self>, arrival: Arrival, seat: Seat) {
         // Somebody else's client hears that from him who has it.
-        if let Arrival::Client(connection, peer) = arrival {
-            session::turn_away(self, connection, peer, seat).await;
+        if let Arrival::Client(socket, peer) = arrival {
+            Arc::clone(&self.sessions).turn_away(socket, peer, seat).await;
         }
     }
 
@@ -155,7 +168,7 @@ impl House for Service {
             return;
         }
         let text = format!("accept connection: {error}; next attempt in {} s", ACCEPT_PAUSE.as_secs());
-        self.log.notice(Program::Qmqpd, &Notice::warning(text));
+        self.service.log.notice(Program::Qmqpd, &Notice::warning(text));
         sleep(ACCEPT_PAUSE).await;
     }
 }

@@ -16,8 +16,7 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::client::PeerAddress;
-use crate::session::Connection;
+use crate::peer_address::PeerAddress;
 
 /// Why there is no client to serve. The first words are Postfix's.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +36,11 @@ pub(super) enum Failure {
 }
 
 /// Takes over the client that `passer` has for us.
-pub(super) async fn receive(passer: UnixStream) -> Result<(Connection, PeerAddress), Failure> {
+pub(super) async fn receive(passer: UnixStream) -> Result<(OwnedFd, PeerAddress), Failure> {
     timeout(TIME_MAX, converse(passer)).await.unwrap_or(Err(Failure::Timeout))
 }
 
-async fn converse(mut passer: UnixStream) -> Result<(Connection, PeerAddress), Failure> {
+async fn converse(mut passer: UnixStream) -> Result<(OwnedFd, PeerAddress), Failure> {
     let socket = passer.async_io(Interest::READABLE, || take_descriptor(&passer)).await;
     let socket = socket.map_err(Failure::Descriptor)?;
     let mut decoder = Decoder::new(ATTRIBUTES_BYTES_MAX);
@@ -74,19 +73,19 @@ pub(super) fn take_descriptor(passer: impl AsFd) -> io::Result<OwnedFd> {
     passed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "there is none"))
 }
 
-fn connection_of(socket: OwnedFd) -> io::Result<(Connection, PeerAddress)> {
+fn connection_of(socket: OwnedFd) -> io::Result<(OwnedFd, PeerAddress)> {
     let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     match address.family() {
         Some(AddressFamily::Inet | AddressFamily::Inet6) => {
             let stream = std::net::TcpStream::from(socket);
             stream.set_nonblocking(true)?;
             let peer = stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of);
-            Ok((Connection::new(stream.into()), peer))
+            Ok((stream.into(), peer))
         }
         _ => {
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
-            Ok((Connection::new(stream.into()), PeerAddress::Local))
+            Ok((stream.into(), PeerAddress::Local))
         }
     }
 }

@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use lookup::MatchList;
 use postfix::child::Arguments;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 
 use super::debugger;
+use super::program::{Opening, Server};
 use super::siblings::RegionFile;
 use super::start::provisional_log;
-use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::config::{self, ServiceConfig};
-use crate::date::DateFormat;
 use crate::jail::{self, JailPlan, Layer, Sandbox};
-use crate::lists::list_options;
 use crate::log::{Log, Program};
-use crate::peer::{self, PeerNames};
-use crate::submit::{Backend, Confined, Given, Opened};
 
 /// Why a service cannot do its work, and where that is to be logged.
 #[derive(Debug)]
@@ -27,12 +22,11 @@ pub(super) struct Failure {
 }
 
 /// All that was opened with privileges, now in the jail.
-pub(super) struct Prepared {
+pub(super) struct Prepared<C> {
     pub(super) settings: Arc<Settings>,
     pub(super) log: Log,
-    pub(super) names: PeerNames,
-    pub(super) access: Access,
-    pub(super) backend: Confined,
+    /// By the program.
+    pub(super) confined: C,
     pub(super) is_under_postfix: bool,
     /// The name in master.cf.
     pub(super) service_name: String,
@@ -52,7 +46,10 @@ pub(super) struct Confinement {
     pub(super) landlock: Layer,
 }
 
-pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<Prepared, Failure> {
+pub(super) fn prepare<S: Server>(
+    config: &ServiceConfig,
+    arguments: &Arguments,
+) -> Result<Prepared<S::Confined>, Failure> {
     let log = Log::open(&config.log).map_err(|error| Failure {
         log: provisional_log(&arguments.process_name),
         text: error.to_string(),
@@ -61,7 +58,7 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     config.notices.iter().for_each(say);
     let failure = |text: String| Failure { log: log.clone(), text };
     let settings = &config.settings;
-    jail::raise_limits(descriptors_wanted(settings));
+    jail::raise_limits(S::descriptors(settings).saturating_add(DESCRIPTORS_BESIDE_SESSIONS));
     if let Some(shortage) = crate::address_space::shortage(settings) {
         return Err(failure(shortage));
     }
@@ -72,47 +69,17 @@ pub(super) fn prepare(config: &ServiceConfig, arguments: &Arguments) -> Result<P
     if is_debugged {
         debugger::run(&settings.debugger_command, &log).map_err(failure)?;
     }
-    let options = list_options(settings);
-    let access = open_access(settings, &options, arguments.verbosity, &say)
-        .map_err(|error| failure(error.to_string()))?;
-    // Names are resolved while the resolver's files are in sight.
-    let backend = Opened::open(Given {
-        settings,
-        append_dot_mydomain_by_default: config.legacy.append_dot_mydomain,
-        own_addresses: &|| config::own_addresses(settings),
-        tables: &options,
-        remote_lookups_max: REMOTE_LOOKUPS_MAX,
-        dates: DateFormat::local(),
-        owner: config.jail.owner.as_ref().map(|owner| owner.user_id),
-        // Our own master has a process for that.
-        settles: config::is_under_postfix(&config.source),
-        clock: Arc::new(super::now),
-        log: &log,
-    })
-    .map_err(failure)?;
-    let (names, notices) = PeerNames::open(peer::Options {
-        deadline: settings.qmqpd_dns_timeout,
-        patience: settings.qmqpd_client_name_wait,
-        ipv4: settings.inet_protocols.contains("ipv4") || settings.inet_protocols.contains("all"),
-        ..peer::Options::default()
-    })
-    .map_err(|error| failure(error.to_string()))?;
-    notices.iter().for_each(say);
+    let opened = S::open(&Opening { config, arguments, log: &log }).map_err(failure)?;
     let regions = open_regions(config, arguments, &log);
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let backend = backend.confined().map_err(failure)?;
-    let mut needs = backend.needs().jail;
-    needs.ask_name_servers();
-    needs.connect_to(&access.inet_servers());
+    let (confined, needs) = S::confine(opened).map_err(failure)?;
     let sandbox = Sandbox::new(settings, needs);
     let landlock = sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     Ok(Prepared {
         confinement: Confinement { plan: config.jail.clone(), sandbox, landlock },
         settings: Arc::clone(settings),
         log,
-        names,
-        access,
-        backend,
+        confined,
         is_under_postfix: config::is_under_postfix(&config.source),
         service_name: arguments.service_name.clone(),
         processes_max: config.processes_max,
@@ -130,38 +97,6 @@ fn open_regions(config: &ServiceConfig, arguments: &Arguments, log: &Log) -> Opt
     RegionFile::open(&directory, &arguments.transport, &arguments.service_name)
         .inspect_err(|error| log.notice(Program::Qmqpd, &Notice::warning(error.to_string())))
         .ok()
-}
-
-fn descriptors_wanted(settings: &Settings) -> u64 {
-    let sessions = u64::try_from(settings.qmqpd_connection_limit).unwrap_or(0);
-    sessions
-        .saturating_mul(Backend::needs(settings).descriptors_per_session)
-        .saturating_add(DESCRIPTORS_BESIDE_SESSIONS)
-}
-
-fn open_access(
-    settings: &Settings,
-    options: &lookup::Options,
-    verbosity: u32,
-    say: &dyn Fn(&Notice),
-) -> Result<Access, lookup::OpenError> {
-    let open = |parameter: &'static str, patterns: &str| {
-        let mut notices = Vec::new();
-        let list = MatchList::open(parameter, patterns, options, &mut notices);
-        notices.iter().for_each(say);
-        list.map(List::new)
-    };
-    let exceptions = &settings.qmqpd_client_event_limit_exceptions;
-    let are_all_exempt = *exceptions == settings.qmqpd_authorized_clients;
-    let exceptions =
-        (!are_all_exempt).then(|| open("qmqpd_client_event_limit_exceptions", exceptions)).transpose()?;
-    Ok(Access {
-        exceptions,
-        authorized_clients: open("qmqpd_authorized_clients", &settings.qmqpd_authorized_clients)?,
-        debug_peers: open("debug_peer_list", &settings.debug_peer_list)?,
-        debug_peer_level: u32::try_from(settings.debug_peer_level).unwrap_or(u32::MAX),
-        verbosity,
-    })
 }
 
 /// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.

@@ -1,5 +1,5 @@
 //! What a service process does when it cannot do its work: it says why in the log, and its clients hear that they should
-//! try again later. (Postfix's process ends, and the clients hear nothing at all.)
+//! try again later, in the words of the program. (Postfix's process ends, and the clients hear nothing at all.)
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,23 +15,21 @@ use super::start::{Inherited, fatal};
 use super::{passed, stdin};
 use crate::jail::{self, Calls, JailError, JailPlan, Owner, Sandbox};
 use crate::log::{Log, Program};
-use crate::verdict::{Ending, decide};
 
 /// Logs why, and answers clients until the master closes the status channel, or for a while; then another process tries
 /// again. It ends like a good process: a master that took it for a bad start would let the clients wait in the backlog,
 /// with the mistake long corrected.
-pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode {
+pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited, reply: &[u8]) -> ExitCode {
     for reason in reasons {
         log.write(Program::Qmqpd, Severity::Error, reason);
     }
     if let Err(error) = confine() {
         return fatal(log, &error.to_string());
     }
-    let reply = refusal();
     let until = Instant::now() + REFUSING_TIME;
     while let Some(ready) = wait(&sockets, until) {
         for socket in ready {
-            answer(socket, &reply, sockets.passes_connections);
+            answer(socket, reply, sockets.passes_connections);
         }
     }
     log.flush();
@@ -40,13 +38,13 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited) -> ExitCode
 
 /// The same for a process whose only client is at standard input and output: it hears `Z`, and the exit status is that by
 /// which programs under tcpserver(1) say "try again later". The program that started it need not wait.
-pub(super) fn stdin(log: &Log, reasons: &[String]) -> ExitCode {
+pub(super) fn stdin(log: &Log, reasons: &[String], reply: &[u8]) -> ExitCode {
     for reason in reasons {
         log.write(Program::Qmqpd, Severity::Error, reason);
     }
     log.flush();
     // The client may have gone, or there was none.
-    let _nobody_reads = stdin::refuse(&refusal());
+    let _nobody_reads = stdin::refuse(reply);
     ExitCode::from(TEMPORARY)
 }
 
@@ -61,11 +59,6 @@ fn confine() -> Result<(), JailError> {
     let sandbox = Sandbox::closed();
     sandbox.restrict_files()?;
     sandbox.restrict_calls(Calls::Serve).map(drop)
-}
-
-fn refusal() -> Vec<u8> {
-    let verdict = decide(&Ending::ConfigurationError, "", false);
-    verdict.reply.map_or_else(Vec::new, |(status, text)| qmqp::reply::encode(status, text))
 }
 
 /// The listening sockets on which somebody waits; `None` when the time is over or the master wants us gone.

@@ -3,22 +3,19 @@
 //! `incoming`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use postfix::child::Arguments;
-use spool::committer::Clock;
 
-use super::now;
 use super::prepare::Failure;
+use super::program::Settles;
 use super::start::{fatal, provisional_log};
 use crate::config::ServiceConfig;
 use crate::jail::{self, Calls, Sandbox};
 use crate::log::Log;
-use crate::submit::Settlement;
 
 /// Settles what there is to settle. The exit status tells whether something was left for another try.
-pub(super) fn run(config: &ServiceConfig, arguments: &Arguments) -> ExitCode {
-    match settle(config, arguments) {
+pub(super) fn run<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> ExitCode {
+    match settle::<S>(config, arguments) {
         Ok((log, is_all)) => {
             log.flush();
             if is_all { ExitCode::SUCCESS } else { ExitCode::from(TEMPORARY_FAILURE) }
@@ -27,7 +24,7 @@ pub(super) fn run(config: &ServiceConfig, arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn settle(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), Failure> {
+fn settle<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), Failure> {
     let log = Log::open(&config.log).map_err(|error| Failure {
         log: provisional_log(&arguments.process_name),
         text: error.to_string(),
@@ -35,15 +32,14 @@ fn settle(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), 
     let failure = |text: String| Failure { log: log.clone(), text };
     let queue_directory = &config.jail.queue_directory;
     let settlement = std::env::set_current_dir(queue_directory)
-        .and_then(|()| Settlement::open())
+        .and_then(|()| S::open())
         .map_err(|error| failure(format!("open {}: {error}", queue_directory.display())))?;
     jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
-    let sandbox = Sandbox::new(&config.settings, Settlement::needs(&config.settings));
+    let sandbox = Sandbox::new(&config.settings, S::needs(&config.settings));
     sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     sandbox.restrict_calls(Calls::Serve).map_err(|error| failure(error.to_string()))?;
-    let clock: Clock = Arc::new(now);
     let is_all = settlement
-        .run(&config.settings, &clock, &log)
+        .run(&config.settings, &log)
         .map_err(|error| failure(format!("settle journals: {error}")))?;
     Ok((log, is_all))
 }

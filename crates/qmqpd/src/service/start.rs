@@ -14,30 +14,26 @@ use postfix::child::{
     Arguments, FIRST_LISTEN_DESCRIPTOR, GENERATION_VARIABLE, STATUS_DESCRIPTOR, parse_generation,
 };
 use postfix::notice::Severity;
-use postfix::settings::Settings;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::clients::{Clients, Limits, Places};
 use super::prepare::{Confinement, Failure, Prepared, prepare};
+use super::program::{Server, Sessions};
 use super::status::Farewell;
 use super::worker::{self, Role};
 use super::{
-    Admission, MESSAGE_MEMORY_BYTES, Minute, REMOTE_LOOKUP_THREADS_MAX, Service, Wear, life, refuse,
-    settlement, siblings, stdin, watchdog,
+    Admission, Minute, Service, SessionQuota, Wear, life, refuse, settlement, siblings, stdin, watchdog,
 };
 use crate::config;
 use crate::inherited;
 use crate::jail::{Calls, InForce, JailError};
 use crate::log::{Log, LogConfig, Program};
-use crate::session::SessionQuota;
-use crate::submit::file_threads;
 
 /// Runs a service process; `arguments` is the whole command line, as a master gives it.
 ///
 /// # Errors
 /// No master has started it.
-pub fn run(arguments: Vec<OsString>) -> Result<ExitCode, TypedByHand> {
+pub fn run<S: Server>(arguments: Vec<OsString>) -> Result<ExitCode, TypedByHand> {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = Arguments::parse(&words);
     // Before anything else opens descriptors: these numbers are the master's promise.
@@ -52,17 +48,19 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode, TypedByHand> {
         Ok(arguments) => arguments,
         Err(error) => return Ok(fatal(&provisional_log("qmqpd"), &error.to_string())),
     };
-    Ok(work(&arguments, sockets, is_settlement))
+    Ok(work::<S>(&arguments, sockets, is_settlement))
 }
 
-fn work(arguments: &Arguments, sockets: Inherited, is_settlement: bool) -> ExitCode {
+fn work<S: Server>(arguments: &Arguments, sockets: Inherited, is_settlement: bool) -> ExitCode {
     match config::for_service(arguments) {
-        Ok(config) if is_settlement => settlement::run(&config, arguments),
-        Ok(config) => match prepare(&config, arguments) {
-            Ok(prepared) if arguments.stdin_session => serve(prepared, Work::Stdin),
-            Ok(prepared) => serve(prepared, Work::Clients(sockets)),
-            Err(Failure { log, text }) if arguments.stdin_session => refuse::stdin(&log, &[text]),
-            Err(Failure { log, text }) => refuse::run(&log, &[text], sockets),
+        Ok(config) if is_settlement => settlement::run::<S::Settlement>(&config, arguments),
+        Ok(config) => match prepare::<S>(&config, arguments) {
+            Ok(prepared) if arguments.stdin_session => serve::<S>(prepared, Work::Stdin),
+            Ok(prepared) => serve::<S>(prepared, Work::Clients(sockets)),
+            Err(Failure { log, text }) if arguments.stdin_session => {
+                refuse::stdin(&log, &[text], &S::refusal())
+            }
+            Err(Failure { log, text }) => refuse::run(&log, &[text], sockets, &S::refusal()),
         },
         Err(errors) if is_settlement => {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -72,9 +70,9 @@ fn work(arguments: &Arguments, sockets: Inherited, is_settlement: bool) -> ExitC
             let log = provisional_log(&arguments.process_name);
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
             if arguments.stdin_session {
-                return refuse::stdin(&log, &texts);
+                return refuse::stdin(&log, &texts, &S::refusal());
             }
-            refuse::run(&log, &texts, sockets)
+            refuse::run(&log, &texts, sockets, &S::refusal())
         }
     }
 }
@@ -135,11 +133,11 @@ enum Work {
     Stdin,
 }
 
-fn serve(mut prepared: Prepared, work: Work) -> ExitCode {
+fn serve<S: Server>(mut prepared: Prepared<S::Confined>, work: Work) -> ExitCode {
     let log = prepared.log.clone();
     let is_for_stdin = matches!(work, Work::Stdin);
     let fatal = |log: &Log, text: &str| {
-        if is_for_stdin { refuse::stdin(log, &[text.to_owned()]) } else { fatal(log, text) }
+        if is_for_stdin { refuse::stdin(log, &[text.to_owned()], &S::refusal()) } else { fatal(log, text) }
     };
     let ties = match &work {
         Work::Clients(Inherited { status: Some(status), .. })
@@ -160,13 +158,18 @@ fn serve(mut prepared: Prepared, work: Work) -> ExitCode {
     if let Err(error) = log.start_writer() {
         return fatal(&log, &error.to_string());
     }
-    let runtime = match start_runtime(&prepared.settings, &log) {
+    let runtime = match start_runtime(S::threads_aside(&prepared.settings), &log) {
         Ok(runtime) => runtime,
         Err(error) => return fatal(&log, &no_threads("start threads for the sessions", &error)),
     };
     let (regions, service_name) = (prepared.regions.take(), std::mem::take(&mut prepared.service_name));
-    let service = match runtime.block_on(async { assemble(prepared) }) {
-        Ok(service) => Arc::new(service),
+    let assembled = runtime.block_on(async {
+        let (service, confined) = assemble(prepared)?;
+        let sessions = S::assemble(confined, &service)?;
+        Ok::<_, std::io::Error>((Arc::new(service), Arc::new(sessions)))
+    });
+    let (service, sessions) = match assembled {
+        Ok(assembled) => assembled,
         Err(error) => return fatal(&log, &no_threads("start threads", &error)),
     };
     let siblings = regions.and_then(|regions| siblings::start(&service, regions, &service_name));
@@ -177,8 +180,10 @@ fn serve(mut prepared: Prepared, work: Work) -> ExitCode {
     let ending = runtime.block_on(async {
         tokio::spawn(Arc::clone(&service).report_unlogged_sessions());
         match work {
-            Work::Clients(sockets) => life::live(Arc::clone(&service), sockets, ties).await,
-            Work::Stdin => stdin::serve(Arc::clone(&service)).await,
+            Work::Clients(sockets) => {
+                life::live(Arc::clone(&service), Arc::clone(&sessions), sockets, ties).await
+            }
+            Work::Stdin => stdin::serve(Arc::clone(&sessions)).await,
         }
     });
     // Ends the sessions that are left, which discards their queue files; but a table server that does not answer must
@@ -192,7 +197,7 @@ fn serve(mut prepared: Prepared, work: Work) -> ExitCode {
     if let Some(farewell) = &farewell {
         farewell.say();
     }
-    service.backend.shut_down();
+    sessions.shut_down();
     if let Some(farewell) = &farewell {
         log.flush();
         farewell.say_lost(log.lost_lines());
@@ -215,16 +220,13 @@ fn no_threads(what: &str, error: &dyn std::fmt::Display) -> String {
 
 /// The threads of the sessions. Where the system has no room for one, tokio panics, and what follows the panic waits for ever for
 /// those that it has: so the process ends before that.
-fn start_runtime(settings: &Settings, log: &Log) -> std::io::Result<Runtime> {
+fn start_runtime(threads_aside: usize, log: &Log) -> std::io::Result<Runtime> {
     let (hook, log) = (panic::take_hook(), log.clone());
     panic::set_hook(Box::new(move |panic| {
         let words = panic.payload().downcast_ref().map_or("no words", String::as_str);
         fatal(&log, &no_threads("start threads for the sessions", &words));
         std::process::exit(1)
     }));
-    let threads_aside = REMOTE_LOOKUP_THREADS_MAX
-        .saturating_add(lookup::TurnOptions::default().seats)
-        .saturating_add(file_threads(settings));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_io()
         .enable_time()
@@ -246,27 +248,19 @@ fn confine(confinement: &Confinement, log: &Log) -> Result<(), JailError> {
 }
 
 /// Puts the service together; needs the runtime.
-fn assemble(prepared: Prepared) -> std::io::Result<Service> {
-    let Prepared {
-        settings, log, names, access, backend, is_under_postfix, processes_max, confinement, ..
-    } = prepared;
+fn assemble<C>(prepared: Prepared<C>) -> std::io::Result<(Service, C)> {
+    let Prepared { settings, log, confined, is_under_postfix, processes_max, confinement, .. } = prepared;
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
-    let memory = u64::try_from(settings.qmqpd_memory_limit).unwrap_or(0) / MESSAGE_MEMORY_BYTES;
     watchdog::start(settings.daemon_timeout, &log)?;
     let changes = Arc::new(siblings::Changes::default());
     let places = Places { of_process: connections, processes_max };
     let session_quota = SessionQuota::new(settings.qmqpd_session_log_limit);
     session_quota.begin_minutes_at(Minute::phase_of(super::now().seconds));
-    Ok(Service {
-        names,
-        access,
-        backend: backend.start(connections)?,
-        admission: Admission::new(connections),
-        clients: Clients::new(Limits::new(&settings), places, Arc::clone(&changes)),
-        memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
-        space: super::FreeSpace::new(settings.qmqpd_free_space_min),
-        commits: super::Commits::default(),
-        session_quota,
+    let service = Service {
+        admission: Arc::new(Admission::new(connections)),
+        clients: Arc::new(Clients::new(Limits::new(&settings), places, Arc::clone(&changes))),
+        commits: Arc::default(),
+        session_quota: Arc::new(session_quota),
         changes,
         too_old: tokio::sync::Notify::new(),
         wear: Wear::new(
@@ -278,7 +272,8 @@ fn assemble(prepared: Prepared) -> std::io::Result<Service> {
         is_chrooted: confinement.plan.chroot,
         settings,
         log,
-    })
+    };
+    Ok((service, confined))
 }
 
 /// Where to log before the configuration says where.

@@ -8,25 +8,24 @@ use std::thread::JoinHandle;
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 
-use super::Service;
-use crate::client::PeerAddress;
-use crate::session::{self, Connection};
+use super::program::Sessions;
+use crate::peer_address::PeerAddress;
 
 /// Serves whoever is at the other end of standard input; needs the runtime.
-pub(super) async fn serve(service: Arc<Service>) -> io::Result<()> {
+pub(super) async fn serve<S: Sessions>(sessions: Arc<S>) -> io::Result<()> {
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     if is_inet_socket(&input) {
         let stream = std::net::TcpStream::from(input);
         stream.set_nonblocking(true)?;
         // A peer that has gone already has no address.
         let peer = stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of);
-        session::serve(service, Connection::new(stream.into()), peer, None).await;
+        sessions.serve(stream.into(), peer, None).await;
         return Ok(());
     }
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let pumps = Pumps::start(theirs, input)?;
-    session::serve(service, Connection::new(ours.into()), PeerAddress::Local, None).await;
+    sessions.serve(ours.into(), PeerAddress::Local, None).await;
     pumps.finish();
     Ok(())
 }

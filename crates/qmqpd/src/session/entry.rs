@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::sleep;
 
-use super::quota::Voice;
+use super::Context;
 use crate::access::{Answer, Authorization};
-use crate::client::{Client, PeerAddress, network};
+use crate::client::Client;
 use crate::log::Program;
 use crate::peer::{Name, PeerName};
-use crate::service::{Held, Place, Seat, Service};
+use crate::peer_address::{PeerAddress, network};
+use crate::service::{Held, Place, Seat, Voice};
 use crate::verdict::Ending;
 
 /// What a session has of the things of which there are only so many.
@@ -31,7 +32,7 @@ pub(super) struct Holdings<'s> {
 
 impl Holdings<'_> {
     /// Gives up the place for a seat in the waiting room, if there is one.
-    pub(super) fn leave(&mut self, service: &Service) {
+    pub(super) fn leave(&mut self, service: &Context) {
         if self.seat.is_none() {
             self.seat = service.admission.try_seat();
         }
@@ -53,7 +54,7 @@ pub(super) struct Met {
 /// Finds out who it is. A client that the list lets in by what is known at once, or refuses, waits for its name briefly, for the
 /// log; all others until the list has what it needs.
 pub(super) async fn meet<'s>(
-    service: &'s Service,
+    service: &'s Context,
     peer: PeerAddress,
     voice: &Voice<'_>,
     holdings: &mut Holdings<'s>,
@@ -120,7 +121,7 @@ pub(super) async fn meet<'s>(
 }
 
 /// A place for a client that found none, if it may send, and one is free before another client wants its seat.
-pub(super) async fn place_after_all(service: &Service, peer: PeerAddress, seat: &Seat) -> Option<Place> {
+pub(super) async fn place_after_all(service: &Context, peer: PeerAddress, seat: &Seat) -> Option<Place> {
     let with_port = service.settings.qmqpd_client_port_logging;
     let client = match peer.ip() {
         None => Client::new(peer, &Name::Unknown, with_port),
@@ -145,7 +146,7 @@ const PLACE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// What a client that may send, or may not, has used up.
 pub(super) async fn within_limits<'s>(
-    service: &'s Service,
+    service: &'s Context,
     met: &Met,
     is_granted: bool,
     holdings: &mut Holdings<'s>,

@@ -7,9 +7,9 @@ use postfix::queue_id::QueueId;
 use qmqp::reply::Status;
 use qmqp::server::Event;
 
-use super::quota::Voice;
 use crate::client::Client;
 use crate::log::{Log, Program};
+use crate::service::Voice;
 use crate::submit::Name;
 use crate::verdict::Verdict;
 

@@ -7,10 +7,10 @@
 //! ```
 
 mod connection;
+mod context;
 mod entry;
 mod lines;
 mod presence;
-mod quota;
 mod receive;
 mod whole;
 
@@ -18,24 +18,25 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use connection::{Broken, Connection, Patience};
+pub use context::{Context, MESSAGE_MEMORY_BYTES};
 
 use postfix::notice::Severity;
 use tokio::select;
 use tokio::time::{Instant, sleep};
 
 use crate::access::{Answer, Authorization};
-use crate::client::{Client, PeerAddress};
+use crate::client::Client;
 use crate::log::Program;
 use crate::peer::Name;
-use crate::service::{Commit, Place, Seat, Service};
+use crate::peer_address::PeerAddress;
+use crate::service::{Commit, Place, Seat, Voice};
 use crate::verdict::{self, Ending, Verdict};
 use entry::Holdings;
 pub use lines::SessionLog;
-pub use quota::{SessionQuota, Voice};
 
 /// Serves one client to the end. Without a place, there is no limit to what it holds.
 pub(crate) async fn serve(
-    service: Arc<Service>,
+    service: Arc<Context>,
     connection: Connection,
     peer: PeerAddress,
     place: Option<Place>,
@@ -95,7 +96,7 @@ pub(crate) async fn serve(
 }
 
 /// Why a client may not send, if it may not.
-fn refusal_of(authorization: Authorization, service: &Service) -> Option<Ending> {
+fn refusal_of(authorization: Authorization, service: &Context) -> Option<Ending> {
     Some(match authorization {
         Authorization::Granted => return None,
         // Whether a table has changed is asked before a client is taken; this is the moment between the two.
@@ -109,7 +110,7 @@ fn refusal_of(authorization: Authorization, service: &Service) -> Option<Ending>
 
 /// Answers a client for whom there is no place, without looking up who it is; unless it may send, by all that is known at once, and
 /// there soon is one: those of clients that may not are free in a moment.
-pub(crate) async fn turn_away(service: Arc<Service>, connection: Connection, peer: PeerAddress, seat: Seat) {
+pub(crate) async fn turn_away(service: Arc<Context>, connection: Connection, peer: PeerAddress, seat: Seat) {
     if let Some(place) = entry::place_after_all(&service, peer, &seat).await {
         drop(seat);
         return Box::pin(serve(service, connection, peer, Some(place))).await;
@@ -137,7 +138,7 @@ pub(crate) async fn turn_away(service: Arc<Service>, connection: Connection, pee
 }
 
 /// Whether the session is logged from its beginning.
-fn begin(service: &Service, peer: PeerAddress, arrived: spool::Timestamp) -> Voice<'_> {
+fn begin(service: &Context, peer: PeerAddress, arrived: spool::Timestamp) -> Voice<'_> {
     let (voice, said) = service.session_quota.begin(peer.ip(), arrived.seconds);
     service.changes.note();
     if let Some(text) = said {
@@ -148,7 +149,7 @@ fn begin(service: &Service, peer: PeerAddress, arrived: spool::Timestamp) -> Voi
 
 /// What the steps of one connection share.
 struct Session<'s> {
-    service: &'s Service,
+    service: &'s Context,
     connection: Connection,
     client: &'s Client,
     /// The client as limits know it.

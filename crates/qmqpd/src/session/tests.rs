@@ -26,7 +26,8 @@ use crate::date::DateFormat;
 use crate::lists::list_options;
 use crate::log::{Log, LogConfig, Place};
 use crate::peer::{self, PeerNames};
-use crate::service::{Admission, Clients, Commits, FreeSpace, Limits, Places, Wear};
+use crate::service::{Admission, Clients, Limits, Places, SessionQuota};
+use crate::space::FreeSpace;
 use crate::submit::{Backend, CleanupTables, Local, Lookups, Store, cleanup_options};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A service with a queue of its own, and one share of memory.
 pub(super) struct Fixture {
     directory: tempfile::TempDir,
-    pub(super) service: Arc<Service>,
+    pub(super) service: Arc<Context>,
 }
 
 impl Fixture {
@@ -88,25 +89,21 @@ impl Fixture {
             debug_peer_level: 2,
             verbosity: 0,
         };
-        let service = Service {
+        let service = Context {
             backend: Backend::Local(local(&at("queue"), &settings, &log)),
             names,
             access,
-            admission: Admission::new(100),
-            clients: Clients::new(
+            admission: Arc::new(Admission::new(100)),
+            clients: Arc::new(Clients::new(
                 Limits::new(&settings),
                 Places { of_process: 100, processes_max: Some(1) },
                 Arc::default(),
-            ),
+            )),
             memory: Semaphore::new(1),
-            commits: Commits::default(),
-            session_quota: SessionQuota::new(settings.qmqpd_session_log_limit),
+            commits: Arc::default(),
+            session_quota: Arc::new(SessionQuota::new(settings.qmqpd_session_log_limit)),
             changes: Arc::default(),
-            too_old: tokio::sync::Notify::new(),
             space: FreeSpace::new(0),
-            wear: Wear::new(u64::MAX, Duration::MAX, Duration::ZERO),
-            is_under_postfix: false,
-            is_chrooted: false,
             settings,
             log,
         };

@@ -26,12 +26,12 @@ pub struct Changes {
 
 impl Changes {
     /// A count has changed.
-    pub(crate) fn note(&self) {
+    pub fn note(&self) {
         self.raise(SOME);
     }
 
     /// A client comes near a limit: the other processes have to know soon, and this one what they have to say.
-    pub(crate) fn note_urgent(&self) {
+    pub fn note_urgent(&self) {
         self.raise(URGENT);
     }
 

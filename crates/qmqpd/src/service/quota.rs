@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::client::network;
+use crate::peer_address::network;
 use crate::service::Minute;
 
 /// All clients together have so many times the places of one.

@@ -66,7 +66,7 @@ model:    ## threads and tasks under a model checker: make model ORDERS=100000 f
 	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
 		$(CARGO) test --locked --quiet -p spool --test model
 	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
-		$(CARGO) test --locked --quiet -p qmqpd --lib service::model
+		$(CARGO) test --locked --quiet -p daemon --lib service::model
 
 mutants:  ## which changes of a crate do its tests not see? make mutants CRATE=qmqp, JOBS=1, FILE=…, SHARD=0/8 (minutes to hours)
 	@CRATE=$(CRATE) FILE=$(FILE) JOBS=$(JOBS) SHARD=$(SHARD) .ci/mutants

@@ -19,5 +19,7 @@ pub mod inherited;
 pub mod jail;
 pub mod log;
 pub mod master;
+pub mod peer_address;
 pub mod port;
 pub mod queue_directory;
+pub mod service;

@@ -7,17 +7,18 @@ pub mod client;
 pub mod date;
 mod lists;
 pub mod peer;
-pub mod peer_address;
 mod program;
 mod server;
-pub mod service;
 pub mod session;
 pub mod space;
 pub mod submit;
 pub mod verdict;
 
 // What all programs of ours have in common.
-pub use daemon::{address_space, config, control, exit, inherited, jail, log, master, port, queue_directory};
+pub use daemon::{
+    address_space, config, control, exit, inherited, jail, log, master, peer_address, port, queue_directory,
+    service,
+};
 
 /// Runs the program named by the command line; see qmqpd(8).
 #[must_use]

@@ -60,7 +60,7 @@ const UNSAFE: &[(&str, usize, &str)] = &[
         "libpcre2, with flags of Postfix's pcre: tables, limits and callouts that the safe wrapper lacks",
     ),
     ("daemon/src/inherited.rs", 3, "descriptors that a master(8) left open at agreed numbers"),
-    ("qmqpd/src/service/worker.rs", 1, "fork(2), while there is one thread"),
+    ("daemon/src/service/worker.rs", 1, "fork(2), while there is one thread"),
     (
         "qmqpd/tests/sandbox/probe.rs",
         4,

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::log::{Log, Program};
+use daemon::log::{Log, Program};
 
 /// How many look-ups of one list may wait for remote tables at a time, each in a thread of its own.
 pub const REMOTE_LOOKUPS_MAX: usize = 64;

@@ -1,7 +1,7 @@
 //! `qmqpd check`: what is wrong with the configuration, all of it, and what to write instead.
 
-use crate::config::{self, ConfigSource, Findings, Programs};
-use crate::exit::{Exit, remark};
+use daemon::config::{self, ConfigSource, Findings, Programs};
+use daemon::exit::{Exit, remark};
 
 /// Checks, and returns what to print if all is well. What stops nothing goes to standard error, too: as a warning, or as
 /// a note where nothing is wrong.

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::ConfigSource;
-use crate::exit::{self, Exit};
+use crate::check;
 use crate::program::PROGRAMS;
 use crate::server::QmqpServer;
-use crate::service::TypedByHand;
-use crate::{check, control, master};
+use daemon::config::ConfigSource;
+use daemon::exit::{self, Exit};
+use daemon::service::TypedByHand;
+use daemon::{control, master};
 
 /// The option letters of Postfix's daemons. None of them is ours, and `-h` is none of them.
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
@@ -125,7 +126,8 @@ fn name_process(program: Option<&OsString>) {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if is_daemon(arguments.get(1..).unwrap_or_default()) {
         name_process(arguments.first());
-        return crate::service::run::<QmqpServer>(arguments).unwrap_or_else(|typed| by_hand(&typed).report());
+        return daemon::service::run::<QmqpServer>(arguments)
+            .unwrap_or_else(|typed| by_hand(&typed).report());
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

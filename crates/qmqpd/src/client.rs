@@ -3,7 +3,7 @@
 use lookup::ClientName;
 
 use crate::peer::Name;
-use crate::peer_address::PeerAddress;
+use daemon::peer_address::PeerAddress;
 
 /// The peer of a session, as it is written to logs, replies and message headers.
 #[derive(Debug, Clone)]

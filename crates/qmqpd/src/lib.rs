@@ -14,17 +14,14 @@ pub mod space;
 pub mod submit;
 pub mod verdict;
 
-// What all programs of ours have in common.
-pub use daemon::{
-    address_space, config, control, exit, inherited, jail, log, master, peer_address, port, queue_directory,
-    service,
-};
+// For `submit`, which still calls them by these names.
+use daemon::{inherited, jail, log, port};
 
 /// Runs the program named by the command line; see qmqpd(8).
 #[must_use]
 pub fn run() -> std::process::ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    address_space::be_modest(&arguments);
+    daemon::address_space::be_modest(&arguments);
     survive_file_size_limits();
     cli::run(arguments)
 }

@@ -2,9 +2,9 @@
 
 use postfix::settings::Settings;
 
-use crate::config::{Config, Finding, Program, Programs, Service};
 use crate::lists;
 use crate::submit::{Backend, PublicService};
+use daemon::config::{Config, Finding, Program, Programs, Service};
 
 /// The programs that `qmqpd serve` starts.
 pub(crate) const PROGRAMS: Programs = &[&Qmqpd];

@@ -8,16 +8,16 @@ use postfix::notice::Notice;
 use postfix::settings::Settings;
 
 use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
-use crate::config;
 use crate::date::DateFormat;
-use crate::jail::Needs;
 use crate::lists::list_options;
-use crate::log::{Log, Program};
 use crate::peer::{self, PeerNames};
-use crate::service::{Opening, Server, Service, Settles, now};
 use crate::session::Context;
 use crate::submit::{self, Backend, Given, Settlement, file_threads};
 use crate::verdict::{Ending, decide};
+use daemon::config;
+use daemon::jail::Needs;
+use daemon::log::{Log, Program};
+use daemon::service::{Opening, Server, Service, Settles, now};
 
 /// The QMQP server.
 #[derive(Debug)]

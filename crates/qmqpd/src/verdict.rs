@@ -7,9 +7,9 @@ use postfix::notice::Severity;
 use qmqp::reply::Status;
 use qmqp::server::{Fault, Phase, Problem};
 
-use crate::service::{Excess, Limit};
 use crate::space::Shortage;
 use crate::submit::{Receipt, Refusal};
+use daemon::service::{Excess, Limit};
 
 /// Every way in which the receiving part of a session can end.
 #[derive(Debug)]

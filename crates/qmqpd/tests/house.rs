@@ -31,6 +31,51 @@ const TEST_BED: &str = "testbed";
 /// Crates in which no file, and no folder, imports another one that imports it in turn, by whatever detour.
 const WITHOUT_CIRCLES: &[&str] = &["cleanup", "postfix", "qmqp", "spool"];
 
+/// Which folders and files directly below a large crate import which others of it: each only what stands above it, so that none
+/// imports in a circle. A new arrow is a line here, or a sign that something stands in the wrong place.
+const MODULES: &[(&str, &[Imports])] = &[
+    (
+        "daemon",
+        &[
+            ("address_space", &[]),
+            ("inherited", &[]),
+            ("log", &[]),
+            ("peer_address", &[]),
+            ("port", &[]),
+            ("queue_directory", &[]),
+            ("exit", &["log"]),
+            ("jail", &[]),
+            ("config", &["jail", "log", "port", "queue_directory"]),
+            ("master", &["address_space", "config", "exit", "inherited", "jail", "log", "queue_directory"]),
+            ("control", &["config", "exit", "master"]),
+            ("service", &["address_space", "config", "inherited", "jail", "log", "peer_address"]),
+        ],
+    ),
+    (
+        "qmqpd",
+        &[
+            // `submit` calls the modules of `daemon` by names that the head of the crate gives them.
+            ("", &[]),
+            ("date", &[]),
+            ("peer", &[]),
+            ("space", &[]),
+            ("client", &["peer"]),
+            ("access", &["client"]),
+            ("submit", &["", "client", "date"]),
+            ("verdict", &["space", "submit"]),
+            ("session", &["access", "client", "peer", "space", "submit", "verdict"]),
+            ("lists", &["submit"]),
+            ("server", &["access", "date", "lists", "peer", "session", "submit", "verdict"]),
+            ("program", &["lists", "submit"]),
+            ("check", &[]),
+            ("cli", &["check", "program", "server"]),
+        ],
+    ),
+];
+
+/// A module, and those that it imports.
+type Imports = (&'static str, &'static [&'static str]);
+
 /// Crates without files, sockets, threads, clocks and randomness, and what would be one of these.
 const PURE: &[&str] = &["qmqp", "postfix", "cleanup"];
 const IMPURE: &[&str] = &[
@@ -353,4 +398,26 @@ fn files_named(text: &str) -> Vec<&str> {
         .map(|name| name.trim_end_matches('\\'))
         .filter(|name| !name.contains([' ', '{']))
         .collect()
+}
+
+/// The arrows among the modules of a crate are those of the table: no further one, and none that is gone.
+#[test]
+fn modules_import_what_they_may() {
+    for (name, modules) in MODULES {
+        let src = root().join("crates").join(name).join("src");
+        let found = imports::folders(&imports::edges(&src, &sources(&src)));
+        let listed = modules
+            .iter()
+            .flat_map(|(from, allowed)| allowed.iter().map(|to| ((*from).to_owned(), (*to).to_owned())));
+        let listed: std::collections::BTreeSet<_> = listed.collect();
+        let news: Vec<_> = found.difference(&listed).collect();
+        assert!(news.is_empty(), "{name}: these arrows are new: {news:?}");
+        let gone: Vec<_> = listed.difference(&found).collect();
+        assert!(gone.is_empty(), "{name}: these arrows are no more: {gone:?}");
+        for (at, (from, allowed)) in modules.iter().enumerate() {
+            let above = |module: &&&str| modules[..at].iter().any(|(other, _)| other == *module);
+            let below: Vec<_> = allowed.iter().filter(|module| !above(module)).collect();
+            assert!(below.is_empty(), "{name}: {from} imports {below:?}, which must stand above it");
+        }
+    }
 }

@@ -150,7 +150,7 @@ impl Connection {
     fn watched(&mut self) -> Result<&AsyncFd<Arc<OwnedFd>>, Broken> {
         if let Socket::Fresh(_) = &self.0
             && let Socket::Fresh(socket) = std::mem::replace(&mut self.0, Socket::Gone)
-            && let Ok(watched) = crate::inherited::watch(socket, Interest::READABLE | Interest::WRITABLE)
+            && let Ok(watched) = daemon::inherited::watch(socket, Interest::READABLE | Interest::WRITABLE)
         {
             self.0 = Socket::Watched(watched);
         }

@@ -10,12 +10,12 @@ use tokio::sync::Semaphore;
 
 use super::Connection;
 use crate::access::Access;
-use crate::log::Log;
 use crate::peer::PeerNames;
-use crate::peer_address::PeerAddress;
-use crate::service::{Admission, Changes, Clients, Commits, Place, Seat, Service, SessionQuota, Sessions};
 use crate::space::FreeSpace;
 use crate::submit::{Backend, Confined};
+use daemon::log::Log;
+use daemon::peer_address::PeerAddress;
+use daemon::service::{Admission, Changes, Clients, Commits, Place, Seat, Service, SessionQuota, Sessions};
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.
 #[derive(Debug)]

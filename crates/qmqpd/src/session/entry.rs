@@ -9,11 +9,11 @@ use tokio::time::sleep;
 use super::Context;
 use crate::access::{Answer, Authorization};
 use crate::client::Client;
-use crate::log::Program;
 use crate::peer::{Name, PeerName};
-use crate::peer_address::{PeerAddress, network};
-use crate::service::{Held, Place, Seat, Voice};
 use crate::verdict::Ending;
+use daemon::log::Program;
+use daemon::peer_address::{PeerAddress, network};
+use daemon::service::{Held, Place, Seat, Voice};
 
 /// What a session has of the things of which there are only so many.
 #[derive(Debug, Default)]
@@ -161,7 +161,7 @@ pub(super) async fn within_limits<'s>(
             return Ok(());
         }
     }
-    let (connection, excess) = service.clients.connection(met.network, crate::service::now().seconds);
+    let (connection, excess) = service.clients.connection(met.network, daemon::service::now().seconds);
     holdings.connection = Some(connection);
     match excess {
         Some(excess) if !service.access.is_exempt(&met.client).await => {

@@ -8,10 +8,10 @@ use qmqp::reply::Status;
 use qmqp::server::Event;
 
 use crate::client::Client;
-use crate::log::{Log, Program};
-use crate::service::Voice;
 use crate::submit::Name;
 use crate::verdict::Verdict;
+use daemon::log::{Log, Program};
+use daemon::service::Voice;
 
 /// The lines of one session.
 #[derive(Debug)]

@@ -26,11 +26,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::access::{Answer, Authorization};
 use crate::client::Client;
-use crate::log::Program;
 use crate::peer::Name;
-use crate::peer_address::PeerAddress;
-use crate::service::{Commit, Place, Seat, Voice};
 use crate::verdict::{self, Ending, Verdict};
+use daemon::log::Program;
+use daemon::peer_address::PeerAddress;
+use daemon::service::{Commit, Place, Seat, Voice};
 use entry::Holdings;
 pub use lines::SessionLog;
 
@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     place: Option<Place>,
 ) {
     let began = Instant::now();
-    let arrived = crate::service::now();
+    let arrived = daemon::service::now();
     let voice = begin(&service, peer, arrived);
     let mut holdings = Holdings { place, ..Holdings::default() };
     let mut met = entry::meet(&service, peer, &voice, &mut holdings).await;
@@ -116,7 +116,7 @@ pub(crate) async fn turn_away(service: Arc<Context>, connection: Connection, pee
         return Box::pin(serve(service, connection, peer, Some(place))).await;
     }
     let client = Client::new(peer, &Name::Unknown, service.settings.qmqpd_client_port_logging);
-    let arrived = crate::service::now();
+    let arrived = daemon::service::now();
     let voice = begin(&service, peer, arrived);
     let log = SessionLog::new(&service.log, &client, 0, &voice);
     let patience = Patience { operation: service.settings.qmqpd_timeout, deadline: None };

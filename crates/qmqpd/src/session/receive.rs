@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout};
 use super::presence::Presence;
 use super::whole::{Whole, piece_of};
 use super::{Broken, Patience, Session};
-use crate::service::Excess;
 use crate::submit::{Handoff, Piece};
 use crate::verdict::Ending;
+use daemon::service::Excess;
 
 /// What is read first: a typical message with its envelope in one system call.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -209,7 +209,7 @@ impl<'s> Session<'s> {
     /// The client has sent a packet header: now it is worth memory and a queue file.
     async fn begin(&mut self) -> Result<Letter<'s>, Ending> {
         if self.is_limited
-            && let Some(excess) = self.service.clients.message(self.network, crate::service::now().seconds)
+            && let Some(excess) = self.service.clients.message(self.network, daemon::service::now().seconds)
         {
             return Err(self.over_limit(excess));
         }
@@ -232,7 +232,7 @@ impl<'s> Session<'s> {
         let Some(Letter { mut handoff, _memory, .. }) = letter else { return Ending::ConfigurationError };
         if self.is_limited
             && let Some(excess) =
-                self.service.clients.recipients(self.network, self.recipients, crate::service::now().seconds)
+                self.service.clients.recipients(self.network, self.recipients, daemon::service::now().seconds)
         {
             return self.over_limit(excess);
         }

@@ -24,11 +24,11 @@ use super::*;
 use crate::access::{Access, List};
 use crate::date::DateFormat;
 use crate::lists::list_options;
-use crate::log::{Log, LogConfig, Place};
 use crate::peer::{self, PeerNames};
-use crate::service::{Admission, Clients, Limits, Places, SessionQuota};
 use crate::space::FreeSpace;
 use crate::submit::{Backend, CleanupTables, Local, Lookups, Store, cleanup_options};
+use daemon::log::{Log, LogConfig, Place};
+use daemon::service::{Admission, Clients, Limits, Places, SessionQuota};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -159,7 +159,7 @@ impl Fixture {
             is_limited: false,
             log: SessionLog::new(&self.service.log, client, 0, voice),
             patience: Patience { operation: PATIENCE, deadline: None },
-            arrived: crate::service::now(),
+            arrived: daemon::service::now(),
             recipients: 0,
             unread: 0,
             under_way: None,
@@ -181,7 +181,7 @@ fn local(queue: &Path, settings: &postfix::settings::Settings, log: &Log) -> Loc
     let spool = Spool::open(UnixDisk::open(queue).unwrap(), &options, Arc::new(|_| ())).unwrap();
     let tables = CleanupTables::open(settings, &list_options(settings), &mut Vec::new()).unwrap();
     Local {
-        store: Store::start(spool, Arc::new(crate::service::now), settings, 100, log.clone()).unwrap(),
+        store: Store::start(spool, Arc::new(daemon::service::now), settings, 100, log.clone()).unwrap(),
         options: Arc::new(cleanup_options(settings, false, Vec::new())),
         lookups: Lookups::new(tables, Arc::new(Semaphore::new(1)), PATIENCE),
         milters: None,

@@ -7,10 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use daemon::config;
+use daemon::jail::{self, Calls, Layer, Sandbox};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use postfix::child::Arguments;
-use qmqpd::config;
-use qmqpd::jail::{self, Calls, Layer, Sandbox};
 
 use testbed::peers::Peer;
 use testbed::postfix::{main_cf, scratch, write_config};

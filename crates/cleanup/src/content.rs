@@ -13,10 +13,10 @@ use crate::header::{self, Addresses, Known, Seen, name_len};
 use crate::mapping::{Mapping, Place};
 use crate::mime::{Errors, MimeError, Parser, Receiver, Section, Strictness};
 use crate::options::{Arrival, Options, Origin};
-use crate::printable::printable;
 use crate::refusal::Refusal;
 use crate::rules::{Change, Rules};
 use crate::tables::Tables;
+use postfix::text::printable;
 
 /// Bytes of a header that are logged; the logs of Postfix cut lines at this length.
 const LOGGED_VALUE_LEN_MAX: usize = 2000;

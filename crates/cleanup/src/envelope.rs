@@ -7,14 +7,14 @@ use postfix::notice::Notice;
 use postfix::record::{Reader, RecordType, encode};
 
 use crate::address::{quote, rewrite_internal};
-use crate::fold::{equal_but_for_case, fold_case};
 use crate::incoming::{is_storable, verp_sender};
 use crate::mapping::{AliasTooLarge, Form, Mapping, Place};
 use crate::notices::{EnvelopeNames, Notices};
 use crate::options::Options;
-use crate::printable::printable;
 use crate::refusal::{AddressKind, Refusal};
 use crate::tables::{LookupFailed, Maps, Tables};
+use postfix::text::printable;
+use postfix::text::{equal_but_for_case, fold_into};
 
 /// What was received of the envelope. Recipients leave as records at once; what stays is bounded by
 /// `duplicate_filter_limit`.
@@ -407,14 +407,14 @@ impl Duplicates {
             self.key.push(written.notify);
             self.key.extend(written.original_type.bytes().next());
             let start = self.key.len();
-            fold_case(original, self.utf8, &mut self.key);
+            fold_into(original, self.utf8, &mut self.key);
             self.key.push(b'\n');
             let middle = self.key.len();
-            fold_case(recipient, self.utf8, &mut self.key);
+            fold_into(recipient, self.utf8, &mut self.key);
             if reported != recipient {
                 let end = self.key.len();
                 self.key.push(b'\n');
-                fold_case(reported, self.utf8, &mut self.key);
+                fold_into(reported, self.utf8, &mut self.key);
                 // What differs in case only is the same here too.
                 if self.key.get(middle..end) == self.key.get(end.saturating_add(1)..) {
                     self.key.truncate(end);
@@ -426,7 +426,7 @@ impl Duplicates {
                 self.key.truncate(middle.saturating_sub(1));
             }
         } else {
-            fold_case(recipient, self.utf8, &mut self.key);
+            fold_into(recipient, self.utf8, &mut self.key);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use memchr::{memchr, memchr_iter, memchr3};
 use postfix::record::RecordType;
+use postfix::text::until_nul;
 
 use crate::options::{FixLineEndings, Options};
 use crate::refusal::Refusal;
@@ -222,11 +223,6 @@ impl Lines {
 fn is_from_line(line: &[u8]) -> bool {
     let quotes = line.iter().take_while(|&&byte| byte == b'>').count();
     line.get(quotes..).is_some_and(|rest| rest.starts_with(b"From "))
-}
-
-/// The part before the first NUL, which is all that programs in C see.
-pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
-    memchr(0, bytes).and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
 /// True if an address can stand in a queue file record and in a header line.

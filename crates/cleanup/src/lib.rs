@@ -23,7 +23,6 @@ mod envelope;
 mod finished;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
-mod fold;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod generated;
@@ -36,7 +35,6 @@ mod mime;
 mod notices;
 mod options;
 mod own_header;
-mod printable;
 mod refusal;
 mod rule;
 mod rules;

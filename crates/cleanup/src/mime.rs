@@ -9,8 +9,8 @@ use std::sync::Arc;
 use postfix::record::RecordType;
 
 use crate::header::{ContentType, Encoding, MediaType, name_len};
-use crate::incoming::until_nul;
 use crate::options::Options;
+use postfix::text::until_nul;
 
 pub(crate) use errors::{Errors, MimeError, Strictness};
 use quoted_printable::QuotedPrintable;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use postfix::notice::Notice;
 
 use crate::finished::Fate;
-use crate::incoming::until_nul;
 use crate::mime::{MimeError, Section};
 use crate::notices::Notices;
 use crate::options::{Options, Origin};
-use crate::printable::printable;
 use crate::refusal::Refusal;
 use crate::rule::{Action, Rule, refused, rejection};
 use crate::tables::{Key, LookupFailed, Maps, Tables};
+use postfix::text::printable;
+use postfix::text::until_nul;
 
 /// Bytes of an argument that are logged; the logs of Postfix cut lines at this length.
 const LOGGED_ARGUMENT_LEN_MAX: usize = 2000;

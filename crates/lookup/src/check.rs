@@ -3,6 +3,7 @@
 //! Postfix says nothing about most of this. A pattern that can never match is silently passed over, and one that is
 //! broken is noticed when the first client gets as far as it.
 
+use postfix::text::system_words;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +13,6 @@ use postfix::notice::{Notice, Severity};
 use postfix::text::read_logical_lines;
 
 use crate::address::{self, Literal};
-use crate::fold::until_nul;
 use crate::host::{self, ParentStyle};
 use crate::list::{Item, bracketed, classify};
 use crate::match_list::parent_style;
@@ -21,7 +21,8 @@ use crate::options::Options;
 use crate::order::{self, Reach, Step};
 use crate::syntax::{next_item, shown};
 use crate::table::{Opener, values};
-use crate::watch::{Watched, words};
+use crate::watch::Watched;
+use postfix::text::until_nul;
 
 /// The pattern file and the line in it, of an item that is not in the parameter itself.
 pub(crate) type Place = Option<(String, usize)>;
@@ -160,7 +161,7 @@ impl Checker<'_> {
         let contents = match read {
             Ok(contents) => contents,
             Err(error) => {
-                let what = format!("the pattern file cannot be read: {}", words(&error));
+                let what = format!("the pattern file cannot be read: {}", system_words(&error));
                 self.step(item, negated, Reach::Unknown);
                 return self.add(Severity::Error, item, what, "create it, or correct the path");
             }
@@ -236,7 +237,7 @@ impl Checker<'_> {
             literal.strip_prefix(b"[").and_then(|inside| inside.strip_suffix(b"]")).unwrap_or(literal);
         let advice = meant::by_literal(&text);
         let is_address = address::parse_address(address);
-        let name = crate::fold::fold(literal, self.options.smtputf8_enable);
+        let name = postfix::text::fold(literal, self.options.smtputf8_enable);
         if let Some((what, remedy)) = advice {
             self.add(Severity::Warning, item, what, remedy);
         } else if is_address.is_none() && name == b"unknown" {

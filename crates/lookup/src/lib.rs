@@ -10,7 +10,6 @@ mod address;
 mod budget;
 mod check;
 mod error;
-mod fold;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod host;
@@ -36,4 +35,3 @@ pub use match_list::{Client, ClientName, Match, MatchList};
 pub use names::Names;
 pub use options::Options;
 pub use turns::{Asker, Owner, TURNS_MAX, TurnOptions, Turns};
-pub use watch::words;

@@ -1,5 +1,6 @@
 //! The text of a match list as patterns: items, `!`, comments, included files, open tables.
 
+use postfix::text::system_words;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,11 +10,11 @@ use postfix::text::read_logical_lines;
 
 use crate::address::Literal;
 use crate::error::{LookupError, OpenError};
-use crate::fold::{fold, until_nul};
 use crate::options::Options;
 use crate::syntax::{next_item, shown};
 use crate::table::{Broken, Call, Opener, Table};
-use crate::watch::{Missed, Watched, words};
+use crate::watch::{Missed, Watched};
+use postfix::text::{fold, until_nul};
 
 /// One pattern, as it is tried.
 pub(crate) struct Pattern {
@@ -215,13 +216,17 @@ impl Reader<'_> {
         let file = match Watched::open(path) {
             Ok(file) => file,
             Err(error) => {
-                return self.broken_file(&name, format!("open file {name}: {}", words(&error)), missed);
+                return self.broken_file(
+                    &name,
+                    format!("open file {name}: {}", system_words(&error)),
+                    missed,
+                );
             }
         };
         let contents = file.read(self.options.file_bytes_max).map_err(|error| OpenError::PatternFile {
             parameter: parameter(),
             path: name.clone(),
-            reason: words(&error),
+            reason: system_words(&error),
         })?;
         self.files.push(file);
         for line in read_logical_lines(&name, &contents, self.notices) {

@@ -5,11 +5,11 @@ use postfix::notice::{Notice, Severity};
 use crate::budget::Budget;
 use crate::check::Problem;
 use crate::error::{LookupError, OpenError};
-use crate::fold::until_nul;
 use crate::list::Listed;
 use crate::options::Options;
 use crate::syntax::{next_item, shown};
 use crate::table::{Call, Opener};
+use postfix::text::until_nul;
 
 /// Which kind of keys a parameter has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

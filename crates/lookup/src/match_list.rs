@@ -7,11 +7,11 @@ use postfix::notice::Notice;
 
 use crate::address::Address;
 use crate::error::{LookupError, OpenError};
-use crate::fold::fold;
 use crate::host::{self, ParentStyle};
 use crate::list::{Kind, List, Listed, Pattern};
 use crate::options::Options;
 use crate::table::Call;
+use postfix::text::fold;
 
 /// A client, as far as a match list wants to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,8 @@ const fn is_separator(byte: u8) -> bool {
     matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Bytes as text for a log line; what is not UTF-8 becomes U+FFFD.
+/// Bytes as text, for a path or a message; what is not UTF-8 becomes U+FFFD. Control characters stay: the log makes them
+/// printable (`postfix::text::printable`).
 pub(crate) fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

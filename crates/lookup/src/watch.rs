@@ -216,19 +216,10 @@ fn trace(path: &Path) -> io::Result<Option<Trace>> {
 /// How often something is opened anew that may have been mended out of sight, in front of a jail.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the system says, in its own words and without the number.
-#[must_use]
-pub fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    match (error.raw_os_error(), text.rsplit_once(" (os error ")) {
-        (Some(_), Some((words, _))) => words.to_owned(),
-        _ => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postfix::text::system_words;
     use std::io::Write;
 
     #[test]
@@ -282,7 +273,7 @@ mod tests {
             (Path::new("/dev/zero"), "a device"),
         ] {
             let error = Watched::open(path).unwrap_err();
-            assert_eq!(words(&error), format!("Not a regular file but {what}"));
+            assert_eq!(system_words(&error), format!("Not a regular file but {what}"));
         }
         assert_eq!(Watched::open(Path::new("/dev/null")).unwrap().read(1).unwrap(), b"");
     }
@@ -342,8 +333,8 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, "abc").unwrap();
         let error = Watched::open(&path).unwrap().read(2).unwrap_err();
-        assert_eq!(words(&error), "File is larger than 2 bytes");
+        assert_eq!(system_words(&error), "File is larger than 2 bytes");
         let error = Watched::open(&dir.path().join("none")).unwrap_err();
-        assert_eq!(words(&error), "No such file or directory");
+        assert_eq!(system_words(&error), "No such file or directory");
     }
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::compatibility::Level;
-use crate::text::is_name_byte;
+use crate::text::{is_name_byte, printable};
 
 /// Longest expanded value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -97,12 +97,12 @@ fn syntax<T>(text: String) -> Result<T, ExpandError> {
     Err(ExpandError::Syntax(text))
 }
 
-fn shown(text: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(text)
+fn shown(text: &[u8]) -> String {
+    printable(text, true)
 }
 
 /// The first 20 bytes, as Postfix quotes what it stumbled over.
-fn shown20(text: &[u8]) -> Cow<'_, str> {
+fn shown20(text: &[u8]) -> String {
     shown(text.get(..20).unwrap_or(text))
 }
 
@@ -345,9 +345,8 @@ fn compare(left: &[u8], right: &[u8]) -> Result<Ordering, ExpandError> {
     if !(is_number(left) && is_number(right)) {
         return Ok(left.cmp(right));
     }
-    let number = |text: &[u8]| {
-        crate::value::parse_integer(text).ok_or_else(|| ExpandError::Conversion(shown(text).into_owned()))
-    };
+    let number =
+        |text: &[u8]| crate::value::parse_integer(text).ok_or_else(|| ExpandError::Conversion(shown(text)));
     Ok(number(left)?.cmp(&number(right)?))
 }
 

@@ -6,6 +6,26 @@
 
 use crate::notice::Notice;
 
+pub use crate::fold::{equal_but_for_case, fold, fold_if, fold_into};
+pub use crate::printable::{printable, printable_up_to};
+
+/// The text up to its first NUL: what the C strings of Postfix let through.
+#[must_use]
+pub fn until_nul(text: &[u8]) -> &[u8] {
+    let end = memchr::memchr(0, text).unwrap_or(text.len());
+    text.get(..end).unwrap_or_default()
+}
+
+/// What the system says, in its own words and without the number, as Postfix logs it.
+#[must_use]
+pub fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match (error.raw_os_error(), text.rsplit_once(" (os error ")) {
+        (Some(_), Some((words, _))) => words.to_owned(),
+        _ => text,
+    }
+}
+
 /// White space as C's `isspace` has it in the C locale: space, TAB, LF, VT, FF, CR.
 ///
 /// A no-break space or any other 8-bit byte is not white space.

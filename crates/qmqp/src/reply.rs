@@ -39,7 +39,7 @@ impl Status {
 /// The whole reply, ready for the socket.
 ///
 /// A reply ends in other people's logs and bounces, so `text` is sent with each control character, and each byte that is
-/// not UTF-8, replaced by one `?`. Postfix 3.7 sends such bytes as they are; the two differ only when the text quotes them.
+/// not UTF-8, replaced by `?`, one for each byte. Postfix 3.7 sends such bytes as they are; the two differ only when the text quotes them.
 #[must_use]
 pub fn encode(status: Status, text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut payload = vec![status.letter()];
@@ -49,12 +49,19 @@ pub fn encode(status: Status, text: impl AsRef<[u8]>) -> Vec<u8> {
     reply
 }
 
-/// `text` with a `?` for each control character (C0, DEL, C1) and for each byte that is not UTF-8: fit for a terminal or a log.
+/// `text` with a `?` for each byte of a control character (C0, DEL, C1) and for each byte that is not UTF-8: fit for a terminal or a
+/// log. The same as logs have (`postfix::text::printable`), which a test of qmqpd holds: this crate imports nothing.
 #[must_use]
 pub fn printable(text: &[u8]) -> String {
     let mut clean = String::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
-        clean.extend(chunk.valid().chars().map(|c| if c.is_control() { '?' } else { c }));
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                clean.extend(std::iter::repeat_n('?', character.len_utf8()));
+            } else {
+                clean.push(character);
+            }
+        }
         clean.extend(chunk.invalid().iter().map(|_| '?'));
     }
     clean
@@ -75,7 +82,7 @@ mod tests {
     #[test]
     fn what_could_drive_a_terminal_is_replaced() {
         assert_eq!(encode(Status::Temporary, b"a\r\nb\x1b[2J\x7f\xff"), b"11:Za??b?[2J??,");
-        assert_eq!(encode(Status::Temporary, "é\u{9b}x"), "5:Zé?x,".as_bytes());
+        assert_eq!(encode(Status::Temporary, "é\u{9b}x"), "6:Zé??x,".as_bytes());
     }
 
     #[test]

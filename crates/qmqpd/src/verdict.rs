@@ -268,4 +268,16 @@ mod tests {
         let expected = (Some(('Z', words.clone())), Some((Severity::Info, words)), true);
         assert_eq!(decided(&Ending::Deadline(Phase::Content), false), expected);
     }
+
+    proptest::proptest! {
+        /// A reply and the log line about it say the same, although the crate of the protocol imports nothing.
+        #[test]
+        fn a_reply_has_the_printable_text_of_the_log(
+            text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+            marks in "[\u{7f}-\u{a0}é\u{9b}\n]{0,8}",
+        ) {
+            let text = [marks.as_bytes(), &text].concat();
+            proptest::prop_assert_eq!(qmqp::reply::printable(&text), postfix::text::printable(&text, true));
+        }
+    }
 }

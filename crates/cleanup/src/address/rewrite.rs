@@ -7,7 +7,7 @@ use super::quote::{quote, unquote};
 use super::token::{Token, internal, scan};
 use crate::notices::Notices;
 use crate::options::Options;
-use crate::printable::printable;
+use postfix::text::printable;
 
 /// Rewrites an address in internal form, as envelopes have it.
 pub(crate) fn rewrite_internal(options: &Options, address: &[u8], notices: &mut Notices) -> Vec<u8> {

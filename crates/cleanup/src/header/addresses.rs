@@ -9,7 +9,7 @@ use crate::address::{
 use crate::mapping::{Mapping, Place};
 use crate::notices::Notices;
 use crate::options::Options;
-use crate::printable::printable;
+use postfix::text::printable;
 
 /// Bytes of phrase and comments that one list element of a rewritten header may have.
 const COMMENT_BYTES_MAX: usize = 250;

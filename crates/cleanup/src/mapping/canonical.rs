@@ -5,8 +5,8 @@ use memchr::memrchr;
 use super::Mapping;
 use super::find::{Form, Found};
 use crate::address::{Token, external, parse_list, quote, rewrite_external, unquote};
-use crate::fold::equal_but_for_case;
 use crate::tables::{LookupFailed, Maps};
+use postfix::text::equal_but_for_case;
 
 /// How often a canonical address is looked up again.
 const ROUNDS_MAX: usize = 10;

@@ -2,8 +2,8 @@
 
 use memchr::memrchr;
 
-use crate::fold::equal_but_for_case;
 use crate::options::Options;
+use postfix::text::equal_but_for_case;
 
 /// The address without its extension, and the extension with its delimiter. `None` if it has none.
 pub(super) fn strip_extension<'a>(options: &Options, address: &'a [u8]) -> Option<(Vec<u8>, &'a [u8])> {

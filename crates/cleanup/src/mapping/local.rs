@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::Mapping;
-use crate::fold::equal_but_for_case;
 use crate::tables::{LookupFailed, Names};
+use postfix::text::equal_but_for_case;
 
 impl Mapping<'_> {
     /// Whether users of this domain may stand in tables without it: $myorigin, mydestination, addresses of this host.

@@ -3,9 +3,9 @@
 use memchr::memrchr;
 
 use super::Mapping;
-use crate::fold::fold_case;
 use crate::tables::{LookupFailed, Names};
 use postfix::notice::Notice;
+use postfix::text::fold_into;
 
 impl Mapping<'_> {
     /// Replaces the domain of an address, in external form, by the first of masquerade_domains that it is in, unless that
@@ -18,12 +18,12 @@ impl Mapping<'_> {
         }
         let utf8 = self.options.smtputf8_enable;
         let mut domain = Vec::new();
-        fold_case(at_domain.get(1..).unwrap_or_default(), utf8, &mut domain);
+        fold_into(at_domain.get(1..).unwrap_or_default(), utf8, &mut domain);
         for listed in &self.options.masquerade_domains {
             let name = listed.trim_start_matches('!');
             let keeps = listed.len().saturating_sub(name.len()) % 2 == 1;
             let mut hiding = Vec::new();
-            fold_case(name.as_bytes(), utf8, &mut hiding);
+            fold_into(name.as_bytes(), utf8, &mut hiding);
             let Some(host) = domain.strip_suffix(hiding.as_slice()).filter(|_| !hiding.is_empty()) else {
                 continue;
             };

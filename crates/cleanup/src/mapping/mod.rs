@@ -17,8 +17,8 @@ pub(crate) use virtual_alias::AliasTooLarge;
 use crate::address::{Token, external, quote, scan, unquote};
 use crate::notices::Notices;
 use crate::options::{AddressClasses, Options};
-use crate::printable::printable;
 use crate::tables::{Key, LookupFailed, Maps, Tables};
+use postfix::text::printable;
 
 /// Where an address stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

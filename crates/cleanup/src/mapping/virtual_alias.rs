@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::Mapping;
-use crate::fold::{equal_but_for_case, fold_case};
 use crate::tables::{LookupFailed, Maps};
+use postfix::text::{equal_but_for_case, fold_into};
 
 const MAPS: Maps = Maps::VirtualAlias;
 
@@ -107,7 +107,7 @@ impl Mapping<'_> {
 
     fn folded(&self, address: &[u8]) -> Vec<u8> {
         let mut folded = Vec::new();
-        fold_case(address, self.options.smtputf8_enable, &mut folded);
+        fold_into(address, self.options.smtputf8_enable, &mut folded);
         folded
     }
 }

@@ -3,9 +3,9 @@
 use postfix::notice::Notice;
 
 use super::inspection::Inspection;
-use crate::printable::printable;
 use crate::rule::{Action, Complaint, Rule, refused, rejection, split};
 use crate::tables::{Key, LookupFailed, Maps};
+use postfix::text::printable;
 
 /// Bytes of a header that are logged.
 const LOGGED_HEADER_LEN_MAX: usize = 200;

@@ -13,9 +13,9 @@ use super::recipients::heard;
 use crate::envelope::Envelope;
 use crate::finished::{Finished, LAYOUT_BYTES, too_large};
 use crate::options::Options;
-use crate::printable::printable;
 use crate::refusal::Refusal;
 use crate::tables::Tables;
+use postfix::text::printable;
 
 /// When filters decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,7 +51,7 @@ pub(super) fn first_line(path: &str) -> Result<Vec<u8>, String> {
         }
         BufReader::new(file.take(LINE_BYTES_MAX)).read_until(b'\n', &mut line)
     };
-    read().map_err(|error| lookup::words(&error))?;
+    read().map_err(|error| postfix::text::system_words(&error))?;
     Ok(line.strip_suffix(b"\n").map(<[u8]>::to_vec).unwrap_or(line))
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use postfix::notice::Severity;
+use postfix::text::printable_up_to;
 
 use super::{Line, LogConfig, Program};
 
@@ -14,27 +15,7 @@ const TEXT_BYTES_MAX: usize = 2000;
 /// may obey; each byte of anything else becomes one `?`. Without it only printable ASCII stays.
 #[must_use]
 pub fn escape(text: &[u8], utf8: bool) -> String {
-    let mut out = String::with_capacity(text.len().min(TEXT_BYTES_MAX));
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if out.len().saturating_add(character.len_utf8()) > TEXT_BYTES_MAX {
-                return out;
-            }
-            match character {
-                ' '..='~' => out.push(character),
-                _ if character.is_ascii() => out.push('?'),
-                _ if utf8 && !character.is_control() => out.push(character),
-                _ => out.extend(std::iter::repeat_n('?', character.len_utf8())),
-            }
-        }
-        for _ in chunk.invalid() {
-            if out.len() >= TEXT_BYTES_MAX {
-                return out;
-            }
-            out.push('?');
-        }
-    }
-    out
+    printable_up_to(text, utf8, TEXT_BYTES_MAX)
 }
 
 /// Severity numbers of syslog; Postfix gives both fatal and panic LOG_CRIT.

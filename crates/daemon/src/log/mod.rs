@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix::notice::{Notice, Severity, Speaker};
+use postfix::text::system_words;
 
 use format::Framer;
 pub use format::escape;
@@ -81,8 +82,7 @@ struct Writer {
 fn loss(count: u64, reason: Option<&std::io::Error>) -> String {
     match reason {
         Some(error) => {
-            let words = error.raw_os_error().map(|code| nix::errno::Errno::from_raw(code).desc().to_owned());
-            let words = words.unwrap_or_else(|| error.to_string());
+            let words = system_words(error);
             format!("{count} log lines were lost: the log could not be written: {words}")
         }
         None => format!("{count} log lines were lost: the log did not take them fast enough"),

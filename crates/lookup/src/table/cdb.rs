@@ -13,7 +13,7 @@ use super::indexed::Indexed;
 use super::{Call, Opened, Table, TableError, values};
 use crate::options::Options;
 use crate::syntax::shown;
-use crate::watch::words;
+use postfix::text::system_words;
 
 struct Cdb {
     indexed: Indexed,
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
 
 impl Reader<'_> {
     fn find(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let size = self.file.metadata().map_err(|error| words(&error))?.len();
+        let size = self.file.metadata().map_err(|error| system_words(&error))?.len();
         let hash = hash(key);
         let (table, slots) = self.pair(u64::from(hash & 0xff).saturating_mul(8))?;
         let (table, slots) = (u64::from(table), u64::from(slots));
@@ -157,7 +157,7 @@ impl Reader<'_> {
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), String> {
         self.file.read_exact_at(bytes, at).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => damaged(),
-            _ => words(&error),
+            _ => system_words(&error),
         })
     }
 }

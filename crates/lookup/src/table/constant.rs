@@ -6,9 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use postfix::text::strip_braces;
 
 use super::{Call, Opened, Table, TableError};
-use crate::fold::fold_if;
 use crate::options::Options;
 use crate::syntax::{next_item, shown};
+use postfix::text::fold_if;
 
 /// Every key has the same value.
 struct Static {

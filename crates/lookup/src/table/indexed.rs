@@ -1,5 +1,6 @@
 //! What the indexed files of postmap(1) have in common: where they lie, NUL behind keys, stale files.
 
+use postfix::text::system_words;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use postfix::notice::Notice;
 
-use crate::fold::fold_if;
 use crate::options::Options;
 use crate::syntax::shown;
-use crate::watch::{Watched, words};
+use crate::watch::Watched;
+use postfix::text::fold_if;
 
 /// An open file, and how its keys are written.
 pub(super) struct Indexed {
@@ -44,7 +45,7 @@ impl Indexed {
         let path = format!("{}{suffix}", shown(name));
         let bytes = [name, suffix.as_bytes()].concat();
         let file = Watched::open(Path::new(OsStr::from_bytes(&bytes)))
-            .map_err(|error| format!("open database {path}: {}", words(&error)))?;
+            .map_err(|error| format!("open database {path}: {}", system_words(&error)))?;
         let source = Path::new(OsStr::from_bytes(name));
         if is_stale(&file, source) {
             let source = shown(name);

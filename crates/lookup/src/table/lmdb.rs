@@ -21,7 +21,7 @@ use super::indexed::Indexed;
 use super::{Call, Opened, Table, TableError, values};
 use crate::options::Options;
 use crate::syntax::shown;
-use crate::watch::words;
+use postfix::text::system_words;
 
 struct Lmdb {
     indexed: Indexed,
@@ -74,7 +74,7 @@ impl Table for Lmdb {
         let _lock = ReadLock::take(file, until).ok()?;
         let tree = Tree::open(file).ok()?;
         let (key, value) = tree.small_entry(values::is_foreign)?;
-        Some((shown(crate::fold::until_nul(&key)), value))
+        Some((shown(postfix::text::until_nul(&key)), value))
     }
 
     fn changed(&self) -> Option<String> {
@@ -309,7 +309,7 @@ fn page_bytes(meta: &[u8]) -> Option<usize> {
 
 /// Reads a piece of the file; `None` if the file is shorter.
 fn read(file: &File, at: u64, len: usize) -> Result<Option<Vec<u8>>, String> {
-    let size = file.metadata().map_err(|error| words(&error))?.len();
+    let size = file.metadata().map_err(|error| system_words(&error))?.len();
     if u64::try_from(len).ok().and_then(|len| at.checked_add(len)).is_none_or(|end| end > size) {
         return Ok(None);
     }
@@ -317,7 +317,7 @@ fn read(file: &File, at: u64, len: usize) -> Result<Option<Vec<u8>>, String> {
     match file.read_exact_at(&mut bytes, at) {
         Ok(()) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(words(&error)),
+        Err(error) => Err(system_words(&error)),
     }
 }
 

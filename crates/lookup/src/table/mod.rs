@@ -38,10 +38,10 @@ use self::combined::How;
 use self::expression::Engine;
 use crate::budget::Budget;
 use crate::error::OpenError;
-use crate::fold::until_nul;
 use crate::options::Options;
 use crate::syntax::shown;
 use crate::watch::Missed;
+use postfix::text::until_nul;
 
 /// What goes along with one lookup.
 #[derive(Debug)]

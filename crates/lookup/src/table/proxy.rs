@@ -20,7 +20,7 @@ use super::remote::{Connection, Endpoint, Lifetime, Server};
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;
 use crate::syntax::shown;
-use crate::watch::words;
+use postfix::text::system_words;
 
 /// How often a request is sent, on a new connection after the first time, and how long to wait in between, for a
 /// proxymap(8) that is just being replaced. Postfix repeats it for ever.
@@ -66,7 +66,7 @@ impl From<io::Error> for Failure {
             }
             _ => "",
         };
-        Self::Broken(format!("{}{remedy}", words(&error)))
+        Self::Broken(format!("{}{remedy}", system_words(&error)))
     }
 }
 

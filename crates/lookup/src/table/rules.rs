@@ -1,5 +1,6 @@
 //! Ordered rules with `if … endif`: what `cidr:`, `regexp:` and `pcre:` have in common.
 
+use postfix::text::system_words;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,7 +10,7 @@ use postfix::text::{LogicalLine, is_space, read_logical_lines, strip_braces};
 
 use crate::options::Options;
 use crate::syntax::{next_item, shown};
-use crate::watch::{Watched, words};
+use crate::watch::Watched;
 
 /// One step of a table.
 pub(super) enum Step<M, C> {
@@ -149,7 +150,7 @@ pub(super) fn rule_lines(
 ) -> Result<(Vec<LogicalLine>, Option<Watched>), String> {
     let path = shown(name);
     if name.first() != Some(&b'{') {
-        let failed = |error: std::io::Error| format!("open {path}: {}", words(&error));
+        let failed = |error: std::io::Error| format!("open {path}: {}", system_words(&error));
         let file = Watched::open(Path::new(OsStr::from_bytes(name))).map_err(failed)?;
         let contents = file.read(options.file_bytes_max).map_err(failed)?;
         return Ok((read_logical_lines(&path, &contents, notices), Some(file)));

@@ -9,7 +9,7 @@ use super::remote::{Connection, Endpoint, Lifetime, Server};
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;
 use crate::syntax::shown;
-use crate::watch::words;
+use postfix::text::system_words;
 
 /// As in Postfix: an idle connection is closed after 10 s, any after 100 s.
 const LIFETIME: Lifetime = Lifetime { idle_max: Duration::from_secs(10), age_max: Duration::from_secs(100) };
@@ -179,7 +179,7 @@ impl Socketmap {
             let connection = match idle.map_or_else(|| self.server.connect(call.deadline), Ok) {
                 Ok(connection) => connection,
                 Err(error) => {
-                    let reason = words(&error);
+                    let reason = system_words(&error);
                     call.notices.push(Notice::warning(format!("connect to {}: {reason}", self.endpoint)));
                     return Err(reason);
                 }

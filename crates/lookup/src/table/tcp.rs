@@ -9,7 +9,7 @@ use super::remote::{Connection, Endpoint, Lifetime, Server};
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;
 use crate::syntax::shown;
-use crate::watch::words;
+use postfix::text::system_words;
 
 /// How often a server is tried, one second apart, before the lookup fails.
 const TRIES: u32 = 10;
@@ -41,7 +41,7 @@ impl Tcp {
             let idle = if attempt == 1 { self.server.idle() } else { None };
             match idle.map_or_else(|| self.server.connect(call.deadline), Ok) {
                 Err(error) => {
-                    let text = format!("connect to TCP map {}: {}", self.place, words(&error));
+                    let text = format!("connect to TCP map {}: {}", self.place, system_words(&error));
                     call.notices.push(Notice::warning(text));
                 }
                 Ok(connection) => match self.ask(&connection, query, call.deadline) {
@@ -69,7 +69,7 @@ impl Tcp {
         query: &[u8],
         deadline: Option<Instant>,
     ) -> Result<Vec<u8>, String> {
-        let lost = |error: std::io::Error| format!("unexpected EOF ({})", words(&error));
+        let lost = |error: std::io::Error| format!("unexpected EOF ({})", system_words(&error));
         self.server.send(connection, query, deadline).map_err(lost)?;
         let mut line = Vec::new();
         let mut buffer = [0; 4096];

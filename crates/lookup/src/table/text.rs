@@ -1,5 +1,6 @@
 //! Tables of fixed keys that are read into memory: `inline:` and `texthash:`.
 
+use postfix::text::system_words;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,11 +10,11 @@ use postfix::notice::Notice;
 use postfix::text::{balanced_len, is_space, read_logical_lines, strip_braces, trim};
 
 use super::{Call, Opened, Table, TableError, values};
-use crate::fold::{fold, fold_if};
 use crate::host::{ParentStyle, could_match_a_name};
 use crate::options::Options;
 use crate::syntax::{find_unquoted, name_value, next_item, shown};
-use crate::watch::{Watched, words};
+use crate::watch::Watched;
+use postfix::text::{fold, fold_if};
 
 /// Keys and values.
 type Entries = HashMap<Vec<u8>, Vec<u8>>;
@@ -127,7 +128,7 @@ fn parse_inline(name: &[u8], options: &Options) -> Result<Entries, String> {
 /// `texthash:file`: the source format of postmap(1), read whole.
 pub(super) fn open_texthash(name: &[u8], options: &Options, notices: &mut Vec<Notice>) -> Opened {
     let path = shown(name);
-    let failed = |error: std::io::Error| format!("open database {path}: {}", words(&error));
+    let failed = |error: std::io::Error| format!("open database {path}: {}", system_words(&error));
     let file = Watched::open(Path::new(OsStr::from_bytes(name))).map_err(failed)?;
     let contents = file.read(options.file_bytes_max).map_err(failed)?;
     let entries = parse_texthash(&path, &contents, options, notices)?;

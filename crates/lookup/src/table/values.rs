@@ -2,8 +2,8 @@
 //! value says `REJECT` to another program, or the file was made by tcprules(1).
 
 use super::Table;
-use crate::fold::until_nul;
 use crate::syntax::shown;
+use postfix::text::until_nul;
 
 /// What a value of this kind says to the program that it was written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The socket of Postfix's cleanup(8): connect, hear the queue ID, send records, hear the judgement.
 
+use postfix::text::system_words;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -90,7 +91,8 @@ impl CleanupService {
         let place = place.map_err(|closed| self.unreachable(closed.to_string()))?;
         let stream = self.connect().await?;
         let mut channel = Channel {
-            stream: watch(stream, Interest::READABLE).map_err(|error| self.unreachable(words(&error)))?,
+            stream: watch(stream, Interest::READABLE)
+                .map_err(|error| self.unreachable(system_words(&error)))?,
             outlet: None,
             decoder: Decoder::new(LIST_BYTES_MAX),
             unread: Vec::new(),
@@ -116,7 +118,7 @@ impl CleanupService {
         loop {
             let words = match self.connect_past_backlog().await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => words(&error),
+                Err(error) => system_words(&error),
             };
             let text = format!("connect #{attempt} to subsystem {}: {words}", self.socket);
             self.log.write(Program::Qmqpd, Severity::Warning, &text);
@@ -167,7 +169,7 @@ impl Dialogue {
         let socket = self.channel.socket.clone();
         match timeout(self.channel.ipc_timeout, self.channel.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::Broken { socket, step: WRITING, words: words(&error) }),
+            Ok(Err(error)) => Err(Failure::Broken { socket, step: WRITING, words: system_words(&error) }),
             Err(_) => Err(Failure::Timeout { socket, step: WRITING }),
         }
     }
@@ -210,7 +212,11 @@ impl Channel {
                     return Err(Failure::Ended { socket: socket() });
                 }
                 Ok(Err(error)) => {
-                    return Err(Failure::Broken { socket: socket(), step: READING, words: words(&error) });
+                    return Err(Failure::Broken {
+                        socket: socket(),
+                        step: READING,
+                        words: system_words(&error),
+                    });
                 }
                 Err(_) => return Err(Failure::Timeout { socket: socket(), step: READING }),
             }
@@ -266,14 +272,6 @@ impl Channel {
 
 fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
-}
-
-/// What the system says, without its number, as Postfix logs it.
-pub(super) fn words(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
 }
 
 /// All that cleanup(8) says in ordinary times, and more.

@@ -4,6 +4,7 @@
 //! connection to it keeps one of its processes busy. So a message is kept here until the client has sent all of it (see
 //! [`super::overflow`]), and only then handed over. What cleanup(8) is told is what qmqpd(8) tells it, record by record.
 
+use postfix::text::system_words;
 use std::sync::Arc;
 
 use cleanup::incoming::{Lines, is_storable, received, verp_sender};
@@ -19,7 +20,7 @@ use postfix::settings::Settings;
 use spool::Timestamp;
 
 use super::arrival::{arrival_of, origin_of};
-use super::cleanup_service::{CleanupService, Dialogue, Failure, words};
+use super::cleanup_service::{CleanupService, Dialogue, Failure};
 use super::name::Name;
 use super::needs::{Needs, PublicService, paths};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
@@ -292,7 +293,7 @@ impl Handoff {
 }
 
 fn file_failure(way: &Postfix, error: &std::io::Error) -> String {
-    format!("temporary file in {}: {}", way.files.directory().display(), words(error))
+    format!("temporary file in {}: {}", way.files.directory().display(), system_words(error))
 }
 
 /// Why a message could not be handed over.

@@ -32,7 +32,7 @@ pub(super) use self::database::{Database, Fault, Method, Storage};
 use super::indexed::Indexed;
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;
-use crate::watch::words;
+use postfix::text::system_words;
 
 /// How long a file must have been left alone before an answer from it counts: more than the grain of the system's file times.
 const SETTLED_AFTER: Duration = Duration::from_millis(20);
@@ -200,7 +200,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(file: &File) -> Result<Self, Fault> {
-        let metadata = file.metadata().map_err(|error| Fault::Unreadable(words(&error)))?;
+        let metadata = file.metadata().map_err(|error| Fault::Unreadable(system_words(&error)))?;
         Ok(Self {
             len: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -233,7 +233,7 @@ impl<'a> ReadLock<'a> {
             Ok(()) => Ok(Self { file }),
             Err(Errno::WOULDBLOCK | Errno::INTR) => Err(Failure::Busy),
             Err(error) => {
-                let why = words(&std::io::Error::from(error));
+                let why = system_words(&std::io::Error::from(error));
                 Err(Failure::Fault(Fault::Unreadable(format!("lock dictionary: {why}"))))
             }
         }
@@ -249,13 +249,15 @@ impl Drop for ReadLock<'_> {
 
 impl Storage for &File {
     fn len(&self) -> Result<u64, Fault> {
-        self.metadata().map(|metadata| metadata.len()).map_err(|error| Fault::Unreadable(words(&error)))
+        self.metadata()
+            .map(|metadata| metadata.len())
+            .map_err(|error| Fault::Unreadable(system_words(&error)))
     }
 
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Fault> {
         self.read_exact_at(bytes, at).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Fault::Damaged("it ends too early"),
-            _ => Fault::Unreadable(words(&error)),
+            _ => Fault::Unreadable(system_words(&error)),
         })
     }
 }

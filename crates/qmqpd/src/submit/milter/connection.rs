@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Place;
 use crate::log::{Log, Program};
-use crate::submit::cleanup_service::words;
+use postfix::text::system_words;
 
 /// Bytes that are collected before they are sent although no answer is awaited.
 const SEND_BYTES: usize = 64 * 1024;
@@ -71,7 +71,7 @@ impl Connection {
             Ok(stream) => self.stream = Some(stream),
             // Postfix's line for this one does not begin with "milter NAME".
             Err(error) => {
-                let text = format!("connect to Milter service {}: {}", service.name, words(&error));
+                let text = format!("connect to Milter service {}: {}", service.name, system_words(&error));
                 log.write(Program::Cleanup, Severity::Warning, &text);
                 return Err(Failure::communication(String::new()));
             }
@@ -80,7 +80,7 @@ impl Connection {
         let limit = within(service.command_timeout, deadline);
         let read = match self.send_within(limit).await {
             Ok(()) => self.packet("SMFIC_OPTNEG", limit).await,
-            Err(error) => Err(format!("error writing command: {}", words(&error))),
+            Err(error) => Err(format!("error writing command: {}", system_words(&error))),
         };
         let (command, data) = read.map_err(|text| {
             let line = format!("milter {}: {text}", service.name);
@@ -145,7 +145,9 @@ impl Connection {
 
     async fn send_step(&mut self, step: Step, deadline: Instant) -> Result<(), Failure> {
         let sent = self.send_within(within(self.limit(step), deadline)).await;
-        sent.map_err(|error| Failure::communication(format!("error writing command: {}", words(&error))))
+        sent.map_err(|error| {
+            Failure::communication(format!("error writing command: {}", system_words(&error)))
+        })
     }
 
     /// Tells the filter that this was all. Nobody waits for what it makes of it.
@@ -189,7 +191,7 @@ impl Connection {
         };
         let timed_out = || {
             let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
-            Err(format!("can't read {step} reply packet header: {}", words(&error)))
+            Err(format!("can't read {step} reply packet header: {}", system_words(&error)))
         };
         let mut packet = timeout(limit, read).await.unwrap_or_else(|_| timed_out())?;
         if packet.is_empty() {
@@ -206,7 +208,7 @@ fn read_words(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         "the filter has closed the connection".to_owned()
     } else {
-        words(error)
+        system_words(error)
     }
 }
 

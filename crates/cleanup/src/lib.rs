@@ -16,6 +16,7 @@
 //! may be aliased passes `Envelope::write_recipient`, an automatic one `Envelope::add_automatic_recipient`. Rules see each
 //! record in `Output::record`, each header in `Output::header` and each body record in `Output::body`; what they decide is
 //! kept in `rules`.
+#![forbid(unsafe_code)]
 
 mod address;
 mod content;

@@ -2,10 +2,9 @@
 //! into an owner.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -15,10 +14,11 @@ static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 /// Takes over descriptor `number`, 3 or above, and marks it close-on-exec. `None`: it is not open, or was taken
 /// before, or is one of the standard three.
 ///
-/// Call it at the start of the process, before anything else opens descriptors: what stands at the number must be
-/// what the parent left there.
+/// # Safety
+/// If the descriptor is open, nothing in this process owns it: the parent left it there, and nothing that opens descriptors has run
+/// yet that could have got this number. Call it at the start of the process.
 #[must_use]
-pub fn take(number: RawFd) -> Option<OwnedFd> {
+pub unsafe fn take(number: RawFd) -> Option<OwnedFd> {
     if number < 3 {
         return None;
     }
@@ -26,12 +26,13 @@ pub fn take(number: RawFd) -> Option<OwnedFd> {
     if taken.contains(&number) {
         return None;
     }
-    // SAFETY: the borrow ends with this statement, and fcntl(2) on a closed number only returns EBADF.
-    let set = fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
-    set.ok()?;
+    // SAFETY: F_SETFD reads and writes no memory of ours; a number that is not open is an error.
+    if unsafe { nix::libc::fcntl(number, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) } == -1 {
+        return None;
+    }
     taken.push(number);
-    // SAFETY: the descriptor is open, as fcntl(2) just said; nothing else in this process owns it, since it came
-    // from the parent and `TAKEN` hands each number out once.
+    // SAFETY: the descriptor is open, as fcntl(2) just said; by the contract nothing else owns it, and `TAKEN` hands each
+    // number out once.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -62,6 +63,8 @@ mod tests {
     fn each_descriptor_is_handed_out_once_and_only_if_open() {
         let (reader, writer) = std::io::pipe().unwrap();
         let number = reader.into_raw_fd();
+        // SAFETY: the pipe has just given up its end, and no other number here is open.
+        let take = |number| unsafe { take(number) };
         let owned = take(number).expect("it is open");
         assert!(take(number).is_none(), "handed out twice");
         assert!(take(0).is_none());

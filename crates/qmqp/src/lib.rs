@@ -10,6 +10,7 @@
 //! [`server::Server`] turns a request into events, whatever the pieces in which its bytes arrive; [`client`] writes
 //! a request and reads a reply; [`reply`] is the reply as the server writes it. Nothing here owns a socket, a clock or
 //! a message: the content passes through as borrowed pieces, and at most one address is held.
+#![forbid(unsafe_code)]
 
 pub mod client;
 pub mod netstring;

@@ -104,7 +104,13 @@ const UNSAFE: &[(&str, usize, &str)] = &[
         20,
         "libpcre2, with flags of Postfix's pcre: tables, limits and callouts that the safe wrapper lacks",
     ),
-    ("daemon/src/inherited.rs", 3, "descriptors that a master(8) left open at agreed numbers"),
+    ("daemon/src/inherited.rs", 5, "descriptors that a master(8) left open at agreed numbers"),
+    ("daemon/src/master/mod.rs", 1, "takes the descriptors that systemd left, first thing in the process"),
+    (
+        "daemon/src/service/start.rs",
+        1,
+        "takes the descriptors that a master(8) left, first thing in the process",
+    ),
     ("daemon/src/service/worker.rs", 1, "fork(2), while there is one thread"),
     (
         "qmqpd/tests/sandbox/probe.rs",

@@ -84,6 +84,7 @@
 //! linkat(2) are one step. That the queues are on one file system. The
 //! simulated disk (the feature `simulated`) does the worst that these assumptions allow, and `tests/crash.rs` lets it do so at every
 //! call.
+#![forbid(unsafe_code)]
 
 pub mod committer;
 pub mod directories;

@@ -1,4 +1,5 @@
 //! Tools around qmqpd: each program is one function here, and its file in `bin` calls it.
+#![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod config;

@@ -36,11 +36,9 @@ use listen::Listener;
 use queue_lock::QueueLock;
 use supervise::{Master, Parts, Reloaded};
 
-/// Descriptors of a session: its socket, its queue file, and one in reserve.
-const DESCRIPTORS_PER_CONNECTION: u64 = 3;
-
-/// Descriptors for everything else: log, tables, resolver, threads' own; and room for those that [`listen`] lifts.
-const DESCRIPTORS_BESIDES: u64 = 1024;
+/// Open files of the master itself: sockets, and room for those that [`listen`] lifts. What sessions need is for the service
+/// processes, which know it.
+const OPEN_FILES_MAX: u64 = 1024;
 
 /// Runs the services of these programs until it is told to stop.
 ///
@@ -54,11 +52,7 @@ pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) ->
         return Err(Exit::unavailable(shortage));
     }
     umask(Mode::from_bits_truncate(0o077));
-    let wanted =
-        config.services.iter().map(|service| service.settings.qmqpd_connection_limit).max().unwrap_or(0);
-    let wanted = u64::try_from(wanted).unwrap_or(0);
-    let needed = wanted.saturating_mul(DESCRIPTORS_PER_CONNECTION).saturating_add(DESCRIPTORS_BESIDES);
-    let open_files = raise_limits(needed);
+    raise_limits(OPEN_FILES_MAX);
 
     let writer = config::writer(&config).map_err(Exit::unavailable)?;
     let queue = prepare_queue(&config, &writer).map_err(Exit::unavailable)?;
@@ -106,13 +100,6 @@ pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) ->
     announce::first_lines(&log, master.config(), &master.listens(), &writer);
     for warning in config::list_warnings(master.config()) {
         log.write(Program::Master, Severity::Warning, &warning);
-    }
-    if open_files < needed {
-        let text = format!(
-            "only {open_files} open files are allowed, and qmqpd_connection_limit = {wanted} can need {needed}: raise \
-             the limit (LimitNOFILE, ulimit -n) or lower the parameter"
-        );
-        log.write(Program::Master, Severity::Warning, &text);
     }
     master.run();
     drop(witness);
@@ -164,10 +151,11 @@ fn take_signals() -> nix::Result<SignalFd> {
 }
 
 /// Sockets that systemd bound for us (`LISTEN_FDS`). First thing in the process: their numbers are agreed ones.
+#[allow(unsafe_code)]
 fn inherited_sockets() -> Vec<OwnedFd> {
-    sd_notify::listen_fds()
-        .map(|numbers| numbers.filter_map(crate::inherited::take).collect())
-        .unwrap_or_default()
+    // SAFETY: systemd names the descriptors that it left, and nothing was opened before this call.
+    let take = |number| unsafe { crate::inherited::take(number) };
+    sd_notify::listen_fds().map(|numbers| numbers.filter_map(take).collect()).unwrap_or_default()
 }
 
 /// Our program as the log calls it.

@@ -58,7 +58,10 @@ pub(super) fn prepare<S: Server>(
     config.notices.iter().for_each(say);
     let failure = |text: String| Failure { log: log.clone(), text };
     let settings = &config.settings;
-    jail::raise_limits(S::descriptors(settings).saturating_add(DESCRIPTORS_BESIDE_SESSIONS));
+    let wanted = S::descriptors(settings).saturating_add(DESCRIPTORS_BESIDE_SESSIONS);
+    if let Some(shortage) = open_files_shortage(settings, jail::raise_limits(wanted), wanted) {
+        say(&Notice::warning(shortage));
+    }
     if let Some(shortage) = crate::address_space::shortage(settings) {
         return Err(failure(shortage));
     }
@@ -97,6 +100,17 @@ fn open_regions(config: &ServiceConfig, arguments: &Arguments, log: &Log) -> Opt
     RegionFile::open(&directory, &arguments.transport, &arguments.service_name)
         .inspect_err(|error| log.notice(Program::Qmqpd, &Notice::warning(error.to_string())))
         .ok()
+}
+
+/// What to tell an operator whose limit of open files is too low for as many sessions as there may be.
+fn open_files_shortage(settings: &Settings, allowed: u64, wanted: u64) -> Option<String> {
+    let sessions = settings.qmqpd_connection_limit;
+    (allowed < wanted).then(|| {
+        format!(
+            "only {allowed} open files are allowed, and qmqpd_connection_limit = {sessions} can need {wanted}: raise the \
+             limit (LimitNOFILE, ulimit -n) or lower the parameter"
+        )
+    })
 }
 
 /// Descriptors for everything that is not a session: sockets to listen on, tables, logs, name service, directories.

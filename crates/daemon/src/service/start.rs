@@ -90,17 +90,22 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
+    /// First thing in the process.
+    #[allow(unsafe_code)]
     fn take(arguments: Option<&Arguments>) -> Self {
         use postfix::child::{FLOW_READ_DESCRIPTOR, FLOW_WRITE_DESCRIPTOR};
         let listeners = arguments.map_or(1, |arguments| arguments.listeners);
         let listeners = i32::try_from(listeners).unwrap_or(0);
+        // SAFETY: a master(8) leaves its descriptors at these numbers, and nothing was opened before this call. Where no master
+        // started us, nothing here opened what a shell may have left there.
+        let take = |number| unsafe { inherited::take(number) };
         let descriptors = (0..listeners).map(|at| FIRST_LISTEN_DESCRIPTOR.saturating_add(at));
         Self {
-            listeners: descriptors.filter_map(inherited::take).collect(),
-            status: inherited::take(STATUS_DESCRIPTOR),
+            listeners: descriptors.filter_map(take).collect(),
+            status: take(STATUS_DESCRIPTOR),
             passes_connections: arguments.is_some_and(|arguments| arguments.transport == "pass"),
             generation: std::env::var(GENERATION_VARIABLE).map_or(0, |value| parse_generation(&value)),
-            _flow: (inherited::take(FLOW_READ_DESCRIPTOR), inherited::take(FLOW_WRITE_DESCRIPTOR)),
+            _flow: (take(FLOW_READ_DESCRIPTOR), take(FLOW_WRITE_DESCRIPTOR)),
         }
     }
 

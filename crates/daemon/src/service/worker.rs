@@ -49,6 +49,9 @@ pub(super) enum SplitError {
     /// A system call failed.
     #[error("fork a worker: {0}")]
     System(#[from] io::Error),
+    /// A thread was started before the fork: a fault of this program.
+    #[error("fork a worker: the process has more than one thread already")]
+    Threads,
     /// The process that waits cannot be confined to waiting.
     #[error(transparent)]
     Jail(#[from] JailError),
@@ -71,8 +74,8 @@ pub(super) fn split(status: &OwnedFd, sandbox: &Sandbox) -> Result<Role, SplitEr
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))?;
     let known_process_id = std::process::id();
-    // SAFETY: the process has one thread, by the contract of this function: no lock can be held by a thread that the
-    // child does not have.
+    must_have_one_thread()?;
+    // SAFETY: the process has one thread: no lock can be held by a thread that the child does not have.
     match unsafe { fork() }? {
         ForkResult::Child => {
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
@@ -83,6 +86,16 @@ pub(super) fn split(status: &OwnedFd, sandbox: &Sandbox) -> Result<Role, SplitEr
             sandbox.restrict_calls(Calls::WaitFor { child: child.as_raw() })?;
             Ok(Role::Known(wait(status, &worker, child, &signals)?))
         }
+    }
+}
+
+/// Asks the system whether this thread is the only one. It needs no file, as behind a jail there is no /proc: to take the address
+/// space away from other threads does nothing where there are none, and is invalid where there are some.
+fn must_have_one_thread() -> Result<(), SplitError> {
+    match nix::sched::unshare(nix::sched::CloneFlags::CLONE_VM) {
+        Err(nix::Error::EINVAL) => Err(SplitError::Threads),
+        // A container may forbid the call altogether, which says nothing.
+        _ => Ok(()),
     }
 }
 
@@ -180,5 +193,23 @@ impl Ties {
     pub(super) fn give_way(self) {
         // If nobody reads it, the known process has ended already.
         let _ = nix::unistd::write(&self.giving_way, b"g");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Test programs have a thread for each test, and one that waits for them.
+    #[test]
+    fn a_process_with_threads_does_not_fork() {
+        let other = std::thread::spawn(std::thread::park);
+        let refusal = must_have_one_thread();
+        other.thread().unpark();
+        other.join().unwrap();
+        // Where the system does not answer, there is nothing to refuse.
+        if nix::sched::unshare(nix::sched::CloneFlags::empty()).is_ok() {
+            assert!(matches!(refusal, Err(SplitError::Threads)), "{refusal:?}");
+        }
     }
 }

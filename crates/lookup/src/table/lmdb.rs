@@ -309,8 +309,9 @@ fn page_bytes(meta: &[u8]) -> Option<usize> {
 
 /// Reads a piece of the file; `None` if the file is shorter.
 fn read(file: &File, at: u64, len: usize) -> Result<Option<Vec<u8>>, String> {
-    let size = file.metadata().map_err(|error| system_words(&error))?.len();
-    if u64::try_from(len).ok().and_then(|len| at.checked_add(len)).is_none_or(|end| end > size) {
+    // Behind what any file can have. Whether this one has it says the read itself.
+    let end = u64::try_from(len).ok().and_then(|len| at.checked_add(len));
+    if end.is_none_or(|end| i64::try_from(end).is_err()) {
         return Ok(None);
     }
     let mut bytes = vec![0; len];

@@ -99,3 +99,26 @@ fn few_open_files_are_lived_with() {
         assert!(send(address).starts_with("KOk: queued as "), "{files}: {}", server.log());
     }
 }
+
+/// Each filter is a socket more for each session: a limit that is enough without filters is too low with them.
+#[test]
+fn mail_filters_count_among_the_open_files() {
+    let site = Site::new();
+    let address = free_address();
+    let own = format!(
+        "qmqpd_listen = {address}\nqmqpd_authorized_clients = 127.0.0.1\nqmqpd_connection_limit = 100\n"
+    );
+    let filters = "non_smtpd_milters = inet:127.0.0.1:1\nmilter_default_action = accept\n";
+    for (filters, is_warned) in [("", false), (filters, true)] {
+        site.configure(&format!("{own}{filters}"));
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n 1400 && exec {PROGRAM} serve -c etc");
+        command.args(["-c", &script]).current_dir(site.directory.path());
+        let server = site.start(command, &["-c", "etc"]);
+        until("it runs", || server.status().contains(": running\n").then_some(()));
+        assert!(send(address).starts_with("KOk: queued as "), "{}", server.log());
+        let warning = "only 1400 open files are allowed, and qmqpd_connection_limit = 100 can need 1624";
+        assert_eq!(server.log().contains(warning), is_warned, "{}", server.log());
+        assert_eq!(server.log().contains("open files are allowed"), is_warned, "{}", server.log());
+    }
+}

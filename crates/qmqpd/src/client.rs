@@ -19,12 +19,12 @@ pub struct Client {
     /// `name[address]`, with `:port` if `qmqpd_client_port_logging` is set.
     pub shown: String,
     /// What there is to know about the name.
-    pub standing: Standing,
+    pub name_status: NameStatus,
 }
 
 /// How far the name of a client is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum NameStatus {
     /// It is what the name service says.
     Settled,
     /// It is `unknown` only because of a temporary failure of the name service.
@@ -37,17 +37,17 @@ impl Client {
     /// A client whose name is not known yet, and may never be.
     #[must_use]
     pub fn pending(peer: PeerAddress, with_port: bool) -> Self {
-        Self { standing: Standing::Pending, ..Self::new(peer, &Name::Unresolved, with_port) }
+        Self { name_status: NameStatus::Pending, ..Self::new(peer, &Name::Unresolved, with_port) }
     }
 
     /// The name as match lists want it.
     #[must_use]
     pub fn name_for_lists(&self) -> ClientName<'_> {
-        match self.standing {
-            Standing::Pending => ClientName::Pending,
-            Standing::Unresolved => ClientName::Unresolved,
-            Standing::Settled if self.name == UNKNOWN => ClientName::Unknown,
-            Standing::Settled => ClientName::Verified(&self.name),
+        match self.name_status {
+            NameStatus::Pending => ClientName::Pending,
+            NameStatus::Unresolved => ClientName::Unresolved,
+            NameStatus::Settled if self.name == UNKNOWN => ClientName::Unknown,
+            NameStatus::Settled => ClientName::Verified(&self.name),
         }
     }
 
@@ -64,8 +64,9 @@ impl Client {
         };
         let shown =
             if with_port { format!("{name}[{address}]:{port}") } else { format!("{name}[{address}]") };
-        let standing = if *found == Name::Unresolved { Standing::Unresolved } else { Standing::Settled };
-        Self { name: name.to_owned(), address, port, family, shown, standing }
+        let name_status =
+            if *found == Name::Unresolved { NameStatus::Unresolved } else { NameStatus::Settled };
+        Self { name: name.to_owned(), address, port, family, shown, name_status }
     }
 }
 

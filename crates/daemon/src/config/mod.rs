@@ -7,10 +7,10 @@ mod drop_in;
 mod files;
 mod findings;
 mod host;
+mod mode;
 mod program;
 mod queue;
 mod service;
-mod standing;
 mod survey;
 mod unknown_names;
 
@@ -29,13 +29,13 @@ use postfix::settings::{
 pub use addresses::Listen;
 pub use findings::Findings;
 pub(crate) use findings::list_warnings;
+pub use mode::{ConfigSource, STANDALONE_VARIABLE, UNCONFIGURED_CLIENTS, unconfigured_overrides};
 pub use program::{Finding, Program, Programs};
 pub(crate) use queue::{journal_note, writer};
 pub use service::{Service, ServiceConfig, for_service, is_under_postfix};
-pub use standing::{ConfigSource, STANDALONE_VARIABLE, UNCONFIGURED_CLIENTS, unconfigured_overrides};
 pub use survey::{Survey, load, survey};
 
-use crate::log::{LogConfig, Standing};
+use crate::log::{LogConfig, Mode};
 
 /// The word of `-t` for a process that settles the journals of others; master(8) has none such.
 pub const SETTLEMENT_TRANSPORT: &str = "settle";
@@ -262,7 +262,7 @@ pub fn own_addresses(settings: &Settings) -> Vec<IpAddr> {
 }
 
 /// The checks of accounts that Postfix makes at its start. They matter where we switch users: an ordinary user
-/// stays who he is. Standing alone we need mail_owner only; the other two belong to programs that we do not run, and
+/// stays who he is. Mode alone we need mail_owner only; the other two belong to programs that we do not run, and
 /// are looked at if somebody set them.
 fn account_errors(
     source: &ConfigSource,
@@ -275,7 +275,7 @@ fn account_errors(
     if !Uid::effective().is_root() || !switches_user || unconfigured {
         return Vec::new();
     }
-    let everything = source.standing() == Standing::UnderPostfix;
+    let everything = source.mode() == Mode::UnderPostfix;
     let errors = check_accounts(&source.main_cf_path(), &loaded.settings, &account_facts(&loaded.settings));
     let matters =
         |error: &ConfigError| everything || error.name == "mail_owner" || loaded.is_set(&error.name);

@@ -13,14 +13,14 @@ use postfix::settings::{ConfigError, Endpoint, LegacyDefaults, Loaded, Settings}
 
 use super::addresses::{Interfaces, Listen};
 use super::files::read_at_rest;
+use super::mode::{ConfigSource, log_config};
 use super::program::{Program, Programs};
-use super::standing::{ConfigSource, log_config};
 use super::unknown_names::{is_own, master_cf_text, mistake};
 use super::{
     Facts, account_errors, drop_in, open_error, parse_overrides, place, read_main_cf, sound_overrides,
 };
 use crate::jail::{JailPlan, Owner};
-use crate::log::{LogConfig, Place, Standing};
+use crate::log::{LogConfig, Mode, Place};
 
 /// One service that `qmqpd serve` runs.
 #[derive(Debug, Clone)]
@@ -381,7 +381,7 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
         Err(error) if errors.is_empty() => return Err(vec![*error]),
         _ => return Err(errors),
     };
-    let mut log = log_config(source.standing(), &loaded.settings, &arguments.process_name);
+    let mut log = log_config(source.mode(), &loaded.settings, &arguments.process_name);
     if arguments.log_to_stderr && !log.places.contains(&Place::Stderr) {
         log.places.push(Place::Stderr);
     }
@@ -441,5 +441,5 @@ fn owner(
 /// Whether Postfix's master(8) is above a process with this source.
 #[must_use]
 pub fn is_under_postfix(source: &ConfigSource) -> bool {
-    source.standing() == Standing::UnderPostfix
+    source.mode() == Mode::UnderPostfix
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use postfix::main_cf::{MainCf, Override};
 use postfix::settings::{ConfigError, Loaded, UnknownName};
 
+use super::mode::{ConfigSource, log_config, unconfigured_overrides};
 use super::program::Programs;
 use super::service::{self, Found, Reading};
-use super::standing::{ConfigSource, log_config, unconfigured_overrides};
 use super::unknown_names::{is_own, master_cf_text, mistake};
 use super::{Config, Facts, account_errors, given_overrides, place, read_main_cf};
 
@@ -106,7 +106,7 @@ fn config(
     notices.extend(found.notices);
     Config {
         source: source.clone(),
-        log: log_config(source.standing(), &loaded.settings, "qmqpd"),
+        log: log_config(source.mode(), &loaded.settings, "qmqpd"),
         remarks: remarks(&loaded, master_cf),
         settings: Arc::new(loaded.settings),
         services: found.services,

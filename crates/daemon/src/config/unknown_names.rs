@@ -3,7 +3,7 @@
 use postfix::settings::{ConfigError, UnknownName};
 
 use super::files;
-use super::standing::ConfigSource;
+use super::mode::ConfigSource;
 
 /// Names that can only be meant for us.
 const OWN_PREFIX: &str = "qmqpd_";

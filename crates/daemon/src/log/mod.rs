@@ -20,7 +20,7 @@ use postfix::text::system_words;
 
 use format::Framer;
 pub use format::escape;
-pub use options::{LogConfig, Place, Standing};
+pub use options::{LogConfig, Mode, Place};
 use queue::{Batch, Queue};
 use sink::Sinks;
 

@@ -30,12 +30,12 @@ pub enum Place {
 
 /// Under whom this process runs, as far as the log is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Mode {
     /// Under Postfix's master(8): with maillog_file set, postlogd(8) writes the file.
     UnderPostfix,
     /// Under `qmqpd serve` with a configuration directory, or that master itself: maillog_file is written directly.
     Standalone,
-    /// As [`Standing::Standalone`], but without any configuration: standard error.
+    /// As [`Mode::Standalone`], but without any configuration: standard error.
     Unconfigured,
 }
 
@@ -58,13 +58,13 @@ pub struct LogConfig {
 
 impl LogConfig {
     /// What to log with before main.cf is read, under the name that master(8) handed down in `MAIL_LOGTAG`: to
-    /// postlogd(8) if `POSTLOG_SERVICE` names it, else standard error when that is where `standing` logs, else syslog.
+    /// postlogd(8) if `POSTLOG_SERVICE` names it, else standard error when that is where `mode` logs, else syslog.
     #[must_use]
-    pub fn provisional(standing: Standing, process_name: &str) -> Self {
+    pub fn provisional(mode: Mode, process_name: &str) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let place = match (standing, variable("POSTLOG_SERVICE")) {
-            (Standing::UnderPostfix, Some(path)) => Place::Postlog { path: path.into() },
-            (Standing::UnderPostfix, None) => Place::Syslog { path: "/dev/log".into() },
+        let place = match (mode, variable("POSTLOG_SERVICE")) {
+            (Mode::UnderPostfix, Some(path)) => Place::Postlog { path: path.into() },
+            (Mode::UnderPostfix, None) => Place::Syslog { path: "/dev/log".into() },
             _ => Place::Stderr,
         };
         Self {

@@ -215,7 +215,7 @@ impl AsFd for Listener {
 
 /// What to listen on, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct ListenSpec {
     pub(super) address: Listen,
     pub(super) backlog: u32,
     pub(super) origin: String,
@@ -223,17 +223,17 @@ pub(super) struct Wish {
 
 /// Fulfils `wishes` from the sockets in `have`; binds only what is missing. What is left in `have` afterwards is
 /// not wanted any more: dropping it closes it. On an error `have` is as before, and nothing new listens.
-pub(super) fn rebind(have: &mut Vec<Listener>, wishes: &[Wish]) -> Result<Vec<Listener>, ListenError> {
-    let unwanted = |listener: &Listener| !wishes.iter().any(|wish| listener.is_for(&wish.address));
+pub(super) fn rebind(have: &mut Vec<Listener>, specs: &[ListenSpec]) -> Result<Vec<Listener>, ListenError> {
+    let unwanted = |listener: &Listener| !specs.iter().any(|spec| listener.is_for(&spec.address));
     let mut silenced = false;
     let mut fresh = Vec::new();
-    for wish in wishes.iter().filter(|wish| !have.iter().any(|listener| listener.is_for(&wish.address))) {
-        let mut bound = Listener::bind(&wish.address, wish.backlog, &wish.origin);
+    for spec in specs.iter().filter(|spec| !have.iter().any(|listener| listener.is_for(&spec.address))) {
+        let mut bound = Listener::bind(&spec.address, spec.backlog, &spec.origin);
         // A socket of our own that goes away may be in the way: 0.0.0.0:628 becomes 127.0.0.1:628.
         if !silenced && bound.as_ref().is_err_and(ListenError::is_taken) {
             have.iter().filter(|listener| unwanted(listener)).for_each(Listener::silence);
             silenced = true;
-            bound = Listener::bind(&wish.address, wish.backlog, &wish.origin);
+            bound = Listener::bind(&spec.address, spec.backlog, &spec.origin);
         }
         match bound {
             Ok(listener) => fresh.push(listener),
@@ -241,7 +241,7 @@ pub(super) fn rebind(have: &mut Vec<Listener>, wishes: &[Wish]) -> Result<Vec<Li
                 drop(fresh);
                 if silenced {
                     for listener in have.iter().filter(|listener| unwanted(listener)) {
-                        let _best_effort = listener.set_backlog(wish.backlog);
+                        let _best_effort = listener.set_backlog(spec.backlog);
                     }
                 }
                 return Err(error);
@@ -249,11 +249,11 @@ pub(super) fn rebind(have: &mut Vec<Listener>, wishes: &[Wish]) -> Result<Vec<Li
         }
     }
     let mut listeners = Vec::new();
-    for wish in wishes {
-        let kept = have.iter().position(|listener| listener.is_for(&wish.address));
+    for spec in specs {
+        let kept = have.iter().position(|listener| listener.is_for(&spec.address));
         if let Some(index) = kept {
             let listener = have.swap_remove(index);
-            let _best_effort = listener.set_backlog(wish.backlog);
+            let _best_effort = listener.set_backlog(spec.backlog);
             listeners.push(listener);
         }
     }
@@ -267,8 +267,8 @@ mod tests {
 
     use super::*;
 
-    fn wish(address: SocketAddr) -> Wish {
-        Wish { address: Listen::Inet(address), backlog: 10, origin: "qmqpd_listen".to_owned() }
+    fn spec(address: SocketAddr) -> ListenSpec {
+        ListenSpec { address: Listen::Inet(address), backlog: 10, origin: "qmqpd_listen".to_owned() }
     }
 
     /// An address with a port that nobody uses. The socket that found it is closed again.
@@ -332,7 +332,7 @@ mod tests {
         let kept = inet(&have[0]);
         let number = std::os::fd::AsRawFd::as_raw_fd(&have[0].socket);
         let new = free_address([127, 0, 0, 1]);
-        let listeners = rebind(&mut have, &[wish(kept), wish(new)]).unwrap();
+        let listeners = rebind(&mut have, &[spec(kept), spec(new)]).unwrap();
         assert!(have.is_empty());
         assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&listeners[0].socket), number, "same socket");
         assert!(TcpStream::connect(new).is_ok());
@@ -344,7 +344,7 @@ mod tests {
         // Another process, the old service, still holds the old socket.
         let _held = lift(&have[0]).unwrap();
         let narrow = SocketAddr::from(([127, 0, 0, 1], inet(&have[0]).port()));
-        let listeners = rebind(&mut have, &[wish(narrow)]).unwrap();
+        let listeners = rebind(&mut have, &[spec(narrow)]).unwrap();
         assert_eq!(inet(&listeners[0]), narrow);
         assert!(TcpStream::connect(narrow).is_ok());
     }
@@ -354,7 +354,7 @@ mod tests {
         let foreign = bound(free_address([127, 0, 0, 1]));
         let mut have = vec![bound(free_address([127, 0, 0, 1]))];
         let old = inet(&have[0]);
-        assert!(rebind(&mut have, &[wish(inet(&foreign))]).is_err());
+        assert!(rebind(&mut have, &[spec(inet(&foreign))]).is_err());
         assert_eq!(have.len(), 1);
         assert!(TcpStream::connect(old).is_ok());
     }

@@ -2,11 +2,11 @@
 //! Postfix's does, restarts it, passes reload and stop on, and never reads a byte from a peer.
 
 mod announce;
+mod children;
 mod listen;
 mod pid_file;
 mod process;
 pub(crate) mod queue_lock;
-mod roster;
 mod settlement;
 mod start;
 pub(crate) mod state;

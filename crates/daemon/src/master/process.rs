@@ -171,7 +171,7 @@ impl Process {
     }
 
     /// A successor takes over: tells it to finish its sessions.
-    pub(super) fn dismiss(&mut self, now: Instant) {
+    pub(super) fn stop_accepting(&mut self, now: Instant) {
         self.channel.end();
         if matches!(self.stage, Stage::Starting | Stage::Serving) {
             self.enter(Stage::Draining, now);

@@ -8,7 +8,7 @@ use postfix::notice::Severity;
 use spool::UnixDisk;
 use spool::journal::settlement::has_orphans;
 
-use super::roster::Outcome;
+use super::children::Outcome;
 use super::start::{Command, environment};
 use super::status_channel::StatusChannel;
 use super::supervise::Master;

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use postfix::notice::Severity;
 
 use super::process::{Measure, Process, Stage};
-use super::supervise::{Lane, Master};
+use super::supervise::{Master, ServiceSlot};
 
 /// How long the master waits for a process that was killed: one that hangs in the kernel can outlast everything.
 const BURIAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,12 +64,12 @@ impl Master {
 
     /// Puts these lanes in the place of those that are there, whose sockets are closed, and whose processes finish their
     /// sessions.
-    pub(super) fn dismiss_all(&mut self, fresh: Vec<Lane>) {
+    pub(super) fn dismiss_all(&mut self, fresh: Vec<ServiceSlot>) {
         let now = Instant::now();
-        for mut lane in std::mem::replace(&mut self.lanes, fresh) {
-            for child in lane.roster.renew() {
+        for mut slot in std::mem::replace(&mut self.slots, fresh) {
+            for child in slot.children.renew() {
                 if let Some(process) = self.processes.get_mut(&child.process_id) {
-                    process.dismiss(now);
+                    process.stop_accepting(now);
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Master {
         if let Some(process) = self.processes.get_mut(&process_id) {
             process.kill(Instant::now());
         }
-        self.lanes.iter_mut().for_each(|lane| lane.roster.given_up(process_id));
+        self.slots.iter_mut().for_each(|slot| slot.children.given_up(process_id));
         send(process_id, Signal::SIGKILL);
     }
 
@@ -121,8 +121,8 @@ impl Master {
         }
         let mut excess = Vec::new();
         for (service, mut processes) in old {
-            let settings = self.lanes.iter().find(|lane| lane.service.name == service);
-            let settings = settings.map_or(&self.config.settings, |lane| &lane.service.settings);
+            let settings = self.slots.iter().find(|slot| slot.service.name == service);
+            let settings = settings.map_or(&self.config.settings, |slot| &slot.service.settings);
             let limit = usize::try_from(settings.qmqpd_old_process_limit).unwrap_or(usize::MAX);
             processes.sort_unstable();
             let count = processes.len();

@@ -14,10 +14,10 @@ use nix::unistd::Pid;
 use postfix::child::State as ChildState;
 use postfix::notice::{Notice, Severity};
 
-use super::listen::{ListenError, Listener, Wish, rebind};
+use super::children::{Children, Need, Outcome};
+use super::listen::{ListenError, ListenSpec, Listener, rebind};
 use super::process::{Limits, Process, Stage};
 use super::queue_lock::start_time;
-use super::roster::{Need, Outcome, Roster};
 use super::settlement::Settlement;
 use super::start::{Command, StartError, Starter, environment};
 use super::state::{LastReload, ServiceState, State};
@@ -32,13 +32,13 @@ const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One service with its sockets and processes.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct ServiceSlot {
     pub(super) service: Service,
     listeners: Vec<Listener>,
-    pub(super) roster: Roster,
+    pub(super) children: Children,
 }
 
-impl Lane {
+impl ServiceSlot {
     fn backlog(&self) -> u32 {
         backlog(&self.service)
     }
@@ -48,7 +48,7 @@ impl Lane {
     }
 
     fn condition(&self) -> &'static str {
-        match (self.roster.is_throttled(), self.roster.is_ready()) {
+        match (self.children.is_throttled(), self.children.is_ready()) {
             (true, _) => "waiting",
             (false, true) => "running",
             (false, false) => "starting",
@@ -82,7 +82,7 @@ pub(super) struct Master {
     pub(super) manager: ServiceManager,
     /// Path of our program, for the log.
     program: String,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) slots: Vec<ServiceSlot>,
     /// All processes that live, those of earlier generations and of removed services among them.
     pub(super) processes: BTreeMap<i32, Process>,
     generation: u32,
@@ -127,11 +127,11 @@ fn backlog(service: &Service) -> u32 {
     service.process_limit.max(u32::try_from(service.settings.default_process_limit).unwrap_or(u32::MAX))
 }
 
-fn wishes(services: &[Service]) -> Vec<Wish> {
+fn specs(services: &[Service]) -> Vec<ListenSpec> {
     services
         .iter()
         .flat_map(|service| {
-            service.addresses.iter().map(move |address| Wish {
+            service.addresses.iter().map(move |address| ListenSpec {
                 address: address.clone(),
                 backlog: backlog(service),
                 origin: service.origin.clone(),
@@ -154,7 +154,7 @@ impl Master {
             signals,
             manager,
             program,
-            lanes: Vec::new(),
+            slots: Vec::new(),
             processes: BTreeMap::new(),
             generation: 0,
             reloads: 0,
@@ -166,7 +166,7 @@ impl Master {
             saved: None,
             config,
         };
-        let bound = rebind(&mut inherited, &wishes(&master.config.services))?;
+        let bound = rebind(&mut inherited, &specs(&master.config.services))?;
         for stray in &inherited {
             master.say(
                 Severity::Warning,
@@ -176,8 +176,8 @@ impl Master {
                 ),
             );
         }
-        master.lanes = lanes(&master.config.services);
-        hand_out(&mut master.lanes, bound);
+        master.slots = slots(&master.config.services);
+        hand_out(&mut master.slots, bound);
         Ok(master)
     }
 
@@ -188,9 +188,10 @@ impl Master {
 
     /// Where each service listens, in words.
     pub(super) fn listens(&self) -> Vec<(String, Vec<String>)> {
-        let addresses =
-            |lane: &Lane| lane.listeners.iter().map(|listener| listener.address().to_string()).collect();
-        self.lanes.iter().map(|lane| (lane.service.name.clone(), addresses(lane))).collect()
+        let addresses = |slot: &ServiceSlot| {
+            slot.listeners.iter().map(|listener| listener.address().to_string()).collect()
+        };
+        self.slots.iter().map(|slot| (slot.service.name.clone(), addresses(slot))).collect()
     }
 
     /// Runs until it is told to stop and every process is gone.
@@ -230,9 +231,9 @@ impl Master {
             return;
         }
         let now = Instant::now();
-        for index in 0..self.lanes.len() {
-            let Some(lane) = self.lanes.get(index) else { return };
-            if lane.roster.need(now) == Need::Process {
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get(index) else { return };
+            if slot.children.need(now) == Need::Process {
                 self.start(index, now);
             }
         }
@@ -241,12 +242,12 @@ impl Master {
     fn start(&mut self, index: usize, now: Instant) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let name = &lane.service.name;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let name = &slot.service.name;
         let mut notices = Vec::new();
-        for listener in &lane.listeners {
+        for listener in &slot.listeners {
             // An attacker who took over a process that is gone has had the socket, too.
-            match listener.heal(lane.backlog()) {
+            match listener.heal(slot.backlog()) {
                 Ok(false) => {}
                 Ok(true) => notices.push(Notice::warning(format!(
                     "service {name}: the socket on {} had stopped listening: it listens again",
@@ -260,19 +261,19 @@ impl Master {
         }
         let channel = StatusChannel::new(now);
         let started = channel.map_err(StartError::Channel).and_then(|(channel, far_end)| {
-            let process_id = spawn(lane, &self.starter, &self.config, &far_end, generation)?;
-            let limits = Limits::new(&lane.service.settings);
-            Ok((process_id, Process::new(&lane.service.name, generation, channel, limits, now)))
+            let process_id = spawn(slot, &self.starter, &self.config, &far_end, generation)?;
+            let limits = Limits::new(&slot.service.settings);
+            Ok((process_id, Process::new(&slot.service.name, generation, channel, limits, now)))
         });
         match started {
             Ok((process_id, process)) => {
-                lane.roster.started(process_id, now);
+                slot.children.started(process_id, now);
                 self.processes.insert(process_id, process);
             }
             Err(error) => {
-                let throttle_max = lane.throttle_max();
-                let wait = lane.roster.not_started(now, throttle_max).as_secs();
-                let name = &lane.service.name;
+                let throttle_max = slot.throttle_max();
+                let wait = slot.children.not_started(now, throttle_max).as_secs();
+                let name = &slot.service.name;
                 notices.push(Notice::warning(format!(
                     "service {name}: cannot start a process: {error}; next attempt in {wait} s"
                 )));
@@ -282,13 +283,13 @@ impl Master {
     }
 
     fn tell_ready(&mut self) {
-        let settled = |lane: &Lane| lane.roster.is_ready() || lane.roster.is_throttled();
+        let settled = |slot: &ServiceSlot| slot.children.is_ready() || slot.children.is_throttled();
         if !self.told_ready
             && self.stop.is_none()
-            && (self.lanes.iter().all(settled) || self.started.elapsed() > READY_PATIENCE)
+            && (self.slots.iter().all(settled) || self.started.elapsed() > READY_PATIENCE)
         {
             self.told_ready = true;
-            self.manager.ready(&format!("{} services, generation {}", self.lanes.len(), self.generation));
+            self.manager.ready(&format!("{} services, generation {}", self.slots.len(), self.generation));
         }
     }
 
@@ -303,8 +304,8 @@ impl Master {
             watched.extend(process.channel().near_end().map(|end| PollFd::new(end, PollFlags::POLLIN)));
             due.extend(process.next_look());
         }
-        for lane in &self.lanes {
-            match lane.roster.need(now) {
+        for slot in &self.slots {
+            match slot.children.need(now) {
                 Need::Wait(until) => due.push(until),
                 Need::Process => due.push(now),
                 Need::Nothing => {}
@@ -372,8 +373,8 @@ impl Master {
                 self.say(Severity::Warning, &text);
             }
             if let ChildState::Available | ChildState::Taken = state {
-                for lane in &mut self.lanes {
-                    lane.roster.reported(process_id, state == ChildState::Available);
+                for slot in &mut self.slots {
+                    slot.children.reported(process_id, state == ChildState::Available);
                 }
             }
         }
@@ -388,11 +389,11 @@ impl Master {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            self.bury(process_id, outcome);
+            self.process_ended(process_id, outcome);
         }
     }
 
-    fn bury(&mut self, process_id: i32, outcome: Outcome) {
+    fn process_ended(&mut self, process_id: i32, outcome: Outcome) {
         if self.settlement_ended(process_id, outcome) {
             return;
         }
@@ -400,10 +401,11 @@ impl Master {
         self.read_status_of(process_id);
         let process = self.processes.remove(&process_id);
         let now = Instant::now();
-        for index in 0..self.lanes.len() {
-            let Some(lane) = self.lanes.get_mut(index) else { return };
-            let throttle_max = lane.throttle_max();
-            if let Some(notices) = lane.roster.ended(process_id, outcome, now, &self.program, throttle_max) {
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get_mut(index) else { return };
+            let throttle_max = slot.throttle_max();
+            if let Some(notices) = slot.children.ended(process_id, outcome, now, &self.program, throttle_max)
+            {
                 self.say_all(&notices);
                 return;
             }
@@ -441,7 +443,7 @@ impl Master {
         }
         self.last_reload = LastReload::new(errors, warnings);
         let outcome = self.last_reload.summary();
-        self.manager.ready(&format!("{} services, last reload {outcome}", self.lanes.len()));
+        self.manager.ready(&format!("{} services, last reload {outcome}", self.slots.len()));
     }
 
     /// Puts a configuration in force: all or nothing.
@@ -453,13 +455,13 @@ impl Master {
             );
         }
         let log = Log::open(&config.log).map_err(|error| MasterError::Log { source: error })?;
-        let mut fresh = lanes(&config.services);
+        let mut fresh = slots(&config.services);
         let mut have: Vec<Listener> =
-            self.lanes.iter_mut().flat_map(|lane| std::mem::take(&mut lane.listeners)).collect();
-        match rebind(&mut have, &wishes(&config.services)) {
+            self.slots.iter_mut().flat_map(|slot| std::mem::take(&mut slot.listeners)).collect();
+        match rebind(&mut have, &specs(&config.services)) {
             Ok(bound) => hand_out(&mut fresh, bound),
             Err(error) => {
-                hand_out(&mut self.lanes, have);
+                hand_out(&mut self.slots, have);
                 return Err(error.into());
             }
         }
@@ -480,8 +482,9 @@ impl Master {
             found.map(|(process_id, _)| *process_id).collect::<Vec<_>>()
         };
         let taking_clients = at(&[Stage::Starting, Stage::Serving]);
-        let own =
-            |lane: &Lane| lane.roster.children().iter().map(|child| child.process_id).collect::<Vec<_>>();
+        let own = |slot: &ServiceSlot| {
+            slot.children.children().iter().map(|child| child.process_id).collect::<Vec<_>>()
+        };
         let disk_max = self.processes.values().map(Process::disk_max).max().unwrap_or_default();
         let state = State {
             process_id: std::process::id(),
@@ -491,13 +494,13 @@ impl Master {
             reloads: self.reloads,
             last_reload: self.last_reload.clone(),
             services: self
-                .lanes
+                .slots
                 .iter()
-                .map(|lane| ServiceState {
-                    name: lane.service.name.clone(),
-                    addresses: lane.listeners.iter().map(|listener| listener.address().to_string()).collect(),
-                    process_ids: own(lane).into_iter().filter(|id| taking_clients.contains(id)).collect(),
-                    condition: lane.condition().to_owned(),
+                .map(|slot| ServiceState {
+                    name: slot.service.name.clone(),
+                    addresses: slot.listeners.iter().map(|listener| listener.address().to_string()).collect(),
+                    process_ids: own(slot).into_iter().filter(|id| taking_clients.contains(id)).collect(),
+                    condition: slot.condition().to_owned(),
                 })
                 .collect(),
             draining: at(&[Stage::Draining, Stage::Ending, Stage::Killed]),
@@ -514,49 +517,49 @@ impl Master {
 }
 
 /// A lane for each service, without sockets.
-fn lanes(services: &[Service]) -> Vec<Lane> {
-    let lane = |service: &Service| Lane {
+fn slots(services: &[Service]) -> Vec<ServiceSlot> {
+    let slot = |service: &Service| ServiceSlot {
         service: service.clone(),
         listeners: Vec::new(),
-        roster: Roster::default(),
+        children: Children::default(),
     };
-    services.iter().map(lane).collect()
+    services.iter().map(slot).collect()
 }
 
 fn spawn(
-    lane: &Lane,
+    slot: &ServiceSlot,
     starter: &Starter,
     config: &Config,
     status: &OwnedFd,
     generation: u32,
 ) -> Result<i32, StartError> {
     let argv = Command {
-        program: &lane.service.program,
-        name: &lane.service.name,
+        program: &slot.service.program,
+        name: &slot.service.name,
         transport: None,
-        process_limit: lane.service.process_limit,
-        unprivileged: lane.service.unprivileged,
-        chroot: lane.service.chroot,
-        addresses: &lane.service.addresses,
-        arguments: &lane.service.arguments,
+        process_limit: slot.service.process_limit,
+        unprivileged: slot.service.unprivileged,
+        chroot: slot.service.chroot,
+        addresses: &slot.service.addresses,
+        arguments: &slot.service.arguments,
     }
     .argv();
     let variables = environment(
-        &lane.service.settings.import_environment,
+        &slot.service.settings.import_environment,
         |name| std::env::var(name).ok(),
         &config.service_environment(),
         generation,
     );
-    Ok(starter.start(&argv, &variables, status, &lane.listeners)?.as_raw())
+    Ok(starter.start(&argv, &variables, status, &slot.listeners)?.as_raw())
 }
 
 /// Gives each lane the sockets that its service asks for.
-fn hand_out(lanes: &mut [Lane], mut bound: Vec<Listener>) {
-    for lane in lanes {
-        let addresses = &lane.service.addresses;
+fn hand_out(slots: &mut [ServiceSlot], mut bound: Vec<Listener>) {
+    for slot in slots {
+        let addresses = &slot.service.addresses;
         let wanted = |listener: &Listener| addresses.iter().any(|address| listener.is_for(address));
         let (mine, rest) = bound.into_iter().partition(wanted);
-        lane.listeners = mine;
+        slot.listeners = mine;
         bound = rest;
     }
 }

@@ -3,33 +3,33 @@
 use std::io;
 use std::sync::Arc;
 
-use super::admission::{Admission, Place, Seat};
+use super::connection_limit::{ConnectionLimit, Permit, RejectSlot};
 use super::status::Reporter;
 use super::sync::{select, spawn, yield_now};
-use super::wear::Wear;
+use super::usage::Usage;
 
 /// Where clients arrive.
-pub(super) trait Door: Send + Sync + 'static {
+pub(super) trait Acceptor: Send + Sync + 'static {
     /// Who comes through it.
-    type Arrival: Send + 'static;
+    type Accepted: Send + 'static;
 
     /// Waits until somebody is there, without taking him.
-    fn somebody_is_there(&self) -> impl Future<Output = io::Result<()>> + Send;
+    fn wait_for_client(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Takes one; `None` if another process was faster, or nobody is left.
-    fn accept(&self) -> io::Result<Option<Self::Arrival>>;
+    fn accept(&self) -> io::Result<Option<Self::Accepted>>;
 }
 
 /// What is done with those who come.
-pub(super) trait House: Send + Sync + 'static {
+pub(super) trait Server: Send + Sync + 'static {
     /// Where they come from.
-    type Door: Door;
+    type Acceptor: Acceptor;
 
     /// The places.
-    fn admission(&self) -> &Admission;
+    fn connection_limit(&self) -> &ConnectionLimit;
 
     /// How much it has been used.
-    fn wear(&self) -> &Wear;
+    fn usage(&self) -> &Usage;
 
     /// Why a process with fresh tables should take the next client, if one should.
     fn is_outdated(&self) -> Option<String>;
@@ -38,20 +38,20 @@ pub(super) trait House: Send + Sync + 'static {
     fn full(&self);
 
     /// Nobody comes in any more: a successor takes over, and this process ends with its last session.
-    fn give_way(&self, reason: &str);
+    fn begin_drain(&self, reason: &str);
 
     /// Serves a client to the end. The place is given back when all that is left is to tell the client that it may not send.
     fn serve(
         self: Arc<Self>,
-        arrival: <Self::Door as Door>::Arrival,
-        place: Place,
+        accepted: <Self::Acceptor as Acceptor>::Accepted,
+        permit: Permit,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells somebody that there is no place.
     fn turn_away(
         self: Arc<Self>,
-        arrival: <Self::Door as Door>::Arrival,
-        seat: Seat,
+        accepted: <Self::Acceptor as Acceptor>::Accepted,
+        slot: RejectSlot,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Nobody could be taken. Returns when it is worth another try.
@@ -60,16 +60,16 @@ pub(super) trait House: Send + Sync + 'static {
 
 /// Accepts until a successor does. Where `relief` is there, clients that are too many wait in the backlog, for a place here
 /// or for another process; elsewhere they are turned away.
-pub(super) async fn run<H: House>(house: Arc<H>, door: H::Door, relief: Option<Arc<Reporter>>) {
-    let mut over = house.admission().watch();
+pub(super) async fn run<H: Server>(server: Arc<H>, acceptor: H::Acceptor, relief: Option<Arc<Reporter>>) {
+    let mut over = server.connection_limit().watch();
     loop {
         let ready = select! {
             biased;
             _ = over.wait_for(|is_over| *is_over) => return,
-            ready = door.somebody_is_there() => ready,
+            ready = acceptor.wait_for_client() => ready,
         };
         if let Err(error) = ready {
-            house.failed(&error).await;
+            server.failed(&error).await;
             continue;
         }
         for taken in 0..=ACCEPT_BATCH {
@@ -79,26 +79,26 @@ pub(super) async fn run<H: House>(house: Arc<H>, door: H::Door, relief: Option<A
                 break;
             }
             // Asked before each client is taken: it is still in the backlog for a process with the new table.
-            if let Some(reason) = house.is_outdated() {
-                house.give_way(&reason);
+            if let Some(reason) = server.is_outdated() {
+                server.begin_drain(&reason);
                 return;
             }
-            let mut place = house.admission().try_place();
-            if let (None, Some(relief)) = (&place, &relief) {
-                house.full();
-                place = select! {
+            let mut permit = server.connection_limit().try_permit();
+            if let (None, Some(relief)) = (&permit, &relief) {
+                server.full();
+                permit = select! {
                     biased;
                     _ = over.wait_for(|is_over| *is_over) => return,
-                    place = wait_for_place(house.admission(), relief) => place,
+                    permit = wait_for_permit(server.connection_limit(), relief) => permit,
                 };
             }
-            match door.accept() {
-                Ok(Some(arrival)) => start_session(&house, arrival, place),
+            match acceptor.accept() {
+                Ok(Some(accepted)) => start_session(&server, accepted, permit),
                 nobody => {
-                    drop(place);
-                    house.wear().nobody_came();
+                    drop(permit);
+                    server.usage().none_came();
                     if let Err(error) = nobody {
-                        house.failed(&error).await;
+                        server.failed(&error).await;
                     }
                     break;
                 }
@@ -108,22 +108,26 @@ pub(super) async fn run<H: House>(house: Arc<H>, door: H::Door, relief: Option<A
 }
 
 /// Meanwhile the master may start another process, as it does for a process of Postfix that is busy.
-async fn wait_for_place(admission: &Admission, relief: &Reporter) -> Option<Place> {
-    let full_house = relief.full_house();
-    let place = admission.place().await;
-    full_house.end();
-    place
+async fn wait_for_permit(connection_limit: &ConnectionLimit, relief: &Reporter) -> Option<Permit> {
+    let report_full = relief.report_full();
+    let permit = connection_limit.permit().await;
+    report_full.end();
+    permit
 }
 
-fn start_session<H: House>(house: &Arc<H>, arrival: <H::Door as Door>::Arrival, place: Option<Place>) {
-    let house = Arc::clone(house);
-    if let Some(place) = place {
+fn start_session<H: Server>(
+    server: &Arc<H>,
+    accepted: <H::Acceptor as Acceptor>::Accepted,
+    permit: Option<Permit>,
+) {
+    let server = Arc::clone(server);
+    if let Some(permit) = permit {
         spawn(async move {
-            Arc::clone(&house).serve(arrival, place).await;
-            house.wear().session_ended();
+            Arc::clone(&server).serve(accepted, permit).await;
+            server.usage().session_ended();
         });
-    } else if let Some(seat) = house.admission().try_seat() {
-        spawn(house.turn_away(arrival, seat));
+    } else if let Some(slot) = server.connection_limit().try_reject_slot() {
+        spawn(server.turn_away(accepted, slot));
     }
 }
 

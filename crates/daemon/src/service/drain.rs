@@ -4,16 +4,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::accept::{self, House};
+use super::accept::{self, Server};
 use super::commits::Commits;
 use super::status::Reporter;
 use super::sync::{JoinSet, select, timeout};
 
 /// Accepts at `doors` until a successor is wanted, says so with `hand_over` when no client is taken any more, and returns
 /// with the last session. When it is `terminated`, it returns with the last reply that is due.
-pub(super) async fn run<H: House>(
-    house: Arc<H>,
-    doors: Vec<H::Door>,
+pub(super) async fn run<H: Server>(
+    server: Arc<H>,
+    doors: Vec<H::Acceptor>,
     relief: Option<Arc<Reporter>>,
     commits: &Commits,
     terminated: impl Future<Output = ()>,
@@ -21,24 +21,24 @@ pub(super) async fn run<H: House>(
     hand_over: impl FnOnce(),
 ) {
     let mut terminated = pin!(terminated);
-    let mut over = house.admission().watch();
+    let mut over = server.connection_limit().watch();
     let mut accepting = JoinSet::new();
-    for door in doors {
-        accepting.spawn(accept::run(Arc::clone(&house), door, relief.clone()));
+    for acceptor in doors {
+        accepting.spawn(accept::run(Arc::clone(&server), acceptor, relief.clone()));
     }
     select! {
         () = &mut terminated => {
-            house.give_way("");
+            server.begin_drain("");
             return last_replies(commits).await;
         }
-        () = successor_is_wanted => house.give_way(""),
+        () = successor_is_wanted => server.begin_drain(""),
         _ = over.wait_for(|is_over| *is_over) => {}
     }
     while accepting.join_next().await.is_some() {}
     hand_over();
     select! {
         () = &mut terminated => last_replies(commits).await,
-        () = house.admission().drained() => {}
+        () = server.connection_limit().drained() => {}
     }
 }
 

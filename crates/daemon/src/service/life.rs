@@ -20,7 +20,7 @@ use super::program::Sessions;
 use super::start::Inherited;
 use super::status::StatusChannel;
 use super::sync::select;
-use super::worker::Ties;
+use super::worker::WorkerLink;
 use super::{Service, drain};
 use crate::inherited;
 
@@ -29,14 +29,15 @@ pub(super) async fn live<S: Sessions>(
     service: Arc<Service>,
     sessions: Arc<S>,
     sockets: Inherited,
-    ties: Option<Ties>,
+    worker_link: Option<WorkerLink>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let process_id = ties.as_ref().map_or_else(std::process::id, |ties| ties.known_process_id);
+    let process_id =
+        worker_link.as_ref().map_or_else(std::process::id, |worker_link| worker_link.known_process_id);
     let status = sockets.status.map(|socket| StatusChannel::new(socket, process_id, sockets.generation));
     let status = status.transpose()?;
-    let known_process = ties.as_ref().map(|ties| {
-        ties.known_process.try_clone().and_then(|pipe| inherited::watch(pipe, Interest::READABLE))
+    let known_process = worker_link.as_ref().map(|worker_link| {
+        worker_link.known_process.try_clone().and_then(|pipe| inherited::watch(pipe, Interest::READABLE))
     });
     let known_process = known_process.transpose()?;
     if let Some(status) = &status {
@@ -65,8 +66,8 @@ pub(super) async fn live<S: Sessions>(
             if let Some(status) = &status {
                 status.reporter.retire();
             }
-            if let Some(ties) = ties {
-                ties.give_way();
+            if let Some(worker_link) = worker_link {
+                worker_link.begin_drain();
             }
         },
     );
@@ -103,11 +104,11 @@ async fn successor_is_wanted(
             (None, None) => std::future::pending().await,
         }
     };
-    let prove = || status.into_iter().for_each(|status| status.reporter.prove());
+    let report_served = || status.into_iter().for_each(|status| status.reporter.report_served());
     // Our own master has nothing to gain from fresh processes, Postfix's counts on them.
-    let worn_out = service.wear.worn_out(|| service.admission.is_empty(), prove);
+    let limit_reached = service.usage.limit_reached(|| service.connection_limit.is_empty(), report_served);
     select! {
         () = somebody_is_gone => {}
-        () = worn_out, if service.is_under_postfix => {}
+        () = limit_reached, if service.is_under_postfix => {}
     }
 }

@@ -12,10 +12,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
-use super::accept::{Door, House};
-use super::admission::{Admission, Place, Seat};
+use super::accept::{Acceptor, Server};
+use super::connection_limit::{ConnectionLimit, Permit, RejectSlot};
 use super::program::Sessions;
-use super::{Service, Wear, passed};
+use super::{Service, Usage, passed};
 use crate::inherited::watch;
 use crate::log::Program;
 use crate::peer_address::PeerAddress;
@@ -33,7 +33,7 @@ pub(crate) enum Listener {
 
 /// Who has come.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub(crate) enum Accepted {
     /// A client.
     Client(OwnedFd, PeerAddress),
     /// A server that has a client for us.
@@ -55,10 +55,10 @@ impl Listener {
     }
 }
 
-impl Door for Listener {
-    type Arrival = Arrival;
+impl Acceptor for Listener {
+    type Accepted = Accepted;
 
-    async fn somebody_is_there(&self) -> io::Result<()> {
+    async fn wait_for_client(&self) -> io::Result<()> {
         match self {
             Self::Inet(listener) => listener.readable().await.map(|mut ready| ready.retain_ready()),
             Self::Unix(listener) | Self::Pass(listener) => {
@@ -67,17 +67,17 @@ impl Door for Listener {
         }
     }
 
-    fn accept(&self) -> io::Result<Option<Arrival>> {
+    fn accept(&self) -> io::Result<Option<Accepted>> {
         let accepted = match self {
             Self::Inet(listener) => listener
                 .try_io(Interest::READABLE, take)
-                .map(|(socket, address)| Ok(Arrival::Client(socket, PeerAddress::of_accepted(address)))),
+                .map(|(socket, address)| Ok(Accepted::Client(socket, PeerAddress::of_accepted(address)))),
             Self::Unix(listener) => listener
                 .try_io(Interest::READABLE, take)
-                .map(|(socket, _)| Ok(Arrival::Client(socket, PeerAddress::Local))),
+                .map(|(socket, _)| Ok(Accepted::Client(socket, PeerAddress::Local))),
             Self::Pass(listener) => listener
                 .try_io(Interest::READABLE, take)
-                .map(|(socket, _)| Ok(Arrival::Passer(UnixStream::from_std(socket.into())?))),
+                .map(|(socket, _)| Ok(Accepted::Passer(UnixStream::from_std(socket.into())?))),
         };
         match accepted {
             Ok(connected) => connected.map(Some),
@@ -98,15 +98,15 @@ pub(super) struct Process<S> {
     pub(super) sessions: Arc<S>,
 }
 
-impl<S: Sessions> House for Process<S> {
-    type Door = Listener;
+impl<S: Sessions> Server for Process<S> {
+    type Acceptor = Listener;
 
-    fn admission(&self) -> &Admission {
-        &self.service.admission
+    fn connection_limit(&self) -> &ConnectionLimit {
+        &self.service.connection_limit
     }
 
-    fn wear(&self) -> &Wear {
-        &self.service.wear
+    fn usage(&self) -> &Usage {
+        &self.service.usage
     }
 
     fn is_outdated(&self) -> Option<String> {
@@ -125,8 +125,8 @@ impl<S: Sessions> House for Process<S> {
         self.service.changes.note_urgent();
     }
 
-    fn give_way(&self, reason: &str) {
-        if self.service.admission.close() {
+    fn begin_drain(&self, reason: &str) {
+        if self.service.connection_limit.close() {
             if !reason.is_empty() {
                 self.service.log.write(Program::Qmqpd, Severity::Info, reason);
             }
@@ -137,12 +137,12 @@ impl<S: Sessions> House for Process<S> {
         }
     }
 
-    async fn serve(self: Arc<Self>, arrival: Arrival, place: Place) {
-        let (sessions, place) = (Arc::clone(&self.sessions), Some(place));
-        match arrival {
-            Arrival::Client(socket, peer) => sessions.serve(socket, peer, place).await,
-            Arrival::Passer(passer) => match passed::receive(passer).await {
-                Ok((socket, peer)) => sessions.serve(socket, peer, place).await,
+    async fn serve(self: Arc<Self>, accepted: Accepted, permit: Permit) {
+        let (sessions, permit) = (Arc::clone(&self.sessions), Some(permit));
+        match accepted {
+            Accepted::Client(socket, peer) => sessions.serve(socket, peer, permit).await,
+            Accepted::Passer(passer) => match passed::receive(passer).await {
+                Ok((socket, peer)) => sessions.serve(socket, peer, permit).await,
                 Err(failure) => {
                     self.service.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string())
                 }
@@ -150,10 +150,10 @@ impl<S: Sessions> House for Process<S> {
         }
     }
 
-    async fn turn_away(self: Arc<Self>, arrival: Arrival, seat: Seat) {
+    async fn turn_away(self: Arc<Self>, accepted: Accepted, slot: RejectSlot) {
         // Somebody else's client hears that from him who has it.
-        if let Arrival::Client(socket, peer) = arrival {
-            Arc::clone(&self.sessions).turn_away(socket, peer, seat).await;
+        if let Accepted::Client(socket, peer) = accepted {
+            Arc::clone(&self.sessions).turn_away(socket, peer, slot).await;
         }
     }
 

@@ -3,9 +3,9 @@
 //! `start` opens everything that needs privileges, gives them up, and only then lets the first client in.
 
 mod accept;
-mod admission;
 mod clients;
 mod commits;
+mod connection_limit;
 mod debugger;
 mod drain;
 mod life;
@@ -23,8 +23,8 @@ mod start;
 mod status;
 mod stdin;
 mod sync;
+mod usage;
 mod watchdog;
-mod wear;
 mod worker;
 
 use std::sync::Arc;
@@ -36,14 +36,14 @@ use tokio::sync::Notify;
 
 use crate::log::{Log, Program};
 
-pub use admission::{Admission, Place, Seat};
 pub use clients::{Clients, Excess, Held, Limit, Limits, Places};
 pub use commits::{Commit, Commits};
+pub use connection_limit::{ConnectionLimit, Permit, RejectSlot};
 pub use program::{Opening, Server, Sessions, Settles};
-pub use quota::{SessionQuota, Voice};
+pub use quota::{QuotaGuard, SessionQuota};
 pub use siblings::{Changes, Minute};
 pub use start::{TypedByHand, run};
-pub use wear::Wear;
+pub use usage::Usage;
 
 /// What a service process has, whatever it serves; sessions share most of it. Nothing in it is locked across an await.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub struct Service {
     /// Where lines go.
     pub log: Log,
     /// One place per connection: `qmqpd_connection_limit`.
-    pub admission: Arc<Admission>,
+    pub connection_limit: Arc<ConnectionLimit>,
     /// What each client takes.
     pub clients: Arc<Clients>,
     /// Messages whose client has heard no reply although they may be durable already.
@@ -65,7 +65,7 @@ pub struct Service {
     /// This process is the oldest of too many that finish their sessions.
     pub too_old: Notify,
     /// How much this process has been used.
-    pub wear: Wear,
+    pub usage: Usage,
     /// The master is Postfix's.
     pub is_under_postfix: bool,
     /// The root directory is the queue directory.
@@ -79,7 +79,7 @@ impl Service {
     /// Whether the log is lost to this process for good: the log daemon was started anew, and its socket is outside of our root
     /// directory. The next process opens it from there.
     fn is_cut_off_from_log(&self) -> bool {
-        self.is_chrooted && self.log.is_unreachable() && self.wear.age() >= CUT_OFF_AGE_MIN
+        self.is_chrooted && self.log.is_unreachable() && self.usage.age() >= CUT_OFF_AGE_MIN
     }
 
     /// Says what the log has left out, each minute.

@@ -14,13 +14,13 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use shuttle_tokio::sync::watch;
 
-use super::accept::{Door, House};
-use super::admission::{Admission, Place, Seat};
+use super::accept::{Acceptor, Server};
 use super::commits::Commits;
+use super::connection_limit::{ConnectionLimit, Permit, RejectSlot};
 use super::drain;
 use super::status::Reporter;
 use super::sync::{Notify, spawn};
-use super::wear::Wear;
+use super::usage::Usage;
 use super::worker::{Seen, Step};
 
 fn orders() -> usize {
@@ -74,8 +74,8 @@ impl World {
 /// A service process.
 struct Process {
     world: Arc<World>,
-    admission: Admission,
-    wear: Wear,
+    connection_limit: ConnectionLimit,
+    usage: Usage,
     commits: Commits,
     accepted: AtomicUsize,
     answered: AtomicUsize,
@@ -94,8 +94,8 @@ impl Process {
     fn new(world: &Arc<World>, places: usize) -> Self {
         Self {
             world: Arc::clone(world),
-            admission: Admission::new(places),
-            wear: Wear::new(2, NEVER, Duration::ZERO),
+            connection_limit: ConnectionLimit::new(places),
+            usage: Usage::new(2, NEVER, Duration::ZERO),
             commits: Commits::default(),
             accepted: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),
@@ -119,8 +119,8 @@ impl Process {
             hand_over();
         };
         let doors = vec![socket(), socket()];
-        let house = Arc::clone(&self);
-        drain::run(house, doors, relief, &self.commits, terminated, successor_is_wanted, hand_over).await;
+        let server = Arc::clone(&self);
+        drain::run(server, doors, relief, &self.commits, terminated, successor_is_wanted, hand_over).await;
     }
 
     fn assert_drained(&self) {
@@ -129,10 +129,10 @@ impl Process {
     }
 }
 
-impl Door for Socket {
-    type Arrival = Client;
+impl Acceptor for Socket {
+    type Accepted = Client;
 
-    async fn somebody_is_there(&self) -> io::Result<()> {
+    async fn wait_for_client(&self) -> io::Result<()> {
         loop {
             let more = self.process.world.somebody_came.notified();
             if !self.process.world.backlog.lock().unwrap().is_empty() {
@@ -153,15 +153,15 @@ impl Door for Socket {
     }
 }
 
-impl House for Process {
-    type Door = Socket;
+impl Server for Process {
+    type Acceptor = Socket;
 
-    fn admission(&self) -> &Admission {
-        &self.admission
+    fn connection_limit(&self) -> &ConnectionLimit {
+        &self.connection_limit
     }
 
-    fn wear(&self) -> &Wear {
-        &self.wear
+    fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     fn is_outdated(&self) -> Option<String> {
@@ -170,12 +170,12 @@ impl House for Process {
 
     fn full(&self) {}
 
-    fn give_way(&self, _reason: &str) {
-        self.admission.close();
+    fn begin_drain(&self, _reason: &str) {
+        self.connection_limit.close();
     }
 
     /// As a session does: the message is durable at some time between the two ends of the commit.
-    async fn serve(self: Arc<Self>, client: Client, _place: Place) {
+    async fn serve(self: Arc<Self>, client: Client, _place: Permit) {
         self.world.answered(self.patience).await;
         let commit = self.commits.begin().await;
         self.world.durable.lock().unwrap().insert(client);
@@ -185,7 +185,7 @@ impl House for Process {
         drop(commit);
     }
 
-    async fn turn_away(self: Arc<Self>, client: Client, _seat: Seat) {
+    async fn turn_away(self: Arc<Self>, client: Client, _seat: RejectSlot) {
         yield_now().await;
         self.answered.fetch_add(1, Ordering::SeqCst);
         self.world.answer(client);
@@ -224,7 +224,7 @@ fn come(world: &Arc<World>, clients: std::ops::Range<Client>) {
 }
 
 /// A process gives way to a successor for any reason, while clients come.
-async fn succession(places: usize, give_way: impl FnOnce(&Process, &Event)) {
+async fn succession(places: usize, begin_drain: impl FnOnce(&Process, &Event)) {
     const CLIENTS: usize = 4;
     let world = Arc::new(World::default());
     let (wanted, ready, end) = (Event::new(), Event::new(), Event::new());
@@ -238,7 +238,7 @@ async fn succession(places: usize, give_way: impl FnOnce(&Process, &Event)) {
             old.assert_drained();
         })
     };
-    give_way(&old, &wanted);
+    begin_drain(&old, &wanted);
     let new = Arc::new(Process::new(&world, CLIENTS));
     let successor = {
         let (new, end) = (Arc::clone(&new), end.clone());
@@ -280,11 +280,12 @@ fn a_worn_out_process_gives_way() {
         let process = Arc::new(Process::new(&world, 5));
         let proofs = AtomicUsize::new(0);
         come(&world, 0..3);
-        let prove = || {
+        let report_served = || {
             proofs.fetch_add(1, Ordering::SeqCst);
         };
-        let worn_out = process.wear.worn_out(|| process.admission.is_empty(), prove);
-        Arc::clone(&process).run(None, std::future::pending(), worn_out, || ()).await;
+        let limit_reached =
+            process.usage.limit_reached(|| process.connection_limit.is_empty(), report_served);
+        Arc::clone(&process).run(None, std::future::pending(), limit_reached, || ()).await;
         process.assert_drained();
         assert!(process.answered.load(Ordering::SeqCst) >= 2);
         assert_eq!(proofs.load(Ordering::SeqCst), 1);
@@ -335,7 +336,7 @@ impl Told {
     }
 }
 
-/// Tasks that find no place, tasks that prove, and the end.
+/// Tasks that find no place, tasks that report_served, and the end.
 #[test]
 fn the_master_hears_the_truth_and_hears_it_once() {
     check(|| async {
@@ -350,24 +351,24 @@ fn the_master_hears_the_truth_and_hears_it_once() {
             let (reporter, full) = (Arc::clone(&reporter), Arc::clone(&full));
             spawn(async move {
                 for _ in 0..2 {
-                    let house = reporter.full_house();
+                    let full = reporter.report_full();
                     full.fetch_add(1, Ordering::SeqCst);
                     yield_now().await;
                     full.fetch_sub(1, Ordering::SeqCst);
-                    house.end();
+                    full.end();
                 }
             })
         });
         let waiters: Vec<_> = waiters.collect();
         let prover = Arc::clone(&reporter);
-        spawn(async move { prover.prove() }).await.unwrap();
+        spawn(async move { prover.report_served() }).await.unwrap();
         for waiter in waiters {
             waiter.await.unwrap();
         }
         assert_eq!(told.last(), Some(State::Available));
         // Two that give up, because the process takes nobody any more.
-        let first = reporter.full_house();
-        drop(reporter.full_house());
+        let first = reporter.report_full();
+        drop(reporter.report_full());
         drop(first);
         reporter.retire();
         assert_eq!(told.last(), Some(State::Taken));

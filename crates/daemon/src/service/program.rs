@@ -8,7 +8,7 @@ use postfix::child::Arguments;
 use postfix::settings::Settings;
 
 use super::Service;
-use super::admission::{Place, Seat};
+use super::connection_limit::{Permit, RejectSlot};
 use crate::config::ServiceConfig;
 use crate::jail::Needs;
 use crate::log::Log;
@@ -79,7 +79,7 @@ pub trait Sessions: Send + Sync + 'static {
         self: Arc<Self>,
         socket: OwnedFd,
         peer: PeerAddress,
-        place: Option<Place>,
+        permit: Option<Permit>,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells a client that there is no place.
@@ -87,7 +87,7 @@ pub trait Sessions: Send + Sync + 'static {
         self: Arc<Self>,
         socket: OwnedFd,
         peer: PeerAddress,
-        seat: Seat,
+        slot: RejectSlot,
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Finishes what was begun on disk, when all sessions are over.

@@ -56,7 +56,7 @@ struct Count {
 
 /// What a session may log.
 #[derive(Debug)]
-pub struct Voice<'q> {
+pub struct QuotaGuard<'q> {
     quota: &'q SessionQuota,
     client: Option<IpAddr>,
     is_silent: AtomicBool,
@@ -88,10 +88,11 @@ impl SessionQuota {
     }
 
     /// A session begins, so many seconds after 1970. The text is for the log, once for each client and window.
-    pub fn begin(&self, client: Option<IpAddr>, seconds: u64) -> (Voice<'_>, Option<String>) {
+    pub fn begin(&self, client: Option<IpAddr>, seconds: u64) -> (QuotaGuard<'_>, Option<String>) {
         let client = client.map(network);
-        let voice = |is_silent| Voice { quota: self, client, is_silent: AtomicBool::new(is_silent) };
-        let Some(limit) = self.limit else { return (voice(false), None) };
+        let quota_guard =
+            |is_silent| QuotaGuard { quota: self, client, is_silent: AtomicBool::new(is_silent) };
+        let Some(limit) = self.limit else { return (quota_guard(false), None) };
         let mut window = self.window();
         window.begin(self.minute(seconds));
         let logged = window.others.saturating_add(window.logged.into());
@@ -101,7 +102,7 @@ impl SessionQuota {
         if !all_are_full && others.saturating_add(own.logged.into()) < limit.into() {
             own.logged = own.logged.saturating_add(1);
             window.logged = window.logged.saturating_add(1);
-            return (voice(false), None);
+            return (quota_guard(false), None);
         }
         own.silent = own.silent.saturating_add(1);
         let is_first = own.silent == 1;
@@ -113,7 +114,7 @@ impl SessionQuota {
         let text = format!(
             "too many sessions without a message from {who}: until the minute is over, further ones are only counted"
         );
-        (voice(true), is_news.then_some(text))
+        (quota_guard(true), is_news.then_some(text))
     }
 
     /// Ends a window: what there is to say about it.
@@ -203,7 +204,7 @@ impl Window {
     }
 }
 
-impl Voice<'_> {
+impl QuotaGuard<'_> {
     /// Whether the session says nothing for now.
     #[must_use]
     pub fn is_silent(&self) -> bool {
@@ -247,7 +248,7 @@ mod tests {
     /// Whether each of so many sessions is silent, and what was said meanwhile.
     fn sessions(quota: &SessionQuota, client: &str, count: usize) -> (usize, Vec<String>) {
         let begun: Vec<_> = (0..count).map(|_| quota.begin(address(client), 0)).collect();
-        let silent = begun.iter().filter(|(voice, _)| voice.is_silent()).count();
+        let silent = begun.iter().filter(|(quota_guard, _)| quota_guard.is_silent()).count();
         (silent, begun.into_iter().filter_map(|(_, text)| text).collect())
     }
 
@@ -277,13 +278,13 @@ mod tests {
     fn mail_is_always_logged_and_costs_no_place() {
         let quota = SessionQuota::new(1);
         for _ in 0..10 {
-            let (voice, _) = quota.begin(address("192.0.2.1"), 0);
-            assert!(!voice.is_silent() && !voice.has_message());
+            let (quota_guard, _) = quota.begin(address("192.0.2.1"), 0);
+            assert!(!quota_guard.is_silent() && !quota_guard.has_message());
         }
         let (_idle, _) = quota.begin(address("192.0.2.1"), 0);
-        let (voice, said) = quota.begin(address("192.0.2.1"), 0);
-        assert!(voice.is_silent() && said.is_some());
-        assert!(voice.has_message() && !voice.is_silent());
+        let (quota_guard, said) = quota.begin(address("192.0.2.1"), 0);
+        assert!(quota_guard.is_silent() && said.is_some());
+        assert!(quota_guard.has_message() && !quota_guard.is_silent());
         assert!(quota.end_window().is_empty(), "nothing was left out in the end");
     }
 
@@ -293,9 +294,9 @@ mod tests {
         let mut said = Vec::new();
         let mut silent = 0_u64;
         for client in 0..5000_u32 {
-            let (voice, text) = quota.begin(Some(std::net::Ipv4Addr::from_bits(client).into()), 0);
+            let (quota_guard, text) = quota.begin(Some(std::net::Ipv4Addr::from_bits(client).into()), 0);
             said.extend(text);
-            silent += u64::from(voice.is_silent());
+            silent += u64::from(quota_guard.is_silent());
         }
         assert_eq!((silent, said.len()), (4980, 1), "{said:?}");
         let lines = quota.end_window();
@@ -356,7 +357,7 @@ mod tests {
         let quota = SessionQuota::new(1);
         let voices: Vec<_> =
             (1..=10).map(|client| quota.begin(address(&format!("192.0.2.{client}")), 0).0).collect();
-        assert!(voices.iter().all(|voice| !voice.is_silent()));
+        assert!(voices.iter().all(|quota_guard| !quota_guard.is_silent()));
         let (silent, _) = quota.begin(address("192.0.2.11"), 0);
         assert!(silent.is_silent());
         assert!(!voices[0].has_message());
@@ -393,8 +394,8 @@ mod tests {
     fn clients_without_an_address_are_one() {
         let quota = SessionQuota::new(1);
         assert!(!quota.begin(None, 0).0.is_silent());
-        let (voice, said) = quota.begin(None, 0);
-        assert!(voice.is_silent() && said.is_some_and(|text| text.contains(" from local clients: ")));
+        let (quota_guard, said) = quota.begin(None, 0);
+        assert!(quota_guard.is_silent() && said.is_some_and(|text| text.contains(" from local clients: ")));
         assert_eq!(quota.end_window(), ["sessions without a message, not logged: 1 from local clients"]);
     }
 }

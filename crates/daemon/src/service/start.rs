@@ -22,7 +22,8 @@ use super::program::{Server, Sessions};
 use super::status::Farewell;
 use super::worker::{self, Role};
 use super::{
-    Admission, Minute, Service, SessionQuota, Wear, life, refuse, settlement, siblings, stdin, watchdog,
+    ConnectionLimit, Minute, Service, SessionQuota, Usage, life, refuse, settlement, siblings, stdin,
+    watchdog,
 };
 use crate::config;
 use crate::inherited;
@@ -144,12 +145,12 @@ fn serve<S: Server>(mut prepared: Prepared<S::Confined>, work: Work) -> ExitCode
     let fatal = |log: &Log, text: &str| {
         if is_for_stdin { refuse::stdin(log, &[text.to_owned()], &S::refusal()) } else { fatal(log, text) }
     };
-    let ties = match &work {
+    let worker_link = match &work {
         Work::Clients(Inherited { status: Some(status), .. })
             if prepared.is_under_postfix && !prepared.is_debugged =>
         {
             match worker::split(status, &prepared.confinement.sandbox) {
-                Ok(Role::Worker(ties)) => Some(ties),
+                Ok(Role::Worker(worker_link)) => Some(worker_link),
                 Ok(Role::Known(status)) => return status,
                 Err(error) => return fatal(&log, &error.to_string()),
             }
@@ -186,7 +187,7 @@ fn serve<S: Server>(mut prepared: Prepared<S::Confined>, work: Work) -> ExitCode
         tokio::spawn(Arc::clone(&service).report_unlogged_sessions());
         match work {
             Work::Clients(sockets) => {
-                life::live(Arc::clone(&service), Arc::clone(&sessions), sockets, ties).await
+                life::live(Arc::clone(&service), Arc::clone(&sessions), sockets, worker_link).await
             }
             Work::Stdin => stdin::serve(Arc::clone(&sessions)).await,
         }
@@ -262,13 +263,13 @@ fn assemble<C>(prepared: Prepared<C>) -> std::io::Result<(Service, C)> {
     let session_quota = SessionQuota::new(settings.qmqpd_session_log_limit);
     session_quota.begin_minutes_at(Minute::phase_of(super::now().seconds));
     let service = Service {
-        admission: Arc::new(Admission::new(connections)),
+        connection_limit: Arc::new(ConnectionLimit::new(connections)),
         clients: Arc::new(Clients::new(Limits::new(&settings), places, Arc::clone(&changes))),
         commits: Arc::default(),
         session_quota: Arc::new(session_quota),
         changes,
         too_old: tokio::sync::Notify::new(),
-        wear: Wear::new(
+        usage: Usage::new(
             u64::try_from(settings.max_use).unwrap_or(u64::MAX),
             settings.max_idle,
             settings.max_idle,
@@ -283,8 +284,8 @@ fn assemble<C>(prepared: Prepared<C>) -> std::io::Result<(Service, C)> {
 
 /// Where to log before the configuration says where.
 pub(super) fn provisional_log(process_name: &str) -> Log {
-    let standing = config::ConfigSource::from_environment().standing();
-    Log::open_what_opens(&LogConfig::provisional(standing, process_name))
+    let mode = config::ConfigSource::from_environment().mode();
+    Log::open_what_opens(&LogConfig::provisional(mode, process_name))
 }
 
 /// As Postfix's daemons end: a line, a pause so that a failing service does not spin, and exit status 1.

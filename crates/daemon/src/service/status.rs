@@ -98,7 +98,7 @@ fn say_at_once(socket: impl AsFd, process_id: u32, generation: u32, state: State
 
 /// What the master has to know, and what it has been told.
 #[derive(Debug, Default)]
-struct Standing {
+struct Told {
     /// How many tasks have a client waiting and no place for it.
     waiting: usize,
     /// The process takes clients no more.
@@ -106,7 +106,7 @@ struct Standing {
     told: Option<State>,
 }
 
-impl Standing {
+impl Told {
     const fn truth(&self) -> State {
         if self.is_over || self.waiting > 0 { State::Taken } else { State::Available }
     }
@@ -124,13 +124,13 @@ type Say = dyn Fn(&[State]) + Send + Sync;
 /// Tells the master how things stand, whenever that has changed.
 pub(super) struct Reporter {
     /// Locked while something is said, so that what is said last is the truth.
-    standing: Mutex<Standing>,
+    told: Mutex<Told>,
     say: Box<Say>,
 }
 
 /// While one of these lives, the master knows that this process takes no further client, and may start another.
 #[derive(Debug)]
-pub(super) struct FullHouse<'r> {
+pub(super) struct Full<'r> {
     reporter: &'r Reporter,
     is_over: bool,
 }
@@ -138,7 +138,7 @@ pub(super) struct FullHouse<'r> {
 impl Reporter {
     /// `say` puts it on the channel, in one write.
     pub(super) fn new(say: impl Fn(&[State]) + Send + Sync + 'static) -> Self {
-        Self { standing: Mutex::default(), say: Box::new(say) }
+        Self { told: Mutex::default(), say: Box::new(say) }
     }
 
     /// The process is ready for clients.
@@ -147,17 +147,17 @@ impl Reporter {
     }
 
     /// Says that a client waits and that there is no place for it. Do not accept as long as the value lives.
-    pub(super) fn full_house(&self) -> FullHouse<'_> {
-        self.update(|standing| standing.waiting = standing.waiting.saturating_add(1));
+    pub(super) fn report_full(&self) -> Full<'_> {
+        self.update(|told| told.waiting = told.waiting.saturating_add(1));
         // Whoever stops waiting without a place does it because nobody is taken any more.
-        FullHouse { reporter: self, is_over: true }
+        Full { reporter: self, is_over: true }
     }
 
     /// Tells the master that this process has served somebody: from now on a crash is a crash to it, not a bad start.
-    pub(super) fn prove(&self) {
-        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn report_served(&self) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // A full house has said the one, and says the other when it ends.
-        if standing.told == Some(State::Available) {
+        if told.told == Some(State::Available) {
             // The second message is there when the master has read the first: it looks at this channel again before it looks
             // at the clients, and starts no other process for one that arrives just now.
             (self.say)(&[State::Taken, State::Available]);
@@ -166,13 +166,13 @@ impl Reporter {
 
     /// Says that this process takes no client any more, whatever happens.
     pub(super) fn retire(&self) {
-        self.update(|standing| standing.is_over = true);
+        self.update(|told| told.is_over = true);
     }
 
-    fn update(&self, change: impl FnOnce(&mut Standing)) {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut standing);
-        if let Some(state) = standing.news() {
+    fn update(&self, change: impl FnOnce(&mut Told)) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut told);
+        if let Some(state) = told.news() {
             (self.say)(&[state]);
         }
     }
@@ -180,22 +180,22 @@ impl Reporter {
 
 impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reporter").field("standing", &self.standing).finish_non_exhaustive()
+        f.debug_struct("Reporter").field("told", &self.told).finish_non_exhaustive()
     }
 }
 
-impl FullHouse<'_> {
+impl Full<'_> {
     /// There is a place for the client.
     pub(super) fn end(mut self) {
         self.is_over = false;
     }
 }
 
-impl Drop for FullHouse<'_> {
+impl Drop for Full<'_> {
     fn drop(&mut self) {
-        self.reporter.update(|standing| {
-            standing.waiting = standing.waiting.saturating_sub(1);
-            standing.is_over |= self.is_over;
+        self.reporter.update(|told| {
+            told.waiting = told.waiting.saturating_sub(1);
+            told.is_over |= self.is_over;
         });
     }
 }
@@ -218,7 +218,7 @@ mod tests {
         channel.reporter.ready();
         let mut heard = [0; 100];
         assert_eq!(master.read(&mut heard).unwrap(), STATUS_MESSAGE_BYTES);
-        channel.reporter.prove();
+        channel.reporter.report_served();
         assert_eq!(master.read(&mut heard).unwrap(), 2 * STATUS_MESSAGE_BYTES);
     }
 }

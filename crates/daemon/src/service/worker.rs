@@ -26,7 +26,7 @@ use crate::jail::{Calls, JailError, Sandbox};
 #[derive(Debug)]
 pub(super) enum Role {
     /// The one that serves.
-    Worker(Ties),
+    Worker(WorkerLink),
     /// The one that the master knows; it has nothing left to do, and this is its exit status.
     Known(ExitCode),
 }
@@ -34,13 +34,13 @@ pub(super) enum Role {
 /// What ties a worker to the process that the master knows. Dropping it sets that process free: the master will see it
 /// end, and start a successor.
 #[derive(Debug)]
-pub(super) struct Ties {
+pub(super) struct WorkerLink {
     /// The process ID that the master knows, for status messages.
     pub(super) known_process_id: u32,
     /// Closed when the known process ends.
     pub(super) known_process: OwnedFd,
     /// Closed, by whatever end of ours, it tells the known process that we give way.
-    pub(super) giving_way: OwnedFd,
+    pub(super) draining: OwnedFd,
 }
 
 /// Why there is no worker, or why it came to nothing.
@@ -67,7 +67,7 @@ impl From<nix::Error> for SplitError {
 /// master. The process that the master knows keeps the system calls that it needs to wait; the worker still has all.
 pub(super) fn split(status: &OwnedFd, sandbox: &Sandbox) -> Result<Role, SplitError> {
     let (known_process, _kept_by_known) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let (worker, giving_way) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (worker, draining) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // Blocked from before the fork, so that no SIGTERM falls between it and the descriptor that receives it.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
@@ -79,10 +79,10 @@ pub(super) fn split(status: &OwnedFd, sandbox: &Sandbox) -> Result<Role, SplitEr
     match unsafe { fork() }? {
         ForkResult::Child => {
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
-            Ok(Role::Worker(Ties { known_process_id, known_process, giving_way }))
+            Ok(Role::Worker(WorkerLink { known_process_id, known_process, draining }))
         }
         ForkResult::Parent { child } => {
-            drop((known_process, giving_way));
+            drop((known_process, draining));
             sandbox.restrict_calls(Calls::WaitFor { child: child.as_raw() })?;
             Ok(Role::Known(wait(status, &worker, child, &signals)?))
         }
@@ -188,11 +188,11 @@ fn exit_code_of(child: Pid) -> ExitCode {
 /// How long after the end of the channel a master's SIGTERM may come: it sends it with its next system calls.
 const REMOVAL_SIGNAL_DELAY_MAX_MILLISECONDS: u8 = 100;
 
-impl Ties {
+impl WorkerLink {
     /// Says that a successor may be started, and lets the known process end.
-    pub(super) fn give_way(self) {
+    pub(super) fn begin_drain(self) {
         // If nobody reads it, the known process has ended already.
-        let _ = nix::unistd::write(&self.giving_way, b"g");
+        let _ = nix::unistd::write(&self.draining, b"g");
     }
 }
 

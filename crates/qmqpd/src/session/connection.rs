@@ -42,14 +42,14 @@ pub enum Broken {
 
 /// The two clocks that run while a session waits for its peer.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For one read or write.
     pub operation: Duration,
     /// For all of them; `None` is for ever.
     pub deadline: Option<Instant>,
 }
 
-impl Patience {
+impl Timeouts {
     fn until(&self) -> (Instant, Broken) {
         let operation = Instant::now() + self.operation;
         match self.deadline {
@@ -78,12 +78,12 @@ impl Connection {
     /// Appends what the peer has sent to `buffer`, at most up to its capacity, waiting if there is nothing yet.
     /// `Ok(0)` is the end of the stream. No buffer space is needed while waiting: the caller may call
     /// [`Self::readable`] first.
-    pub async fn read(&mut self, buffer: &mut Vec<u8>, patience: &Patience) -> Result<usize, Broken> {
+    pub async fn read(&mut self, buffer: &mut Vec<u8>, timeouts: &Timeouts) -> Result<usize, Broken> {
         loop {
             let received = match &self.0 {
                 Socket::Fresh(socket) => receive(socket, buffer),
                 Socket::Watched(socket) => {
-                    let mut ready = patience.wait(socket.readable()).await?;
+                    let mut ready = timeouts.wait(socket.readable()).await?;
                     let tried = ready.try_io(|socket| receive(socket, buffer));
                     tried.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
                 }
@@ -99,21 +99,21 @@ impl Connection {
     }
 
     /// Waits until a read would not block.
-    pub async fn readable(&mut self, patience: &Patience) -> Result<(), Broken> {
+    pub async fn readable(&mut self, timeouts: &Timeouts) -> Result<(), Broken> {
         if let Socket::Fresh(socket) = &self.0
             && has_something(socket)
         {
             return Ok(());
         }
-        patience.wait(self.watched()?.readable()).await.map(|mut ready| ready.retain_ready())
+        timeouts.wait(self.watched()?.readable()).await.map(|mut ready| ready.retain_ready())
     }
 
     /// Writes all of `bytes`.
-    pub async fn write_all(&mut self, mut bytes: &[u8], patience: &Patience) -> Result<(), Broken> {
+    pub async fn write_all(&mut self, mut bytes: &[u8], timeouts: &Timeouts) -> Result<(), Broken> {
         let mut is_full = false;
         while !bytes.is_empty() {
             let sent = if std::mem::take(&mut is_full) {
-                let mut ready = patience.wait(self.watched()?.writable()).await?;
+                let mut ready = timeouts.wait(self.watched()?.writable()).await?;
                 let tried = ready.try_io(|socket| send(socket, bytes));
                 tried.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
             } else {
@@ -177,10 +177,10 @@ impl Connection {
             } else if now >= began + window {
                 return false;
             }
-            let patience =
-                Patience { operation: (since.0 + window).saturating_duration_since(now), deadline };
+            let timeouts =
+                Timeouts { operation: (since.0 + window).saturating_duration_since(now), deadline };
             discarded.clear();
-            match self.read(&mut discarded, &patience).await {
+            match self.read(&mut discarded, &timeouts).await {
                 Ok(0) | Err(_) => return false,
                 Ok(count) => left = left.saturating_sub(count as u64),
             }
@@ -201,12 +201,12 @@ impl Connection {
     /// a reset destroys a reply that the peer has not read yet.
     pub async fn linger(&mut self, bytes_max: u64, time_max: Duration) {
         self.end_writing();
-        let patience = Patience { operation: time_max, deadline: Some(Instant::now() + time_max) };
+        let timeouts = Timeouts { operation: time_max, deadline: Some(Instant::now() + time_max) };
         let mut discarded = Vec::with_capacity(LINGER_READ_BYTES);
         let mut left = bytes_max;
         while left > 0 {
             discarded.clear();
-            match self.read(&mut discarded, &patience).await {
+            match self.read(&mut discarded, &timeouts).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => left = left.saturating_sub(count as u64),
             }
@@ -274,8 +274,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(50);
 
-    const fn patience(operation: Duration) -> Patience {
-        Patience { operation, deadline: None }
+    const fn timeouts(operation: Duration) -> Timeouts {
+        Timeouts { operation, deadline: None }
     }
 
     fn pair() -> (UnixStream, Connection) {
@@ -303,7 +303,7 @@ mod tests {
             [(10, None, false), (10, Some(20), false), (20, Some(10), true)]
         {
             let deadline = deadline.map(|seconds| now + Duration::from_secs(seconds));
-            let (until, broken) = Patience { operation: Duration::from_secs(operation), deadline }.until();
+            let (until, broken) = Timeouts { operation: Duration::from_secs(operation), deadline }.until();
             assert_eq!(matches!(broken, Broken::Deadline), is_deadline);
             assert!(until >= now + Duration::from_secs(10) && until < now + Duration::from_secs(19));
         }
@@ -316,23 +316,23 @@ mod tests {
         assert!(!connection.has_unread_bytes());
         client.write_all(b"abcdef").await.unwrap();
         assert!(connection.has_unread_bytes());
-        connection.readable(&patience(LONG)).await.unwrap();
+        connection.readable(&timeouts(LONG)).await.unwrap();
         assert!(matches!(connection.0, Socket::Fresh(_)), "there was nothing to wait for");
-        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 4);
+        assert_eq!(connection.read(&mut buffer, &timeouts(LONG)).await.unwrap(), 4);
         assert_eq!(buffer, b"abcd");
         buffer.clear();
-        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 2);
+        assert_eq!(connection.read(&mut buffer, &timeouts(LONG)).await.unwrap(), 2);
         assert!(!connection.has_unread_bytes());
         // Now it has to wait, twice.
-        assert!(matches!(connection.readable(&patience(SHORT)).await, Err(Broken::Timeout)));
-        assert!(matches!(connection.read(&mut buffer, &patience(SHORT)).await, Err(Broken::Timeout)));
+        assert!(matches!(connection.readable(&timeouts(SHORT)).await, Err(Broken::Timeout)));
+        assert!(matches!(connection.read(&mut buffer, &timeouts(SHORT)).await, Err(Broken::Timeout)));
         client.write_all(b"gh").await.unwrap();
-        connection.readable(&patience(LONG)).await.unwrap();
+        connection.readable(&timeouts(LONG)).await.unwrap();
         assert!(connection.has_unread_bytes());
         buffer.clear();
-        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 2);
+        assert_eq!(connection.read(&mut buffer, &timeouts(LONG)).await.unwrap(), 2);
         drop(client);
-        assert_eq!(connection.read(&mut buffer, &patience(LONG)).await.unwrap(), 0);
+        assert_eq!(connection.read(&mut buffer, &timeouts(LONG)).await.unwrap(), 0);
         assert!(!connection.has_unread_bytes());
         assert_eq!(buffer, b"gh");
     }
@@ -341,27 +341,27 @@ mod tests {
     async fn what_is_written_arrives_whole_although_the_peer_is_slow() {
         let (mut client, mut connection) = pair();
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
-        let (mut read, long) = (vec![0; bytes.len()], patience(LONG));
+        let (mut read, long) = (vec![0; bytes.len()], timeouts(LONG));
         let (written, heard) =
             tokio::join!(connection.write_all(&bytes, &long), client.read_exact(&mut read));
         assert!(written.is_ok() && heard.is_ok() && read == bytes);
-        assert!(matches!(connection.write_all(&bytes, &patience(SHORT)).await, Err(Broken::Timeout)));
-        let deadline = Patience { operation: LONG, deadline: Some(Instant::now() + SHORT) };
+        assert!(matches!(connection.write_all(&bytes, &timeouts(SHORT)).await, Err(Broken::Timeout)));
+        let deadline = Timeouts { operation: LONG, deadline: Some(Instant::now() + SHORT) };
         assert!(matches!(connection.write_all(&bytes, &deadline).await, Err(Broken::Deadline)));
         drop(client);
-        assert!(matches!(connection.write_all(&bytes, &patience(LONG)).await, Err(Broken::Lost)));
+        assert!(matches!(connection.write_all(&bytes, &timeouts(LONG)).await, Err(Broken::Lost)));
     }
 
     #[tokio::test]
     async fn a_connection_that_was_reset_is_lost() {
         let mut connection = reset().await;
-        let read = timeout(LONG, connection.read(&mut Vec::with_capacity(9), &patience(LONG))).await.unwrap();
+        let read = timeout(LONG, connection.read(&mut Vec::with_capacity(9), &timeouts(LONG))).await.unwrap();
         assert!(matches!(read, Err(Broken::Lost)), "{read:?}");
         let mut connection = reset().await;
-        let written = timeout(LONG, connection.write_all(b"x", &patience(LONG))).await.unwrap();
+        let written = timeout(LONG, connection.write_all(b"x", &timeouts(LONG))).await.unwrap();
         assert!(matches!(written, Err(Broken::Lost)), "{written:?}");
         let mut gone = Connection(Socket::Gone);
-        assert!(matches!(gone.readable(&patience(LONG)).await, Err(Broken::Lost)));
+        assert!(matches!(gone.readable(&timeouts(LONG)).await, Err(Broken::Lost)));
         assert!(!gone.has_unread_bytes() && gone.socket().is_none());
     }
 

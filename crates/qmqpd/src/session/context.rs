@@ -15,7 +15,9 @@ use crate::space::FreeSpace;
 use crate::submit::{Backend, Confined};
 use daemon::log::Log;
 use daemon::peer_address::PeerAddress;
-use daemon::service::{Admission, Changes, Clients, Commits, Place, Seat, Service, SessionQuota, Sessions};
+use daemon::service::{
+    Changes, Clients, Commits, ConnectionLimit, Permit, RejectSlot, Service, SessionQuota, Sessions,
+};
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub struct Context {
     /// Where messages go.
     pub backend: Backend,
     /// One place per connection: `qmqpd_connection_limit`.
-    pub admission: Arc<Admission>,
+    pub connection_limit: Arc<ConnectionLimit>,
     /// What each client takes.
     pub clients: Arc<Clients>,
     /// One permit per message that is being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
@@ -63,7 +65,7 @@ impl Context {
             names,
             access,
             backend: backend.start(connections)?,
-            admission: Arc::clone(&service.admission),
+            connection_limit: Arc::clone(&service.connection_limit),
             clients: Arc::clone(&service.clients),
             memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
             space: FreeSpace::new(settings.qmqpd_free_space_min),
@@ -103,12 +105,12 @@ impl Sessions for Context {
         self.access.changed().or_else(|| self.backend.changed())
     }
 
-    async fn serve(self: Arc<Self>, socket: OwnedFd, peer: PeerAddress, place: Option<Place>) {
-        super::serve(self, Connection::new(socket), peer, place).await;
+    async fn serve(self: Arc<Self>, socket: OwnedFd, peer: PeerAddress, permit: Option<Permit>) {
+        super::serve(self, Connection::new(socket), peer, permit).await;
     }
 
-    async fn turn_away(self: Arc<Self>, socket: OwnedFd, peer: PeerAddress, seat: Seat) {
-        super::turn_away(self, Connection::new(socket), peer, seat).await;
+    async fn turn_away(self: Arc<Self>, socket: OwnedFd, peer: PeerAddress, slot: RejectSlot) {
+        super::turn_away(self, Connection::new(socket), peer, slot).await;
     }
 
     fn shut_down(&self) {

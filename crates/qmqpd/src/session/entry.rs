@@ -13,15 +13,15 @@ use crate::peer::{Name, PeerName};
 use crate::verdict::Ending;
 use daemon::log::Program;
 use daemon::peer_address::{PeerAddress, network};
-use daemon::service::{Held, Place, Seat, Voice};
+use daemon::service::{Held, Permit, QuotaGuard, RejectSlot};
 
 /// What a session has of the things of which there are only so many.
 #[derive(Debug, Default)]
 pub(super) struct Holdings<'s> {
     /// One of `qmqpd_connection_limit`.
-    pub(super) place: Option<Place>,
-    /// In its stead, in the waiting room.
-    pub(super) seat: Option<Seat>,
+    pub(super) permit: Option<Permit>,
+    /// In its stead, a reject slot.
+    pub(super) slot: Option<RejectSlot>,
     /// While it is not known whether the client may send.
     pub(super) guest: Option<Held<'s>>,
     /// As one of the sessions of its client.
@@ -31,12 +31,12 @@ pub(super) struct Holdings<'s> {
 }
 
 impl Holdings<'_> {
-    /// Gives up the place for a seat in the waiting room, if there is one.
+    /// Gives up the place for a reject slot, if there is one.
     pub(super) fn leave(&mut self, service: &Context) {
-        if self.seat.is_none() {
-            self.seat = service.admission.try_seat();
+        if self.slot.is_none() {
+            self.slot = service.connection_limit.try_reject_slot();
         }
-        (self.place, self.guest, self.session) = (None, None, None);
+        (self.permit, self.guest, self.session) = (None, None, None);
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Met {
 pub(super) async fn meet<'s>(
     service: &'s Context,
     peer: PeerAddress,
-    voice: &Voice<'_>,
+    quota_guard: &QuotaGuard<'_>,
     holdings: &mut Holdings<'s>,
 ) -> Met {
     let with_port = service.settings.qmqpd_client_port_logging;
@@ -66,7 +66,7 @@ pub(super) async fn meet<'s>(
         return met(Client::new(peer, &Name::Unknown, with_port), None, None);
     };
     let named = |found: &PeerName| {
-        for notice in found.notices.iter().filter(|_| !voice.is_silent()) {
+        for notice in found.notices.iter().filter(|_| !quota_guard.is_silent()) {
             service.log.notice(Program::Qmqpd, notice);
         }
         Client::new(peer, &found.name, with_port)
@@ -88,11 +88,11 @@ pub(super) async fn meet<'s>(
                 return met(client, answer, None);
             }
             holdings.leave(service);
-            let Some(seat) = &holdings.seat else { return met(client, answer, None) };
+            let Some(slot) = &holdings.slot else { return met(client, answer, None) };
             let found = select! {
                 biased;
                 found = service.names.lookup_soon(ip) => found,
-                () = seat.wanted() => None,
+                () = slot.wanted() => None,
             };
             return match found {
                 Some(found) => met(named(&found), None, None),
@@ -121,7 +121,11 @@ pub(super) async fn meet<'s>(
 }
 
 /// A place for a client that found none, if it may send, and one is free before another client wants its seat.
-pub(super) async fn place_after_all(service: &Context, peer: PeerAddress, seat: &Seat) -> Option<Place> {
+pub(super) async fn place_after_all(
+    service: &Context,
+    peer: PeerAddress,
+    slot: &RejectSlot,
+) -> Option<Permit> {
     let with_port = service.settings.qmqpd_client_port_logging;
     let client = match peer.ip() {
         None => Client::new(peer, &Name::Unknown, with_port),
@@ -135,9 +139,9 @@ pub(super) async fn place_after_all(service: &Context, peer: PeerAddress, seat: 
         return None;
     }
     select! {
-        place = service.admission.place() => place,
+        permit = service.connection_limit.permit() => permit,
         () = sleep(PLACE_WAIT_MAX) => None,
-        () = seat.wanted() => None,
+        () = slot.wanted() => None,
     }
 }
 
@@ -153,8 +157,8 @@ pub(super) async fn within_limits<'s>(
 ) -> Result<(), Ending> {
     if is_granted {
         holdings.guest = None;
-        holdings.session = service.clients.session(met.network, service.admission.free_places());
-        if holdings.place.is_some() && holdings.session.is_none() {
+        holdings.session = service.clients.session(met.network, service.connection_limit.free_places());
+        if holdings.permit.is_some() && holdings.session.is_none() {
             return Err(Ending::TooManyConnections);
         }
         if service.access.all_authorized_are_exempt() {

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::submit::Name;
 use crate::verdict::Verdict;
 use daemon::log::{Log, Program};
-use daemon::service::Voice;
+use daemon::service::QuotaGuard;
 
 /// The lines of one session.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct SessionLog<'s> {
     client: &'s str,
     /// From `debug_peer_level`: 0 for most clients, 1 shows decisions, 2 shows the protocol.
     verbosity: u32,
-    voice: &'s Voice<'s>,
+    quota_guard: &'s QuotaGuard<'s>,
     has_message: AtomicBool,
     name: Name,
 }
@@ -29,12 +29,12 @@ impl<'s> SessionLog<'s> {
     /// A log for the session of this client. A silent voice holds back what is no message, unless the session is to be
     /// shown in detail.
     #[must_use]
-    pub fn new(log: &'s Log, client: &'s Client, verbosity: u32, voice: &'s Voice<'s>) -> Self {
+    pub fn new(log: &'s Log, client: &'s Client, verbosity: u32, quota_guard: &'s QuotaGuard<'s>) -> Self {
         Self {
             log,
             client: &client.shown,
             verbosity,
-            voice,
+            quota_guard,
             has_message: AtomicBool::new(false),
             name: Name::default(),
         }
@@ -53,7 +53,7 @@ impl<'s> SessionLog<'s> {
     /// There is a message: from here on the session is logged in any case.
     pub fn begin_message(&self) {
         let has_begun = self.has_message.swap(true, Ordering::Relaxed);
-        if !has_begun && self.voice.has_message() && self.verbosity == 0 {
+        if !has_begun && self.quota_guard.has_message() && self.verbosity == 0 {
             self.connect();
         }
     }
@@ -141,7 +141,7 @@ impl<'s> SessionLog<'s> {
     }
 
     fn write(&self, severity: Severity, text: &str) {
-        if self.verbosity > 0 || !self.voice.is_silent() {
+        if self.verbosity > 0 || !self.quota_guard.is_silent() {
             self.log.write(Program::Qmqpd, severity, text);
         }
     }

@@ -17,7 +17,7 @@ mod whole;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use connection::{Broken, Connection, Patience};
+pub use connection::{Broken, Connection, Timeouts};
 pub use context::{Context, MESSAGE_MEMORY_BYTES};
 
 use postfix::notice::Severity;
@@ -30,7 +30,7 @@ use crate::peer::Name;
 use crate::verdict::{self, Ending, Verdict};
 use daemon::log::Program;
 use daemon::peer_address::PeerAddress;
-use daemon::service::{Commit, Place, Seat, Voice};
+use daemon::service::{Commit, Permit, QuotaGuard, RejectSlot};
 use entry::Holdings;
 pub use lines::SessionLog;
 
@@ -39,17 +39,17 @@ pub(crate) async fn serve(
     service: Arc<Context>,
     connection: Connection,
     peer: PeerAddress,
-    place: Option<Place>,
+    permit: Option<Permit>,
 ) {
     let began = Instant::now();
     let arrived = daemon::service::now();
-    let voice = begin(&service, peer, arrived);
-    let mut holdings = Holdings { place, ..Holdings::default() };
-    let mut met = entry::meet(&service, peer, &voice, &mut holdings).await;
+    let quota_guard = begin(&service, peer, arrived);
+    let mut holdings = Holdings { permit, ..Holdings::default() };
+    let mut met = entry::meet(&service, peer, &quota_guard, &mut holdings).await;
     let verbosity = service.access.verbosity(&met.client, &service.log).await;
-    let log = SessionLog::new(&service.log, &met.client, verbosity, &voice);
+    let log = SessionLog::new(&service.log, &met.client, verbosity, &quota_guard);
     log.connect();
-    let patience = Patience {
+    let timeouts = Timeouts {
         operation: service.settings.qmqpd_timeout,
         deadline: service.session_deadline().map(|limit| began + limit),
     };
@@ -75,7 +75,7 @@ pub(crate) async fn serve(
         client: &met.client,
         network: met.network,
         log,
-        patience,
+        timeouts,
         arrived,
         recipients: 0,
         unread: 0,
@@ -110,41 +110,46 @@ fn refusal_of(authorization: Authorization, service: &Context) -> Option<Ending>
 
 /// Answers a client for whom there is no place, without looking up who it is; unless it may send, by all that is known at once, and
 /// there soon is one: those of clients that may not are free in a moment.
-pub(crate) async fn turn_away(service: Arc<Context>, connection: Connection, peer: PeerAddress, seat: Seat) {
-    if let Some(place) = entry::place_after_all(&service, peer, &seat).await {
-        drop(seat);
-        return Box::pin(serve(service, connection, peer, Some(place))).await;
+pub(crate) async fn turn_away(
+    service: Arc<Context>,
+    connection: Connection,
+    peer: PeerAddress,
+    slot: RejectSlot,
+) {
+    if let Some(permit) = entry::place_after_all(&service, peer, &slot).await {
+        drop(slot);
+        return Box::pin(serve(service, connection, peer, Some(permit))).await;
     }
     let client = Client::new(peer, &Name::Unknown, service.settings.qmqpd_client_port_logging);
     let arrived = daemon::service::now();
-    let voice = begin(&service, peer, arrived);
-    let log = SessionLog::new(&service.log, &client, 0, &voice);
-    let patience = Patience { operation: service.settings.qmqpd_timeout, deadline: None };
+    let quota_guard = begin(&service, peer, arrived);
+    let log = SessionLog::new(&service.log, &client, 0, &quota_guard);
+    let timeouts = Timeouts { operation: service.settings.qmqpd_timeout, deadline: None };
     let mut session = Session {
         service: &service,
         connection,
         client: &client,
         network: None,
         log,
-        patience,
+        timeouts,
         arrived,
         recipients: 0,
         unread: 0,
         under_way: None,
         is_limited: false,
     };
-    let holdings = Holdings { seat: Some(seat), ..Holdings::default() };
+    let holdings = Holdings { slot: Some(slot), ..Holdings::default() };
     session.dismiss(&Ending::TooManyConnections, holdings).await;
 }
 
 /// Whether the session is logged from its beginning.
-fn begin(service: &Context, peer: PeerAddress, arrived: spool::Timestamp) -> Voice<'_> {
-    let (voice, said) = service.session_quota.begin(peer.ip(), arrived.seconds);
+fn begin(service: &Context, peer: PeerAddress, arrived: spool::Timestamp) -> QuotaGuard<'_> {
+    let (quota_guard, said) = service.session_quota.begin(peer.ip(), arrived.seconds);
     service.changes.note();
     if let Some(text) = said {
         service.log.write(Program::Qmqpd, Severity::Warning, &text);
     }
-    voice
+    quota_guard
 }
 
 /// What the steps of one connection share.
@@ -157,7 +162,7 @@ struct Session<'s> {
     /// Whether its mail is counted.
     is_limited: bool,
     log: SessionLog<'s>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// When the client connected.
     arrived: spool::Timestamp,
     /// Of the message that is being received.
@@ -182,22 +187,22 @@ impl Session<'_> {
         self.answer(&verdict).await;
     }
 
-    /// Tells a client that is not served why, from the waiting room: until it has read it, or another client wants the seat.
+    /// Tells a client that is not served why, from a reject slot: until it has read it, or another client wants the seat.
     async fn dismiss(&mut self, ending: &Ending, mut holdings: Holdings<'_>) {
         holdings.leave(self.service);
-        self.patience.operation = self.patience.operation.min(DISMISSAL_TIME_MAX);
+        self.timeouts.operation = self.timeouts.operation.min(DISMISSAL_TIME_MAX);
         let verdict = verdict::decide(ending, &self.client.shown, self.service.settings.soft_bounce);
         self.log.verdict(&verdict);
-        let mut must_go = holdings.seat.is_none();
-        if let Some(seat) = holdings.seat.as_ref().filter(|_| verdict.is_delayed() && !ending.is_at_once()) {
+        let mut must_go = holdings.slot.is_none();
+        if let Some(slot) = holdings.slot.as_ref().filter(|_| verdict.is_delayed() && !ending.is_at_once()) {
             select! {
                 () = sleep(self.service.settings.qmqpd_error_delay) => {}
-                () = seat.wanted() => must_go = true,
+                () = slot.wanted() => must_go = true,
             }
         }
         let wanted = async {
-            match &holdings.seat {
-                Some(seat) if !must_go => seat.wanted().await,
+            match &holdings.slot {
+                Some(slot) if !must_go => slot.wanted().await,
                 _ => {}
             }
         };
@@ -218,8 +223,8 @@ impl Session<'_> {
         let reply = qmqp::reply::encode(*status, text);
         self.log.reply(*status, text);
         // The deadline bounds what a client may take for its message; a client that waits for our answer has it.
-        let patience = Patience { deadline: None, ..self.patience };
-        if let Err(broken) = self.connection.write_all(&reply, &patience).await {
+        let timeouts = Timeouts { deadline: None, ..self.timeouts };
+        if let Err(broken) = self.connection.write_all(&reply, &timeouts).await {
             self.log.reply_lost(matches!(broken, Broken::Timeout | Broken::Deadline));
             return;
         }
@@ -229,7 +234,7 @@ impl Session<'_> {
             // A client that writes all before it reads must come to its end, or it never hears that it need not come again.
             if !self
                 .connection
-                .read_on(self.unread, settings.qmqpd_drain_timeout, self.patience.deadline)
+                .read_on(self.unread, settings.qmqpd_drain_timeout, self.timeouts.deadline)
                 .await
             {
                 return;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::presence::Presence;
 use super::whole::{Whole, piece_of};
-use super::{Broken, Patience, Session};
+use super::{Broken, Session, Timeouts};
 use crate::submit::{Handoff, Piece};
 use crate::verdict::Ending;
 use daemon::service::Excess;
@@ -60,7 +60,7 @@ impl<'s> Session<'s> {
     async fn receive_into(&mut self, machine: &mut Server) -> Ending {
         let mut letter = None;
         // An idle connection costs no buffer: it is taken when the first byte is there.
-        if let Err(broken) = self.connection.readable(&self.patience).await {
+        if let Err(broken) = self.connection.readable(&self.timeouts).await {
             return ending_of(&broken, machine);
         }
         let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES);
@@ -120,13 +120,13 @@ impl<'s> Session<'s> {
         buffer: &mut Vec<u8>,
         pace: Option<&mut Pace>,
     ) -> Result<usize, Stop> {
-        let Some(pace) = pace else { return Ok(self.connection.read(buffer, &self.patience).await?) };
-        let until = Instant::now() + self.patience.operation;
+        let Some(pace) = pace else { return Ok(self.connection.read(buffer, &self.timeouts).await?) };
+        let until = Instant::now() + self.timeouts.operation;
         loop {
             let window_end = pace.since + self.service.settings.qmqpd_stress_timeout;
             let wait = window_end.min(until).saturating_duration_since(Instant::now());
-            let patience = Patience { operation: wait, deadline: self.patience.deadline };
-            let read = self.connection.read(buffer, &patience).await;
+            let timeouts = Timeouts { operation: wait, deadline: self.timeouts.deadline };
+            let read = self.connection.read(buffer, &timeouts).await;
             pace.bytes = pace.bytes.saturating_add(*read.as_ref().unwrap_or(&0));
             let now = Instant::now();
             if now >= window_end {
@@ -171,7 +171,7 @@ impl<'s> Session<'s> {
         if let Some(shortage) = self.service.space.shortage().await {
             return Err(Ending::OutOfSpace(shortage));
         }
-        match timeout(self.patience.operation, self.service.memory.acquire()).await {
+        match timeout(self.timeouts.operation, self.service.memory.acquire()).await {
             Ok(Ok(memory)) => Ok(memory),
             _ => Err(Ending::OutOfMemoryBudget),
         }

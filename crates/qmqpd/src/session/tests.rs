@@ -28,7 +28,7 @@ use crate::peer::{self, PeerNames};
 use crate::space::FreeSpace;
 use crate::submit::{Backend, CleanupTables, Local, Lookups, Store, cleanup_options};
 use daemon::log::{Log, LogConfig, Place};
-use daemon::service::{Admission, Clients, Limits, Places, SessionQuota};
+use daemon::service::{Clients, ConnectionLimit, Limits, Places, SessionQuota};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ impl Fixture {
             backend: Backend::Local(local(&at("queue"), &settings, &log)),
             names,
             access,
-            admission: Arc::new(Admission::new(100)),
+            connection_limit: Arc::new(ConnectionLimit::new(100)),
             clients: Arc::new(Clients::new(
                 Limits::new(&settings),
                 Places { of_process: 100, processes_max: Some(1) },
@@ -148,7 +148,7 @@ impl Fixture {
     pub(super) fn session<'s>(
         &'s self,
         client: &'s Client,
-        voice: &'s Voice<'s>,
+        quota_guard: &'s QuotaGuard<'s>,
         connection: Connection,
     ) -> Session<'s> {
         Session {
@@ -157,8 +157,8 @@ impl Fixture {
             client,
             network: None,
             is_limited: false,
-            log: SessionLog::new(&self.service.log, client, 0, voice),
-            patience: Patience { operation: PATIENCE, deadline: None },
+            log: SessionLog::new(&self.service.log, client, 0, quota_guard),
+            timeouts: Timeouts { operation: PATIENCE, deadline: None },
             arrived: daemon::service::now(),
             recipients: 0,
             unread: 0,
@@ -406,13 +406,13 @@ async fn a_client_that_is_turned_away_hears_why() {
     let (mut client, server) = UnixStream::pair().unwrap();
     let connection = Connection::new(OwnedFd::from(server.into_std().unwrap()));
     // It may send, so it waits for a place first: all are taken.
-    let admission = &fixture.service.admission;
+    let connection_limit = &fixture.service.connection_limit;
     let mut places = Vec::new();
-    while admission.free_places() > 0 {
-        places.push(admission.place().await);
+    while connection_limit.free_places() > 0 {
+        places.push(connection_limit.permit().await);
     }
-    let seat = admission.try_seat().unwrap();
-    let away = turn_away(Arc::clone(&fixture.service), connection, PeerAddress::Local, seat);
+    let slot = connection_limit.try_reject_slot().unwrap();
+    let away = turn_away(Arc::clone(&fixture.service), connection, PeerAddress::Local, slot);
     let session = tokio::spawn(away);
     assert_eq!(hear(&mut client).await.unwrap(), "ZError: too many connections, try again later");
     drop(client);
@@ -424,16 +424,16 @@ async fn a_client_that_is_turned_away_hears_why() {
 async fn a_client_that_is_turned_away_cannot_stay() {
     let fixture = Fixture::new("");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None, 0);
+    let (quota_guard, _) = fixture.service.session_quota.begin(None, 0);
     for (timeout, seconds) in [(300, 10), (11, 10), (3, 3)] {
         let (client, server) = UnixStream::pair().unwrap();
         let connection = Connection::new(OwnedFd::from(server.into_std().unwrap()));
         drop(client);
-        let mut session = fixture.session(&who, &voice, connection);
-        session.patience.operation = Duration::from_secs(timeout);
+        let mut session = fixture.session(&who, &quota_guard, connection);
+        session.timeouts.operation = Duration::from_secs(timeout);
         session.dismiss(&Ending::TooManyConnections, Holdings::default()).await;
         // So long it would have waited for the client to take the reply.
-        assert_eq!(session.patience.operation.as_secs(), seconds);
+        assert_eq!(session.timeouts.operation.as_secs(), seconds);
     }
 }
 
@@ -457,9 +457,9 @@ async fn too_many_sessions_without_a_message_are_said_once() {
 #[tokio::test]
 async fn a_client_is_known_by_its_name_in_the_hosts_file() {
     let fixture = Fixture::new("");
-    let (voice, _) = fixture.service.session_quota.begin(None, 0);
+    let (quota_guard, _) = fixture.service.session_quota.begin(None, 0);
     let peer = PeerAddress::of("127.0.0.1:5".parse().unwrap());
-    let met = entry::meet(&fixture.service, peer, &voice, &mut Holdings::default()).await;
+    let met = entry::meet(&fixture.service, peer, &quota_guard, &mut Holdings::default()).await;
     assert_eq!((met.client.shown.as_str(), met.refusal.is_none()), ("localhost[127.0.0.1]", true));
 }
 
@@ -468,11 +468,11 @@ async fn a_client_is_known_by_its_name_in_the_hosts_file() {
 async fn a_fast_client_lets_others_have_their_turn() {
     let fixture = Fixture::new("");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None, 0);
+    let (quota_guard, _) = fixture.service.session_quota.begin(None, 0);
     let (client, server) = UnixStream::pair().unwrap();
     let server = server.into_std().unwrap();
     let watched = server.try_clone().unwrap();
-    let mut session = fixture.session(&who, &voice, Connection::new(OwnedFd::from(server)));
+    let mut session = fixture.session(&who, &quota_guard, Connection::new(OwnedFd::from(server)));
     let mut receive = Box::pin(session.receive());
     // `is_spent`: all that its task may do in one turn is done already when it is its turn. Returns how many bytes are left then.
     let mut turn = async |is_spent: bool| {
@@ -520,7 +520,7 @@ fn a_client_that_waits_takes_little_memory() {
 async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
     let fixture = Fixture::new("qmqpd_stress_timeout = 5s");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None, 0);
+    let (quota_guard, _) = fixture.service.session_quota.begin(None, 0);
     let long_ago = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
     for (is_stressed, before, now, gives_way) in [
         (true, 0, 100, true),
@@ -532,7 +532,7 @@ async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
         let share = if is_stressed { fixture.service.memory.try_acquire().ok() } else { None };
         let (mut client, server) = UnixStream::pair().unwrap();
         let mut session =
-            fixture.session(&who, &voice, Connection::new(OwnedFd::from(server.into_std().unwrap())));
+            fixture.session(&who, &quota_guard, Connection::new(OwnedFd::from(server.into_std().unwrap())));
         client.write_all(&vec![b'x'; now]).await.unwrap();
         let mut pace = receive::Pace { since: long_ago, bytes: before };
         let read = session.read(&mut Vec::with_capacity(1000), Some(&mut pace)).await;
@@ -548,11 +548,11 @@ async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
 async fn a_message_that_stops_has_its_whole_time_as_long_as_there_is_memory() {
     let fixture = Fixture::new("qmqpd_stress_timeout = 1s");
     let who = a_client();
-    let (voice, _) = fixture.service.session_quota.begin(None, 0);
+    let (quota_guard, _) = fixture.service.session_quota.begin(None, 0);
     let (client, server) = UnixStream::pair().unwrap();
     let mut session =
-        fixture.session(&who, &voice, Connection::new(OwnedFd::from(server.into_std().unwrap())));
-    session.patience.operation = Duration::from_secs(3);
+        fixture.session(&who, &quota_guard, Connection::new(OwnedFd::from(server.into_std().unwrap())));
+    session.timeouts.operation = Duration::from_secs(3);
     let began = Instant::now();
     let mut pace = receive::Pace { since: began, bytes: 0 };
     let read = timeout(PATIENCE, session.read(&mut Vec::with_capacity(9), Some(&mut pace))).await.unwrap();
@@ -560,7 +560,7 @@ async fn a_message_that_stops_has_its_whole_time_as_long_as_there_is_memory() {
     assert!(began.elapsed() >= Duration::from_secs(3));
     // Under stress it has one window, but that whole.
     let _share = fixture.service.memory.try_acquire().unwrap();
-    session.patience.operation = PATIENCE;
+    session.timeouts.operation = PATIENCE;
     let began = Instant::now();
     let mut pace = receive::Pace { since: began, bytes: 0 };
     let read = timeout(PATIENCE, session.read(&mut Vec::with_capacity(9), Some(&mut pace))).await.unwrap();

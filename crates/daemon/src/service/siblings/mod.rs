@@ -161,7 +161,7 @@ impl Exchange {
         let service = Arc::clone(&self.service);
         let seconds = now().seconds;
         let (window, minute) = (service.clients.window(seconds), service.session_quota.minute(seconds));
-        if self.draining_since.is_none() && service.admission.is_closed() {
+        if self.draining_since.is_none() && service.connection_limit.is_closed() {
             self.draining_since = Some(boot_milliseconds());
         }
         let told = self.file.write(self.own, &self.report(window, minute).encode());
@@ -192,7 +192,7 @@ impl Exchange {
         let (logged, voices) = service.session_quota.counts(minute);
         Report {
             draining_since: self.draining_since,
-            free_places: u32::try_from(service.admission.free_places()).unwrap_or(u32::MAX),
+            free_places: u32::try_from(service.connection_limit.free_places()).unwrap_or(u32::MAX),
             minute,
             logged,
             clients: sums::greatest(service.clients.counts(window, voices)),

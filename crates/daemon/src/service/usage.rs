@@ -12,7 +12,7 @@ use super::sync::{AtomicU64, Notify, Ordering, timeout};
 
 /// The sessions that a process has served.
 #[derive(Debug)]
-pub struct Wear {
+pub struct Usage {
     /// `max_use`.
     sessions_max: u64,
     /// `max_idle`.
@@ -28,7 +28,7 @@ pub struct Wear {
     noteworthy: Notify,
 }
 
-impl Wear {
+impl Usage {
     /// A process that has served nobody.
     #[must_use]
     pub fn new(sessions_max: u64, idle_max: Duration, age_min: Duration) -> Self {
@@ -63,22 +63,22 @@ impl Wear {
     }
 
     /// A place was held for nobody, and is free. Whoever asked in between whether somebody is here has heard yes.
-    pub(super) fn nobody_came(&self) {
+    pub(super) fn none_came(&self) {
         if self.sessions.load(Ordering::Acquire) >= self.sessions_max && self.is_old_enough() {
             self.noteworthy.notify_waiters();
         }
     }
 
     /// Waits until this process has served `max_use` clients and is old enough, or none for `max_idle`, while `is_idle`; or
-    /// until it is far too old. `prove` is called once a client was served.
-    pub async fn worn_out(&self, is_idle: impl Fn() -> bool, mut prove: impl FnMut()) {
+    /// until it is far too old. `report_served` is called once a client was served.
+    pub async fn limit_reached(&self, is_idle: impl Fn() -> bool, mut report_served: impl FnMut()) {
         let mut is_proven = false;
         loop {
             let noteworthy = self.noteworthy.notified();
             let sessions = self.sessions.load(Ordering::Acquire);
             if sessions > 0 && !is_proven {
                 is_proven = true;
-                prove();
+                report_served();
             }
             let used_for = Duration::from_millis(self.last_end_milliseconds.load(Ordering::Acquire));
             let idle_for = self.began.elapsed().saturating_sub(used_for);
@@ -120,44 +120,44 @@ mod tests {
 
     #[tokio::test]
     async fn enough_sessions_are_the_end_once_nobody_is_here() {
-        let wear = Wear::new(2, Duration::from_secs(3600), Duration::ZERO);
+        let usage = Usage::new(2, Duration::from_secs(3600), Duration::ZERO);
         let is_idle = Cell::new(false);
         let proofs = Cell::new(0);
-        let worn_out = wear.worn_out(|| is_idle.get(), || proofs.set(proofs.get() + 1));
+        let limit_reached = usage.limit_reached(|| is_idle.get(), || proofs.set(proofs.get() + 1));
         let sessions = async {
             for (ended, idle) in [(1, true), (2, false), (3, true)] {
                 is_idle.set(idle);
-                wear.session_ended();
+                usage.session_ended();
                 tokio::task::yield_now().await;
                 assert_eq!(proofs.get(), 1, "after session {ended}");
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! { biased; () = worn_out => {}, () = sessions => {} }
-        assert_eq!(wear.sessions.load(Ordering::Acquire), 3);
+        tokio::select! { biased; () = limit_reached => {}, () = sessions => {} }
+        assert_eq!(usage.sessions.load(Ordering::Acquire), 3);
     }
 
     #[tokio::test]
     async fn a_process_without_clients_ends_in_time() {
-        let wear = Wear::new(100, IDLE_MAX, Duration::ZERO);
-        wear.worn_out(|| true, || panic!("nobody was served")).await;
-        assert!(wear.began.elapsed() >= IDLE_MAX);
+        let usage = Usage::new(100, IDLE_MAX, Duration::ZERO);
+        usage.limit_reached(|| true, || panic!("nobody was served")).await;
+        assert!(usage.began.elapsed() >= IDLE_MAX);
     }
 
     #[tokio::test]
     async fn the_last_session_counts_not_the_first() {
-        let wear = Wear::new(100, IDLE_MAX, Duration::ZERO);
-        wear.session_ended();
+        let usage = Usage::new(100, IDLE_MAX, Duration::ZERO);
+        usage.session_ended();
         let last_end = Cell::new(Instant::now());
         let sessions = async {
             for _ in 0..3 {
                 tokio::time::sleep(IDLE_MAX / 2).await;
-                wear.session_ended();
+                usage.session_ended();
                 last_end.set(Instant::now());
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! { biased; () = wear.worn_out(|| true, || ()) => {}, () = sessions => {} }
+        tokio::select! { biased; () = usage.limit_reached(|| true, || ()) => {}, () = sessions => {} }
         let idle_for = last_end.get().elapsed();
         // Milliseconds are counted whole.
         assert!(idle_for + Duration::from_millis(1) >= IDLE_MAX, "{idle_for:?}");
@@ -166,31 +166,31 @@ mod tests {
     #[tokio::test]
     async fn before_its_age_no_number_of_sessions_is_the_end() {
         const AGE: Duration = Duration::from_millis(200);
-        let wear = Wear::new(2, Duration::from_secs(3600), AGE);
+        let usage = Usage::new(2, Duration::from_secs(3600), AGE);
         let busy = async {
             for _ in 0..50 {
-                wear.session_ended();
+                usage.session_ended();
                 tokio::task::yield_now().await;
             }
             // Nothing happens any more: the age alone is the end.
             std::future::pending::<()>().await;
         };
-        tokio::select! { biased; () = wear.worn_out(|| true, || ()) => {}, () = busy => {} }
-        assert!(wear.began.elapsed() >= AGE, "{:?}", wear.began.elapsed());
-        assert_eq!(wear.sessions.load(Ordering::Acquire), 50);
+        tokio::select! { biased; () = usage.limit_reached(|| true, || ()) => {}, () = busy => {} }
+        assert!(usage.began.elapsed() >= AGE, "{:?}", usage.began.elapsed());
+        assert_eq!(usage.sessions.load(Ordering::Acquire), 50);
     }
 
     #[tokio::test]
     async fn a_process_that_is_never_idle_ends_at_ten_times_that_age() {
         const AGE: Duration = Duration::from_millis(30);
-        let wear = Wear::new(2, Duration::from_millis(10), AGE);
+        let usage = Usage::new(2, Duration::from_millis(10), AGE);
         let busy = async {
             loop {
-                wear.session_ended();
+                usage.session_ended();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::select! { biased; () = wear.worn_out(|| false, || ()) => {}, () = busy => {} }
-        assert!(wear.began.elapsed() >= AGE * 10, "{:?}", wear.began.elapsed());
+        tokio::select! { biased; () = usage.limit_reached(|| false, || ()) => {}, () = busy => {} }
+        assert!(usage.began.elapsed() >= AGE * 10, "{:?}", usage.began.elapsed());
     }
 }

@@ -7,22 +7,22 @@ use super::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 /// Places for clients, and whether the process still takes any.
 #[derive(Debug)]
-pub struct Admission {
+pub struct ConnectionLimit {
     places: Arc<Semaphore>,
     places_max: u32,
-    waiting_room: Arc<WaitingRoom>,
+    reject_slots: Arc<RejectSlots>,
     is_over: watch::Sender<bool>,
 }
 
 /// A client's place, until it is dropped.
-pub type Place = OwnedSemaphorePermit;
+pub type Permit = OwnedSemaphorePermit;
 
 /// Where clients are who have no place, while they are told so: who may not send, and who is too many. When it is full, the
 /// one who has been here longest goes.
 #[derive(Debug)]
-struct WaitingRoom {
+struct RejectSlots {
     /// Twice as many as may stay: those who have been asked to leave are on their way out.
-    seats: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     queue: Mutex<Queue>,
 }
 
@@ -33,23 +33,23 @@ struct Queue {
     staying: VecDeque<(u64, Arc<Notify>)>,
 }
 
-/// A seat in the waiting room, until it is dropped.
+/// A reject slot, until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    room: Arc<WaitingRoom>,
+pub struct RejectSlot {
+    room: Arc<RejectSlots>,
     number: u64,
     wanted: Arc<Notify>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Seat {
+impl RejectSlot {
     /// Waits until another client wants it.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for RejectSlot {
     fn drop(&mut self) {
         let mut queue = self.room.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(at) = queue.staying.binary_search_by_key(&self.number, |(number, _)| *number) {
@@ -58,7 +58,7 @@ impl Drop for Seat {
     }
 }
 
-impl Admission {
+impl ConnectionLimit {
     /// With so many places.
     pub fn new(places_max: usize) -> Self {
         let places_max = u32::try_from(places_max.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
@@ -66,8 +66,8 @@ impl Admission {
         Self {
             places: permits(places_max),
             places_max,
-            waiting_room: Arc::new(WaitingRoom {
-                seats: permits(WAITING_ROOM_SEATS.saturating_mul(2)),
+            reject_slots: Arc::new(RejectSlots {
+                slots: permits(REJECT_SLOTS_MAX.saturating_mul(2)),
                 queue: Mutex::new(Queue::default()),
             }),
             is_over: watch::channel(false).0,
@@ -75,12 +75,12 @@ impl Admission {
     }
 
     /// A place, if one is free.
-    pub(super) fn try_place(&self) -> Option<Place> {
+    pub(super) fn try_permit(&self) -> Option<Permit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// Waits for a place. (`None` would mean that somebody closed the semaphore; nobody does.)
-    pub async fn place(&self) -> Option<Place> {
+    pub async fn permit(&self) -> Option<Permit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
@@ -89,22 +89,22 @@ impl Admission {
         self.places.available_permits()
     }
 
-    /// A seat in the waiting room, if even that is free.
-    pub fn try_seat(&self) -> Option<Seat> {
-        let room = &self.waiting_room;
-        let permit = Arc::clone(&room.seats).try_acquire_owned().ok()?;
+    /// A reject slot, if even that is free.
+    pub fn try_reject_slot(&self) -> Option<RejectSlot> {
+        let room = &self.reject_slots;
+        let permit = Arc::clone(&room.slots).try_acquire_owned().ok()?;
         let wanted = Arc::new(Notify::new());
         let mut queue = room.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let number = queue.next;
         queue.next = number.saturating_add(1);
         queue.staying.push_back((number, Arc::clone(&wanted)));
-        if queue.staying.len() > usize::try_from(WAITING_ROOM_SEATS).unwrap_or(usize::MAX)
+        if queue.staying.len() > usize::try_from(REJECT_SLOTS_MAX).unwrap_or(usize::MAX)
             && let Some((_, oldest)) = queue.staying.pop_front()
         {
             oldest.notify_one();
         }
         drop(queue);
-        Some(Seat { room: Arc::clone(room), number, wanted, _permit: permit })
+        Some(RejectSlot { room: Arc::clone(room), number, wanted, _permit: permit })
     }
 
     /// Whether nobody has a place.
@@ -130,14 +130,14 @@ impl Admission {
     /// Waits for the last client to leave, when nobody comes in any more.
     pub(super) async fn drained(&self) {
         // Errors would mean that somebody closed a semaphore; nobody does.
-        // Held to the end: who is in the waiting room could still wait for a place.
+        // Held to the end: who is in a reject slot could still wait for a place.
         let _places = self.places.acquire_many(self.places_max).await;
-        let _ = self.waiting_room.seats.acquire_many(WAITING_ROOM_SEATS.saturating_mul(2)).await;
+        let _ = self.reject_slots.slots.acquire_many(REJECT_SLOTS_MAX.saturating_mul(2)).await;
     }
 }
 
 /// Clients that may take their time to hear that they are not served.
-const WAITING_ROOM_SEATS: u32 = 256;
+const REJECT_SLOTS_MAX: u32 = 256;
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
@@ -145,15 +145,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_been_in_the_waiting_room_longest_goes() {
-        let admission = Admission::new(1);
-        let count = usize::try_from(WAITING_ROOM_SEATS).unwrap();
-        let mut seats: Vec<Seat> = (0..count).map(|_| admission.try_seat().unwrap()).collect();
+        let connection_limit = ConnectionLimit::new(1);
+        let count = usize::try_from(REJECT_SLOTS_MAX).unwrap();
+        let mut slots: Vec<RejectSlot> =
+            (0..count).map(|_| connection_limit.try_reject_slot().unwrap()).collect();
         // One leaves, another one comes; and then one too many.
-        seats.remove(5);
-        seats.push(admission.try_seat().unwrap());
-        seats.push(admission.try_seat().unwrap());
-        seats[0].wanted().await;
-        let others = seats.iter().skip(1).map(|seat| Box::pin(seat.wanted()));
+        slots.remove(5);
+        slots.push(connection_limit.try_reject_slot().unwrap());
+        slots.push(connection_limit.try_reject_slot().unwrap());
+        slots[0].wanted().await;
+        let others = slots.iter().skip(1).map(|slot| Box::pin(slot.wanted()));
         let mut others: Vec<_> = others.collect();
         for other in &mut others {
             let soon = tokio::time::timeout(std::time::Duration::ZERO, other).await;
@@ -161,8 +162,8 @@ mod tests {
         }
         drop(others);
         // Those who do not go are at most as many again.
-        seats.extend((0..count).map_while(|_| admission.try_seat()));
-        assert_eq!(seats.len(), 2 * count);
-        assert!(admission.try_seat().is_none());
+        slots.extend((0..count).map_while(|_| connection_limit.try_reject_slot()));
+        assert_eq!(slots.len(), 2 * count);
+        assert!(connection_limit.try_reject_slot().is_none());
     }
 }

@@ -9,7 +9,7 @@ use postfix::settings::words::LogTarget;
 use postfix::settings::{ConfigError, Settings};
 
 use crate::jail::Owner;
-use crate::log::{LogConfig, Place, Standing};
+use crate::log::{LogConfig, Mode, Place};
 
 /// Set in the environment of a service process that `qmqpd serve` started; Postfix's master(8) does not set it.
 pub const STANDALONE_VARIABLE: &str = "QMQPD_STANDALONE";
@@ -110,11 +110,11 @@ impl ConfigSource {
 
     /// What that makes of this process, as far as the log is concerned.
     #[must_use]
-    pub const fn standing(&self) -> Standing {
+    pub const fn mode(&self) -> Mode {
         match self {
-            Self::Unconfigured { .. } => Standing::Unconfigured,
-            Self::Directory(_) => Standing::Standalone,
-            Self::Postfix(_) => Standing::UnderPostfix,
+            Self::Unconfigured { .. } => Mode::Unconfigured,
+            Self::Directory(_) => Mode::Standalone,
+            Self::Postfix(_) => Mode::UnderPostfix,
         }
     }
 }
@@ -159,22 +159,22 @@ fn unconfigured_owner(queue: &Path) -> Result<Owner, Box<ConfigError>> {
 }
 
 /// Where a process logs according to its settings.
-pub(super) fn log_config(standing: Standing, settings: &Settings, process_name: &str) -> LogConfig {
+pub(super) fn log_config(mode: Mode, settings: &Settings, process_name: &str) -> LogConfig {
     LogConfig {
         syslog_name: settings.syslog_name.clone(),
         process_name: process_name.to_owned(),
         host_name: settings.myhostname.clone(),
         facility: settings.syslog_facility,
         utf8: settings.smtputf8_enable,
-        places: vec![place(standing, settings)],
+        places: vec![place(mode, settings)],
     }
 }
 
-fn place(standing: Standing, settings: &Settings) -> Place {
+fn place(mode: Mode, settings: &Settings) -> Place {
     const SYSLOG_SOCKET: &str = "/dev/log";
     let maillog_file = settings.maillog_file.as_str();
     if !maillog_file.is_empty() {
-        if standing == Standing::UnderPostfix {
+        if mode == Mode::UnderPostfix {
             let socket =
                 Path::new(&settings.queue_directory).join("public").join(&settings.postlog_service_name);
             return Place::Postlog { path: socket };
@@ -185,9 +185,7 @@ fn place(standing: Standing, settings: &Settings) -> Place {
     let syslog = Place::Syslog { path: SYSLOG_SOCKET.into() };
     match settings.qmqpd_log {
         LogTarget::Stderr => Place::Stderr,
-        LogTarget::Syslog if standing == Standing::UnderPostfix || Path::new(SYSLOG_SOCKET).exists() => {
-            syslog
-        }
+        LogTarget::Syslog if mode == Mode::UnderPostfix || Path::new(SYSLOG_SOCKET).exists() => syslog,
         // A container without a syslog daemon: whoever started us reads this.
         LogTarget::Syslog => Place::Stderr,
     }

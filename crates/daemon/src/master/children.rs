@@ -68,13 +68,13 @@ pub(super) enum Need {
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct Children {
     children: Vec<Child>,
     failures_in_a_row: u32,
     throttled_until: Option<Instant>,
 }
 
-impl Roster {
+impl Children {
     pub(super) fn children(&self) -> &[Child] {
         &self.children
     }
@@ -197,62 +197,62 @@ mod tests {
 
     #[test]
     fn bad_starts_are_retried_later_and_later() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let mut now = Instant::now();
         let mut waits = Vec::new();
         for process_id in 1..=8 {
-            assert_eq!(roster.need(now), Need::Process);
-            roster.started(process_id, now);
-            let log = texts(roster.ended(process_id, Outcome::Exit(1), now, "/usr/sbin/qmqpd", MINUTE));
+            assert_eq!(children.need(now), Need::Process);
+            children.started(process_id, now);
+            let log = texts(children.ended(process_id, Outcome::Exit(1), now, "/usr/sbin/qmqpd", MINUTE));
             assert_eq!(log[0], format!("warning: process /usr/sbin/qmqpd pid {process_id} exit status 1"));
             assert_eq!(log[1], "warning: /usr/sbin/qmqpd: bad command startup -- throttling");
-            let Need::Wait(until) = roster.need(now) else { panic!("not throttled") };
+            let Need::Wait(until) = children.need(now) else { panic!("not throttled") };
             waits.push(until.duration_since(now).as_secs());
             now = until;
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        roster.started(9, now);
-        roster.ended(9, Outcome::Exit(1), now + MINUTE, "q", MINUTE);
-        let Need::Wait(until) = roster.need(now + MINUTE) else { panic!("not throttled") };
+        children.started(9, now);
+        children.ended(9, Outcome::Exit(1), now + MINUTE, "q", MINUTE);
+        let Need::Wait(until) = children.need(now + MINUTE) else { panic!("not throttled") };
         assert_eq!(until.duration_since(now + MINUTE).as_secs(), 1, "it told its clients for a minute");
     }
 
     #[test]
     fn a_system_without_room_is_asked_again_soon() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
-        let waits = [0; 8].map(|_| roster.not_started(now, MINUTE).as_secs());
+        let waits = [0; 8].map(|_| children.not_started(now, MINUTE).as_secs());
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(roster.need(now), Need::Wait(now + MINUTE));
+        assert_eq!(children.need(now), Need::Wait(now + MINUTE));
     }
 
     #[test]
     fn a_process_that_served_is_replaced_at_once_whatever_its_end() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
-        roster.started(7, now);
-        assert!(!roster.is_ready());
-        roster.reported(7, false);
-        roster.reported(7, true);
-        assert!(roster.is_ready());
+        children.started(7, now);
+        assert!(!children.is_ready());
+        children.reported(7, false);
+        children.reported(7, true);
+        assert!(children.is_ready());
         assert_eq!(
-            texts(roster.ended(7, Outcome::Signal(9), now, "q", MINUTE)),
+            texts(children.ended(7, Outcome::Signal(9), now, "q", MINUTE)),
             ["warning: process q pid 7 killed by signal 9"]
         );
-        assert_eq!(roster.need(now), Need::Process);
+        assert_eq!(children.need(now), Need::Process);
     }
 
     #[test]
     fn processes_that_worked_do_not_make_a_row_of_those_that_are_killed_at_once() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let mut now = Instant::now();
         for process_id in 1..=20 {
-            roster.started(process_id, now);
-            roster.reported(process_id, true);
+            children.started(process_id, now);
+            children.reported(process_id, true);
             let lived = if process_id % 2 == 0 { Duration::ZERO } else { QUICK };
-            roster.ended(process_id, Outcome::Signal(9), now + lived, "q", MINUTE);
+            children.ended(process_id, Outcome::Signal(9), now + lived, "q", MINUTE);
             now += lived;
-            if let Need::Wait(until) = roster.need(now) {
+            if let Need::Wait(until) = children.need(now) {
                 assert_eq!(until.duration_since(now), BACK_OFF_FIRST, "process {process_id}");
                 now = until;
             }
@@ -261,72 +261,72 @@ mod tests {
 
     #[test]
     fn a_clean_exit_is_silent_but_a_tight_loop_of_them_is_slowed() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
-        roster.started(7, now);
-        assert!(texts(roster.ended(7, Outcome::Exit(0), now + QUICK, "q", MINUTE)).is_empty());
-        assert_eq!(roster.need(now), Need::Process);
-        roster.started(8, now);
-        assert!(!texts(roster.ended(8, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
-        assert!(matches!(roster.need(now), Need::Wait(_)));
+        children.started(7, now);
+        assert!(texts(children.ended(7, Outcome::Exit(0), now + QUICK, "q", MINUTE)).is_empty());
+        assert_eq!(children.need(now), Need::Process);
+        children.started(8, now);
+        assert!(!texts(children.ended(8, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
+        assert!(matches!(children.need(now), Need::Wait(_)));
     }
 
     #[test]
     fn however_many_finish_their_sessions_one_takes_clients() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
         for process_id in 1..=20 {
-            assert_eq!(roster.need(now), Need::Process, "process {process_id}");
-            roster.started(process_id, now);
-            assert_eq!(roster.need(now), Need::Nothing);
-            roster.reported(process_id, true);
-            assert!(roster.is_ready());
-            roster.reported(process_id, false);
-            assert!(!roster.is_ready(), "nothing takes clients");
+            assert_eq!(children.need(now), Need::Process, "process {process_id}");
+            children.started(process_id, now);
+            assert_eq!(children.need(now), Need::Nothing);
+            children.reported(process_id, true);
+            assert!(children.is_ready());
+            children.reported(process_id, false);
+            assert!(!children.is_ready(), "nothing takes clients");
         }
-        assert_eq!(roster.children().len(), 20);
+        assert_eq!(children.children().len(), 20);
     }
 
     #[test]
     fn a_process_that_is_given_up_has_a_successor_before_it_is_gone() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
-        roster.started(7, now);
-        roster.reported(7, true);
-        roster.given_up(7);
-        assert_eq!(roster.need(now), Need::Process);
-        assert!(texts(roster.ended(7, Outcome::Signal(9), now + QUICK, "q", MINUTE)).len() == 1);
+        children.started(7, now);
+        children.reported(7, true);
+        children.given_up(7);
+        assert_eq!(children.need(now), Need::Process);
+        assert!(texts(children.ended(7, Outcome::Signal(9), now + QUICK, "q", MINUTE)).len() == 1);
     }
 
     #[test]
     fn giving_way_soon_after_the_start_is_no_bad_start() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
         // A table that changes again and again: each process is ready, then gives way within the second.
         for process_id in 1..=20 {
-            assert_eq!(roster.need(now), Need::Process, "process {process_id}");
-            roster.started(process_id, now);
-            roster.reported(process_id, true);
-            roster.reported(process_id, false);
-            assert!(texts(roster.ended(process_id, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
+            assert_eq!(children.need(now), Need::Process, "process {process_id}");
+            children.started(process_id, now);
+            children.reported(process_id, true);
+            children.reported(process_id, false);
+            assert!(texts(children.ended(process_id, Outcome::Exit(0), now, "q", MINUTE)).is_empty());
         }
         // One that says so and then crashes is another matter.
-        roster.started(21, now);
-        roster.reported(21, true);
-        roster.reported(21, false);
-        assert!(!texts(roster.ended(21, Outcome::Exit(1), now, "q", MINUTE)).is_empty());
-        assert!(matches!(roster.need(now), Need::Wait(_)));
+        children.started(21, now);
+        children.reported(21, true);
+        children.reported(21, false);
+        assert!(!texts(children.ended(21, Outcome::Exit(1), now, "q", MINUTE)).is_empty());
+        assert!(matches!(children.need(now), Need::Wait(_)));
     }
 
     #[test]
     fn a_new_generation_starts_afresh() {
-        let mut roster = Roster::default();
+        let mut children = Children::default();
         let now = Instant::now();
-        roster.started(7, now);
-        roster.ended(7, Outcome::Exit(1), now, "q", MINUTE);
-        roster.started(8, now);
-        assert_eq!(roster.renew().len(), 1);
-        assert_eq!(roster.need(now), Need::Process);
-        assert!(roster.ended(8, Outcome::Exit(0), now, "q", MINUTE).is_none(), "a stranger by now");
+        children.started(7, now);
+        children.ended(7, Outcome::Exit(1), now, "q", MINUTE);
+        children.started(8, now);
+        assert_eq!(children.renew().len(), 1);
+        assert_eq!(children.need(now), Need::Process);
+        assert!(children.ended(8, Outcome::Exit(0), now, "q", MINUTE).is_none(), "a stranger by now");
     }
 }

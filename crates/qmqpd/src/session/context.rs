@@ -82,7 +82,7 @@ impl Context {
     pub fn protocol_limits(&self) -> qmqp::server::Limits {
         let address_bytes_max = u64::try_from(self.settings.line_length_limit).unwrap_or(u64::MAX);
         qmqp::server::Limits {
-            content_bytes_max: size_limit(self.settings.message_size_limit),
+            content_bytes_max: self.settings.message_bytes_max().unwrap_or(u64::MAX),
             sender_bytes_max: address_bytes_max,
             recipient_bytes_max: address_bytes_max,
         }
@@ -93,11 +93,6 @@ impl Context {
     pub fn session_deadline(&self) -> Option<Duration> {
         Some(self.settings.qmqpd_session_deadline).filter(|limit| !limit.is_zero())
     }
-}
-
-/// Postfix's way to write "no limit" is zero, or less.
-fn size_limit(parameter: i64) -> u64 {
-    u64::try_from(parameter).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX)
 }
 
 impl Sessions for Context {

@@ -32,8 +32,8 @@ pub fn cleanup_options(
         },
         header_address_token_limit: count(settings.header_address_token_limit),
         hopcount_limit: u32::try_from(settings.hopcount_limit).unwrap_or(u32::MAX),
-        // Zero or less is "no limit" in main.cf, and zero is here.
-        message_size_limit: u64::try_from(settings.message_size_limit).unwrap_or(0),
+        // Zero is "no limit".
+        message_size_limit: settings.message_bytes_max().unwrap_or(0),
         mime_nesting_limit: count(settings.mime_nesting_limit),
         mime_boundary_length_limit: count(settings.mime_boundary_length_limit),
         disable_mime_input_processing: settings.disable_mime_input_processing,
@@ -107,4 +107,38 @@ fn classes(words: &KeywordSet) -> cleanup::AddressClasses {
 /// A limit as a count of things in memory; a negative one is zero, as Postfix reads it.
 fn count(limit: i64) -> usize {
     usize::try_from(limit).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use postfix::main_cf::MainCf;
+    use postfix::own_networks::InterfaceAddress;
+    use postfix::settings::{self, HostFacts};
+
+    use super::*;
+
+    /// What a main.cf without old defaults comes to is what our cleanup takes for its defaults, so that its own tests test those.
+    #[test]
+    fn the_defaults_of_cleanup_are_those_of_the_table() {
+        let host = HostFacts {
+            host_name: "localhost".to_owned(),
+            interfaces: vec![InterfaceAddress { address: IpAddr::from([127, 0, 0, 1]), prefix_len: 8 }],
+            resolve: &|_| Vec::new(),
+            first_line: &|path| panic!("myorigin is no file: {path}"),
+            config_directory: String::new(),
+            process_name: "qmqpd".to_owned(),
+            process_id: 1,
+            service_name: "qmqp".to_owned(),
+            is_under_postfix: true,
+        };
+        let loaded =
+            settings::load(&MainCf::parse("main.cf", b"compatibility_level = 3.6"), &[], &host).unwrap();
+        let options = cleanup_options(&loaded.settings, false, Vec::new());
+        let of_the_table = format!("{options:#?}");
+        let of_cleanup = format!("{:#?}", cleanup::Options::default());
+        let differ: Vec<_> =
+            of_the_table.lines().zip(of_cleanup.lines()).filter(|(table, own)| table != own).collect();
+        assert!(differ.is_empty(), "the table's, and cleanup's own: {differ:?}");
+        assert_eq!(of_the_table.lines().count(), of_cleanup.lines().count());
+    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::Group;
 use crate::budget::{Halt, Pace};
@@ -24,12 +24,13 @@ pub(crate) struct PosixFlags {
 ///
 /// The C library lets no other thread use one while it searches, and cannot be stopped. So a long key is searched in pieces, each
 /// with some of the places where a match may begin; and what may take long has a copy of its own, so that short keys
-/// need not wait for it.
+/// need not wait for it. And it keeps what it has learnt from each key, kilobytes for each byte where the expression has very many
+/// states, until the compiled expression is freed: [`Self::forget`].
 pub(crate) struct Posix {
     /// For what is done at once.
-    first: Compiled,
+    first: RwLock<Compiled>,
     /// For the work of each turn, when it is first needed.
-    others: [OnceLock<Option<Compiled>>; TURNS_MAX],
+    others: [Mutex<Option<Compiled>>; TURNS_MAX],
     pattern: CString,
     bits: libc::c_int,
     /// A match begins where the key does.
@@ -55,7 +56,22 @@ impl Posix {
             bits |= if wanted { bit } else { 0 };
         }
         let first = Compiled::new(&pattern, bits)?;
-        Ok(Self { first, others: Default::default(), pattern, bits, is_anchored })
+        Ok(Self { first: RwLock::new(first), others: Default::default(), pattern, bits, is_anchored })
+    }
+
+    /// Frees what was learnt from keys, but for what another thread uses just now.
+    pub(crate) fn forget(&self) {
+        for other in &self.others {
+            if let Ok(mut other) = other.try_lock() {
+                *other = None;
+            }
+        }
+        // Out of memory: the old one goes on.
+        if let Ok(fresh) = Compiled::new(&self.pattern, self.bits)
+            && let Ok(mut first) = self.first.try_write()
+        {
+            *first = fresh;
+        }
     }
 
     /// Searches a key (no NUL in it) and gives the groups 0 to `groups`.
@@ -71,7 +87,7 @@ impl Posix {
         let Ok(key) = CString::new(key) else { return Err(Halt::Engine("NUL in the key".to_owned())) };
         let end = key.as_bytes().len();
         if end <= SHORT_KEY_BYTES_MAX {
-            return self.copy(pace)?.search(&key, 0, groups).map_err(Halt::Engine);
+            return self.with_copy(pace, |compiled| compiled.search(&key, 0, groups));
         }
         let last = if self.is_anchored { 0 } else { end };
         let places = STEPS_AT_A_TIME.checked_div(end).unwrap_or(1).max(1);
@@ -80,20 +96,35 @@ impl Posix {
             pace.tick()?;
             let behind = start.saturating_add(places);
             let more = behind.min(last.saturating_add(1)).saturating_sub(start).saturating_sub(1);
-            let compiled = self.copy(pace)?;
-            if let Some(place) = compiled.place(&key, start, more).map_err(Halt::Engine)? {
-                return compiled.search(&key, place, groups).map_err(Halt::Engine);
+            let found = self.with_copy(pace, |compiled| {
+                let place = compiled.place(&key, start, more)?;
+                place.map(|place| compiled.search(&key, place, groups)).transpose()
+            })?;
+            if let Some(found) = found {
+                return Ok(found);
             }
             start = behind;
         }
         Ok(None)
     }
 
-    /// The copy that no other thread uses for long.
-    fn copy(&self, pace: &Pace<'_>) -> Result<&Compiled, Halt> {
-        let Some(copy) = pace.turn().and_then(|turn| self.others.get(turn)) else { return Ok(&self.first) };
-        let copy = copy.get_or_init(|| Compiled::new(&self.pattern, self.bits).ok());
-        copy.as_ref().ok_or_else(|| Halt::Engine("out of memory".to_owned()))
+    /// Works with the copy that no other thread uses for long.
+    fn with_copy<T>(
+        &self,
+        pace: &Pace<'_>,
+        work: impl FnOnce(&Compiled) -> Result<T, String>,
+    ) -> Result<T, Halt> {
+        // Nothing that is done under these locks panics.
+        let Some(copy) = pace.turn().and_then(|turn| self.others.get(turn)) else {
+            let first = self.first.read().unwrap_or_else(PoisonError::into_inner);
+            return work(&first).map_err(Halt::Engine);
+        };
+        let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+        if copy.is_none() {
+            *copy = Compiled::new(&self.pattern, self.bits).ok();
+        }
+        let compiled = copy.as_ref().ok_or_else(|| Halt::Engine("out of memory".to_owned()))?;
+        work(compiled).map_err(Halt::Engine)
     }
 }
 
@@ -286,7 +317,8 @@ mod tests {
                     .flat_map(|key| ["", "x", "-", "\n"].map(|before| (before, key)))
                 {
                     let key = format!("{}{key}", before.repeat(2000));
-                    let whole = regex.first.search(&CString::new(key.as_str()).unwrap(), 0, 1).unwrap();
+                    let whole = regex.first.read().unwrap();
+                    let whole = whole.search(&CString::new(key.as_str()).unwrap(), 0, 1).unwrap();
                     let words = format!("{} {newline} {before:?} {}", pattern.escape_ascii(), key.trim());
                     assert_eq!(regex.find(key.as_bytes(), 1), Ok(whole), "{words}");
                 }

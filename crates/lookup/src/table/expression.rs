@@ -5,6 +5,8 @@
 //! the expressions of a message take longer than they may ([`Budget`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use postfix::notice::Notice;
 use postfix::text::{LogicalLine, is_space, trim_end, trim_start};
@@ -67,7 +69,13 @@ struct Expressions {
     file: Option<Watched>,
     /// For questions without a budget of their own.
     turns: Arc<Turns>,
+    /// How long lookups have taken since the engine last forgot what it had learnt from keys, in nanoseconds.
+    learning: AtomicU64,
 }
+
+/// After so much time in lookups a `regexp:` table forgets what it has learnt. An expression with very many states learns a
+/// hundred megabytes in a second, if a client wants it so; others learn as much again in milliseconds.
+const LEARNING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What ended a lookup, and at which line if it came so far.
 struct Failed {
@@ -91,6 +99,23 @@ impl Pattern {
 }
 
 impl Expressions {
+    /// Frees what the engine keeps of the keys that it was asked about, from time to time.
+    fn forget_after(&self, time: Duration) {
+        let more = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let sum = self.learning.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        let is_enough = |nanoseconds| Duration::from_nanos(nanoseconds) >= LEARNING_TIME_MAX;
+        // One thread does it; and what another one uses just now has its turn after as much time again.
+        if !is_enough(sum) || !is_enough(self.learning.swap(0, Ordering::Relaxed)) {
+            return;
+        }
+        let rules = self.rules.matches().flat_map(|rule| [Some(&rule.first), rule.second.as_ref()]).flatten();
+        for pattern in rules.chain(self.rules.conditions()) {
+            if let Program::Posix(program) = &pattern.program {
+                program.forget();
+            }
+        }
+    }
+
     /// Tries the rules in their order.
     fn first(&self, key: &[u8], pace: &mut Pace<'_>) -> Result<Option<Vec<u8>>, Failed> {
         // Both closures need it, one at a time.
@@ -128,12 +153,14 @@ impl Table for Expressions {
             }
         };
         let mut line = None;
+        let began = Instant::now();
         let found = budget.run(call.deadline, |pace| {
             self.first(key, pace).map_err(|failed| {
                 line = Some(failed.line);
                 failed.halt
             })
         });
+        self.forget_after(began.elapsed());
         found.map_err(|halt| {
             let words = &self.words;
             let mut place = line.map_or_else(|| words.clone(), |line| format!("{words}, line {line}"));
@@ -191,7 +218,7 @@ fn build(
     }
     rules.finish(place, notices);
     let (name, turns) = (format!("{}:{name}", engine.type_name()), Arc::clone(turns));
-    Ok(Expressions { name, words, rules, file, turns })
+    Ok(Expressions { name, words, rules, file, turns, learning: AtomicU64::new(0) })
 }
 
 /// An expression that is not compiled yet.
@@ -437,7 +464,7 @@ mod tests {
     fn what_takes_all_its_time_fails_with_place_and_limit() {
         let (posix, perl) =
             (table(Engine::Posix, b"/a/ b\n/x+y/ x\n").0, table(Engine::Perl, b"/a/ b\n/x++[yz]/ x\n").0);
-        let time_limit = std::time::Duration::from_millis(20);
+        let time_limit = Duration::from_millis(20);
         let turns = Turns::new(crate::TurnOptions { time_limit, ..crate::TurnOptions::default() });
         for table in [&posix, &perl] {
             let budget = Budget::new(&turns, 0, None);

@@ -50,6 +50,14 @@ impl<M, C> Rules<M, C> {
         })
     }
 
+    /// The conditions, in order.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &C> {
+        self.steps.iter().filter_map(|step| match step {
+            Placed::If(condition, _) => Some(condition),
+            Placed::Match(_) | Placed::EndIf => None,
+        })
+    }
+
     /// How many `if`s are open.
     pub(super) const fn depth(&self) -> usize {
         self.open.len()

@@ -139,6 +139,7 @@ fn of_any_size(kind: &'static str) {
         write_source(&path, &entries);
         let (_, log) = run(&config, &[&format!("{kind}:{}", path.display())], "");
         assert_eq!(log, "");
+        assert_version(&path, "postmap");
         compare(&config, (kind, &path), &entries, &mut dice, 0, &format!("{count} entries, seed {seed}"));
     }
 }
@@ -189,6 +190,14 @@ fn load(path: &Path, kind: &str, options: &[&str], entries: &Entries) {
     assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The version of the format, as docs/testing.md tells it.
+fn assert_version(path: &Path, what: &str) {
+    let file = std::fs::read(path.with_extension("db")).unwrap();
+    let version: [u8; 4] = file[16..20].try_into().unwrap();
+    // In the byte order of the file.
+    assert!([u32::from_le_bytes(version), u32::from_be_bytes(version)].contains(&9), "{what}: {version:?}");
+}
+
 fn of_any_shape(kind: &'static str) {
     let dir = scratch("tables");
     let config = write_config(dir.path(), "compatibility_level = 3.6\n", "");
@@ -205,6 +214,7 @@ fn of_any_shape(kind: &'static str) {
                 let mut options = vec!["-c", &page, "-c", &order];
                 options.extend(shape.iter().flat_map(|shape| ["-c", *shape]));
                 load(&path, kind, &options, &entries);
+                assert_version(&path, "db_load");
                 compare(&config, (kind, &path), &entries, &mut dice, 5, &format!("{options:?}, seed {seed}"));
             }
         }

@@ -7,6 +7,8 @@ mod imports;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "house/limits.rs"]
+mod limits;
 #[path = "house/words.rs"]
 mod words;
 

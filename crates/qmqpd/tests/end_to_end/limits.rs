@@ -233,14 +233,17 @@ fn large_refusal() {
 /// The message takes longer than anything but a request that is wanted may take, and it is larger.
 fn slow_refusal() {
     let mut server =
-        with(&["message_size_limit = 10000", "qmqpd_drain_timeout = 2s", "qmqpd_drain_limit = 1000"]);
+        with(&["message_size_limit = 10000", "qmqpd_drain_timeout = 5s", "qmqpd_drain_limit = 1000"]);
     let bytes = request(&vec![b'x'; 400_000], b"a@sender.example", &[b"b@rcpt.example"]);
     let mut stream = client::connect(server.address);
     let began = Instant::now();
+    // A piece comes in each part of the time limit for what is not wanted, and all of them take longer than that. The limit is long
+    // beside the pauses, so that a busy machine does not break it.
     for piece in bytes.chunks(bytes.len() / 40) {
         stream.write_all(piece).unwrap_or_else(|error| panic!("{error} after {:?}", began.elapsed()));
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(150));
     }
+    assert!(began.elapsed() > Duration::from_secs(5), "it was sent too fast to show anything");
     let (received, end) = client::read_to_end(&mut stream);
     assert_eq!((client::reply(&received).map(client::text).as_deref(), end), (Some(TOO_LARGE), End::Closed));
     server.log.lines_until("the reason", |line| line.text.ends_with(TOO_LARGE.trim_start_matches('D')));

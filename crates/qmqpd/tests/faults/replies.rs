@@ -56,8 +56,9 @@ fn due() {
 /// The deadline is for the message of the client. How long the disk takes then, and how soon the reply can be sent, is not its
 /// affair: a client that hears nothing sends its message again.
 fn late() {
-    let server = start(&["qmqpd_session_deadline = 1s"]);
-    let slow = Fault { call: "fsync", error: "delay_enter=2s", when: "1" };
+    // On a busy machine a session takes more than a second until its message has come.
+    let server = start(&["qmqpd_session_deadline = 5s"]);
+    let slow = Fault { call: "fsync", error: "delay_enter=7s", when: "1" };
     let full = Fault { call: "sendto", error: "EAGAIN", when: "1" };
     let injection = attach(&server, &[slow, full]);
     assert_eq!(send(&server), Some('K'));

@@ -3,20 +3,38 @@
 use std::fs::File;
 use std::process::{Command, Output};
 
-use super::site::{PROGRAM, Site, free_address, request, send, text, until};
+use testbed::program::qmqpd;
+use testbed::trials::Trials;
+
+use super::site::{Site, free_address, request, send, text, until};
+
+pub(crate) fn add(trials: &mut Trials) {
+    trials.add(
+        "limits::a_session_on_standard_input_that_cannot_be_is_z_and_111_at_once",
+        &[],
+        a_session_on_standard_input_that_cannot_be_is_z_and_111_at_once,
+    );
+    trials.add(
+        "limits::too_little_address_space_is_a_sentence_and_never_a_crash",
+        &[],
+        too_little_address_space_is_a_sentence_and_never_a_crash,
+    );
+    trials.add("limits::few_open_files_are_lived_with", &[], few_open_files_are_lived_with);
+}
 
 /// A session on standard input under this shell's limit.
 fn session(site: &Site, limit: &str, options: &str) -> Output {
     site.write("request", &text(&request()));
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{limit}; exec {PROGRAM} -S {options}")]).current_dir(site.directory.path());
+    command
+        .args(["-c", &format!("{limit}; exec {} -S {options}", qmqpd())])
+        .current_dir(site.directory.path());
     command.env("MAIL_CONFIG", site.path("etc")).env("QMQPD_STANDALONE", "yes").env("RUST_BACKTRACE", "0");
     command.stdin(File::open(site.path("request")).unwrap()).output().unwrap()
 }
 
 const REFUSAL: &str = "34:ZError: server configuration error,";
 
-#[test]
 fn a_session_on_standard_input_that_cannot_be_is_z_and_111_at_once() {
     let site = Site::new();
     site.configure("qmqpd_authorized_clients = 127.0.0.1\n");
@@ -45,7 +63,6 @@ fn unprivileged(options: &str) -> &'static str {
     if nix::unistd::Uid::effective().is_root() && !options.is_empty() { "-u " } else { "" }
 }
 
-#[test]
 fn too_little_address_space_is_a_sentence_and_never_a_crash() {
     let site = Site::new();
     site.configure("qmqpd_authorized_clients = 127.0.0.1\n");
@@ -70,7 +87,7 @@ fn too_little_address_space_is_a_sentence_and_never_a_crash() {
     }
     assert!(outcomes[0] > 2 && outcomes[1] > 2, "refused and served: {outcomes:?}");
     let mut serve = Command::new("sh");
-    let script = format!("ulimit -v 100000; exec {PROGRAM} serve -c etc");
+    let script = format!("ulimit -v 100000; exec {} serve -c etc", qmqpd());
     let refused = serve.args(["-c", &script]).current_dir(site.directory.path()).output().unwrap();
     assert_eq!(refused.status.code(), Some(69));
     assert!(
@@ -80,14 +97,13 @@ fn too_little_address_space_is_a_sentence_and_never_a_crash() {
     );
 }
 
-#[test]
 fn few_open_files_are_lived_with() {
     let site = Site::new();
     let address = free_address();
     site.configure(&format!("qmqpd_listen = {address}\nqmqpd_authorized_clients = 127.0.0.1\n"));
     for files in [100, 256, 1000] {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n {files} && exec {PROGRAM} serve -c etc");
+        let script = format!("ulimit -n {files} && exec {} serve -c etc", qmqpd());
         command.args(["-c", &script]).current_dir(site.directory.path());
         let server = site.start(command, &["-c", "etc"]);
         until("it runs", || server.status().contains(": running\n").then_some(()));

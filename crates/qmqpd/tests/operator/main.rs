@@ -9,3 +9,20 @@ mod site;
 mod sockets;
 mod space;
 mod syslog;
+
+use std::process::ExitCode;
+
+use testbed::trials::Trials;
+
+fn main() -> ExitCode {
+    testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
+    let mut trials = Trials::default();
+    limits::add(&mut trials);
+    listening::add(&mut trials);
+    output::add(&mut trials);
+    said::add(&mut trials);
+    sockets::add(&mut trials);
+    space::add(&mut trials);
+    syslog::add(&mut trials);
+    trials.run()
+}

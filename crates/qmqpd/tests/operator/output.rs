@@ -3,7 +3,17 @@
 use std::fs::File;
 use std::process::Stdio;
 
+use testbed::trials::Trials;
+
 use super::site::{Site, free_address, send};
+
+pub(crate) fn add(trials: &mut Trials) {
+    trials.add(
+        "output::no_command_panics_where_nobody_listens_and_a_full_output_is_named",
+        &[],
+        no_command_panics_where_nobody_listens_and_a_full_output_is_named,
+    );
+}
 
 /// A pipe that nobody reads any more, and a device that is always full.
 fn closed_and_full() -> [Stdio; 2] {
@@ -12,7 +22,6 @@ fn closed_and_full() -> [Stdio; 2] {
     [writer.into(), File::options().write(true).open("/dev/full").unwrap().into()]
 }
 
-#[test]
 fn no_command_panics_where_nobody_listens_and_a_full_output_is_named() {
     let site = Site::new();
     let address = free_address();

@@ -1,8 +1,28 @@
 //! The same words from check, start and reload, and words that are true.
 
+use testbed::trials::Trials;
+
 use super::site::{Site, free_address, until};
 
-#[test]
+pub(crate) fn add(trials: &mut Trials) {
+    trials.add(
+        "said::what_never_applies_is_said_by_check_start_and_reload",
+        &[],
+        what_never_applies_is_said_by_check_start_and_reload,
+    );
+    trials.add(
+        "said::reload_refuses_and_prints_what_check_does_one_error_a_line",
+        &[],
+        reload_refuses_and_prints_what_check_does_one_error_a_line,
+    );
+    trials.add("said::an_option_that_is_to_blame_is_named", &[], an_option_that_is_to_blame_is_named);
+    trials.add(
+        "said::the_start_says_who_may_send_and_a_reload_that_an_option_changes_nothing",
+        &[],
+        the_start_says_who_may_send_and_a_reload_that_an_option_changes_nothing,
+    );
+}
+
 fn what_never_applies_is_said_by_check_start_and_reload() {
     let site = Site::new();
     let listen = format!("qmqpd_listen = {}\nmynetworks = 127.0.0.0/8, 198.51.100.0/24\n", free_address());
@@ -40,7 +60,6 @@ fn what_never_applies_is_said_by_check_start_and_reload() {
     }
 }
 
-#[test]
 fn reload_refuses_and_prints_what_check_does_one_error_a_line() {
     let site = Site::new();
     let listen = format!("qmqpd_listen = {}\nqmqpd_authorized_clients = 127.0.0.1\n", free_address());
@@ -76,7 +95,6 @@ fn reload_refuses_and_prints_what_check_does_one_error_a_line() {
     }
 }
 
-#[test]
 fn an_option_that_is_to_blame_is_named() {
     let site = Site::new();
     site.configure(&format!("qmqpd_listen = {}\n", free_address()));
@@ -119,7 +137,6 @@ fn an_option_that_is_to_blame_is_named() {
     }
 }
 
-#[test]
 fn the_start_says_who_may_send_and_a_reload_that_an_option_changes_nothing() {
     let site = Site::new();
     let listen = format!("qmqpd_listen={}", free_address());

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use testbed::program;
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_qmqpd");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks until `found` finds something; a machine may be slow, a test must not be wrong for that.
@@ -100,7 +100,7 @@ impl Site {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program::qmqpd());
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env_remove("CARGO_MANIFEST_DIR");
         command

@@ -7,9 +7,23 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use testbed::trials::Trials;
+
 use super::site::{Site, free_address, request, send_over, text, until};
 
-#[test]
+pub(crate) fn add(trials: &mut Trials) {
+    trials.add(
+        "sockets::unix_and_pass_services_are_served_and_kept_over_a_reload",
+        &[],
+        unix_and_pass_services_are_served_and_kept_over_a_reload,
+    );
+    trials.add(
+        "sockets::a_line_that_cannot_be_served_is_an_error_and_opens_no_port",
+        &[],
+        a_line_that_cannot_be_served_is_an_error_and_opens_no_port,
+    );
+}
+
 fn unix_and_pass_services_are_served_and_kept_over_a_reload() {
     let site = Site::new();
     site.configure("compatibility_level = 3.6\nqmqpd_authorized_clients = 127.0.0.1\n");
@@ -59,7 +73,6 @@ fn passed(site: &Site) -> String {
     send_over(client)
 }
 
-#[test]
 fn a_line_that_cannot_be_served_is_an_error_and_opens_no_port() {
     let site = Site::new();
     site.configure("qmqpd_authorized_clients = 127.0.0.1\n");

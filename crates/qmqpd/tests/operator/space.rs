@@ -3,9 +3,18 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use testbed::trials::Trials;
+
 use super::site::{PATIENCE, Site, free_address, send, text, until};
 
-#[test]
+pub(crate) fn add(trials: &mut Trials) {
+    trials.add(
+        "space::too_little_free_space_is_z_before_the_body_comes",
+        &[],
+        too_little_free_space_is_z_before_the_body_comes,
+    );
+}
+
 fn too_little_free_space_is_z_before_the_body_comes() {
     let site = Site::new();
     let address = free_address();

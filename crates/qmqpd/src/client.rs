@@ -1,5 +1,6 @@
 //! Who is at the other end: address, port, verified name, and how they are shown.
 
+use cleanup::Origin;
 use lookup::ClientName;
 
 use crate::peer::Name;
@@ -38,6 +39,19 @@ impl Client {
     #[must_use]
     pub fn pending(peer: PeerAddress, with_port: bool) -> Self {
         Self { name_status: NameStatus::Pending, ..Self::new(peer, &Name::Unresolved, with_port) }
+    }
+
+    /// The client as back ends know it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin {
+            client_name: self.name.clone(),
+            client_address: self.address.clone(),
+            client_port: self.port.clone(),
+            address_family: self.family,
+            log_origin: self.shown.clone(),
+            protocol: "QMQP",
+        }
     }
 
     /// The name as match lists want it.

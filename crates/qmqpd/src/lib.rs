@@ -4,7 +4,6 @@ pub mod access;
 pub mod check;
 pub mod cli;
 pub mod client;
-pub mod date;
 mod lists;
 pub mod peer;
 mod program;
@@ -13,9 +12,6 @@ pub mod session;
 pub mod space;
 pub mod submit;
 pub mod verdict;
-
-// For `submit`, which still calls them by these names.
-use daemon::{inherited, jail, log, port};
 
 /// Runs the program named by the command line; see qmqpd(8).
 #[must_use]

@@ -8,11 +8,10 @@ use postfix::notice::Notice;
 use postfix::settings::Settings;
 
 use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
-use crate::date::DateFormat;
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::session::Context;
-use crate::submit::{self, Backend, Given, Settlement, file_threads};
+use crate::submit::{self, Backend, DateFormat, Given, Settlement, file_threads};
 use crate::verdict::{Ending, decide};
 use daemon::config;
 use daemon::jail::Needs;

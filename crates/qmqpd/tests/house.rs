@@ -56,18 +56,15 @@ const MODULES: &[(&str, &[Imports])] = &[
     (
         "qmqpd",
         &[
-            // `submit` calls the modules of `daemon` by names that the head of the crate gives them.
-            ("", &[]),
-            ("date", &[]),
             ("peer", &[]),
             ("space", &[]),
             ("client", &["peer"]),
             ("access", &["client"]),
-            ("submit", &["", "client", "date"]),
+            ("submit", &[]),
             ("verdict", &["space", "submit"]),
             ("session", &["access", "client", "peer", "space", "submit", "verdict"]),
             ("lists", &["submit"]),
-            ("server", &["access", "date", "lists", "peer", "session", "submit", "verdict"]),
+            ("server", &["access", "lists", "peer", "session", "submit", "verdict"]),
             ("program", &["lists", "submit"]),
             ("check", &[]),
             ("cli", &["check", "program", "server"]),

@@ -157,7 +157,7 @@ impl<'s> Session<'s> {
         self.log.begin_message();
         self.under_way = Some(self.service.commits.begin().await);
         let name = self.log.name();
-        match self.service.backend.take_whole(self.client, self.arrived, name, request).await {
+        match self.service.backend.take_whole(self.client.origin(), self.arrived, name, request).await {
             Ok(taken) => Ok(taken.map_or_else(Ending::Refused, Ending::Queued)),
             Err(untouched) => {
                 self.under_way = None;
@@ -217,7 +217,8 @@ impl<'s> Session<'s> {
         self.log.begin_message();
         let presence = Arc::new(self.connection.presence());
         let asker = Arc::<Presence>::clone(&presence);
-        let opened = self.service.backend.open(self.client, self.arrived, asker, self.log.name()).await;
+        let opened =
+            self.service.backend.open(self.client.origin(), self.arrived, asker, self.log.name()).await;
         let handoff = opened.map_err(Ending::Refused)?;
         let pace = Pace { since: Instant::now(), bytes: 0 };
         Ok(Letter { handoff, _memory: memory, pace, presence })

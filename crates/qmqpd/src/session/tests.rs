@@ -22,11 +22,10 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::access::{Access, List};
-use crate::date::DateFormat;
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::space::FreeSpace;
-use crate::submit::{Backend, CleanupTables, Local, Lookups, Store, cleanup_options};
+use crate::submit::{Backend, CleanupTables, DateFormat, Local, Lookups, Store, cleanup_options};
 use daemon::log::{Log, LogConfig, Place};
 use daemon::service::{Clients, ConnectionLimit, Limits, Places, SessionQuota};
 

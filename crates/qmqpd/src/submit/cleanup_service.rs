@@ -18,8 +18,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::inherited::watch;
-use crate::log::{Log, Program};
+use daemon::inherited::watch;
+use daemon::log::{Log, Program};
 
 /// How to reach cleanup(8).
 #[derive(Debug)]

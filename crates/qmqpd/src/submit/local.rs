@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use cleanup::{Fate, Finished, Message, Outcome};
+use cleanup::{Fate, Finished, Message, Origin, Outcome};
 use lookup::Asker;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 use postfix::settings::words::Commit;
 use spool::Timestamp;
 
-use super::arrival::{arrival_of, origin_of};
+use super::arrival::arrival_of;
 use super::feed::feed;
 use super::milter::Milters;
 use super::name::Name;
@@ -20,10 +20,9 @@ use super::tables::Lookups;
 use super::waiting::Waiting;
 use super::wake::pipe_directories;
 use super::{Receipt, Refusal};
-use crate::client::Client;
-use crate::date::DateFormat;
-use crate::jail;
-use crate::log::{Log, Program};
+use crate::submit::date::DateFormat;
+use daemon::jail;
+use daemon::log::{Log, Program};
 
 /// The way of [`super::Backend::Local`].
 #[derive(Debug)]
@@ -65,16 +64,15 @@ impl Local {
     /// Makes the queue file. `arrived` is when the client connected, `asker` knows when it has left.
     pub(super) async fn open(
         &self,
-        client: &Client,
+        origin: Origin,
         arrived: Timestamp,
         asker: Arc<dyn Asker>,
         name: &Name,
     ) -> Result<Handoff, Refusal> {
         let draft = self.store.create().await?;
-        name.give(*draft.queue_id(), &client.shown, &self.log);
+        name.give(*draft.queue_id(), &origin.log_origin, &self.log);
         let arrival = arrival_of(draft.queue_id().to_string(), draft.created(), arrived, &self.dates);
-        let origin = origin_of(client);
-        let tables = self.lookups.tables(client, asker);
+        let tables = self.lookups.tables(&origin, asker);
         Ok(Handoff {
             message: Message::new(Arc::clone(&self.options), tables, arrival, origin),
             lookups: self.lookups.clone(),

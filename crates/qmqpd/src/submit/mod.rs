@@ -10,6 +10,7 @@
 mod arrival;
 mod cleanup_options;
 mod cleanup_service;
+mod date;
 mod feed;
 mod kept;
 mod local;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 pub use self::postfix::{Handoff as PostfixHandoff, Postfix};
 pub use cleanup_options::cleanup_options;
+pub use date::DateFormat;
 pub use local::{Handoff as LocalHandoff, Local};
 pub use milter::Milters;
 pub use name::Name;
@@ -45,10 +47,9 @@ pub use tables::{CleanupTables, Lookups};
 
 use ::postfix::settings::Settings;
 use ::postfix::settings::words::Submit;
+use cleanup::Origin;
 use lookup::{Asker, Problem};
 use spool::Timestamp;
-
-use crate::client::Client;
 
 /// Where accepted messages go, as `qmqpd_submit` says. A service process opens it in three steps: [`Opened`], [`Confined`],
 /// and this.
@@ -94,15 +95,15 @@ impl Backend {
     /// cleanup now, from Postfix's in [`Handoff::complete`].
     pub async fn open(
         &self,
-        client: &Client,
+        origin: Origin,
         arrived: Timestamp,
         asker: Arc<dyn Asker>,
         name: &Name,
     ) -> Result<Handoff, Refusal> {
         match self {
-            Self::Postfix(postfix) => Ok(Handoff::Postfix(Box::new(postfix.open(client, arrived)))),
+            Self::Postfix(postfix) => Ok(Handoff::Postfix(Box::new(postfix.open(origin, arrived)))),
             Self::Local(local) => {
-                Ok(Handoff::Local(Box::new(local.open(client, arrived, asker, name).await?)))
+                Ok(Handoff::Local(Box::new(local.open(origin, arrived, asker, name).await?)))
             }
         }
     }
@@ -129,14 +130,14 @@ impl Backend {
     /// hands it back, where that is no shorter way.
     pub async fn take_whole<R: Request>(
         &self,
-        client: &Client,
+        origin: Origin,
         arrived: Timestamp,
         name: &Name,
         request: R,
     ) -> Result<Result<Receipt, Refusal>, R> {
         match self {
             Self::Local(local) if local.is_short_way() => {
-                local.take_whole(client, arrived, name, request).await
+                local.take_whole(origin, arrived, name, request).await
             }
             Self::Local(_) | Self::Postfix(_) => Err(request),
         }

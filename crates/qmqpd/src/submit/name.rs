@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use postfix::notice::Severity;
 use postfix::queue_id::QueueId;
 
-use crate::log::{Log, Program};
+use daemon::log::{Log, Program};
 
 /// The queue ID of one message. The back end gives it, once, on whatever thread; the session reads it here for its lines.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::jail;
+use daemon::jail;
 
 /// What one way needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

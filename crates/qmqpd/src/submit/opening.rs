@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use super::needs::Needs;
 use super::store::directory::{QueueDirectory, remove_stale_drafts};
 use super::{Backend, CleanupTables, Local, Lookups, Milters, Postfix, Store, cleanup_options};
-use crate::date::DateFormat;
-use crate::log::{Log, Program};
+use crate::submit::date::DateFormat;
+use daemon::log::{Log, Program};
 
 /// What a back end starts from.
 pub struct Given<'a> {

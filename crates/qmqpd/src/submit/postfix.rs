@@ -19,17 +19,16 @@ use postfix::record::{RecordType, encode, encoded_len};
 use postfix::settings::Settings;
 use spool::Timestamp;
 
-use super::arrival::{arrival_of, origin_of};
+use super::arrival::arrival_of;
 use super::cleanup_service::{CleanupService, Dialogue, Failure};
 use super::name::Name;
 use super::needs::{Needs, PublicService, paths};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
 use super::piece::Piece;
 use super::{Receipt, Refusal};
-use crate::client::Client;
-use crate::date::DateFormat;
-use crate::jail;
-use crate::log::{Log, Program};
+use crate::submit::date::DateFormat;
+use daemon::jail;
+use daemon::log::{Log, Program};
 
 /// The way of [`super::Backend::Postfix`].
 #[derive(Debug)]
@@ -94,10 +93,10 @@ impl Postfix {
     }
 
     /// Begins a message. `arrived` is when the client connected.
-    pub(super) fn open(self: &Arc<Self>, client: &Client, arrived: Timestamp) -> Handoff {
+    pub(super) fn open(self: &Arc<Self>, origin: Origin, arrived: Timestamp) -> Handoff {
         Handoff {
             arrival: arrival_of(String::new(), arrived, arrived, &self.dates),
-            origin: origin_of(client),
+            origin,
             lines: Lines::new(&self.options),
             content: Overflow::default(),
             sender: Vec::new(),

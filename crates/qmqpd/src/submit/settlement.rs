@@ -9,8 +9,8 @@ use spool::{Queue, SpoolError, journal};
 use super::needs::paths;
 use super::store::directory::QueueDirectory;
 use super::wake::{pipe_directories, queue_manager, wake_once};
-use crate::jail::Needs;
-use crate::log::Log;
+use daemon::jail::Needs;
+use daemon::log::Log;
 
 /// A queue directory whose journals are to be settled.
 #[derive(Debug)]

@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cleanup::{Key, LookupFailed, Maps, Names};
+use cleanup::{Key, LookupFailed, Maps, Names, Origin};
 use lookup::{Asker, Budget, Keys, OpenError, Options, Owner, Problem, Turns};
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 use tokio::sync::Semaphore;
-
-use crate::client::Client;
 
 /// Every table and list that cleanup(8) knows, as main.cf names them.
 #[derive(Debug)]
@@ -164,13 +162,13 @@ impl Lookups {
     /// The tables for a message of this client. Where there are expressions, they have a budget,
     /// and end when the client has left.
     #[must_use]
-    pub fn tables(&self, client: &Client, asker: Arc<dyn Asker>) -> Arc<dyn cleanup::Tables> {
-        self.of_message(self.budget(client).map(|budget| Arc::new(budget.asked_by(asker))))
+    pub fn tables(&self, origin: &Origin, asker: Arc<dyn Asker>) -> Arc<dyn cleanup::Tables> {
+        self.of_message(self.budget(origin).map(|budget| Arc::new(budget.asked_by(asker))))
     }
 
     /// The same for a message that cannot wait: an expression that takes long fails, and the budget says so.
-    pub(super) fn tables_at_once(&self, client: &Client) -> (Arc<dyn cleanup::Tables>, Option<Arc<Budget>>) {
-        let budget = self.budget(client).map(|budget| Arc::new(budget.staying()));
+    pub(super) fn tables_at_once(&self, origin: &Origin) -> (Arc<dyn cleanup::Tables>, Option<Arc<Budget>>) {
+        let budget = self.budget(origin).map(|budget| Arc::new(budget.staying()));
         (self.of_message(budget.clone()), budget)
     }
 
@@ -181,10 +179,10 @@ impl Lookups {
         Arc::new(OfMessage { tables: Arc::clone(&self.tables), budget })
     }
 
-    fn budget(&self, client: &Client) -> Option<Budget> {
+    fn budget(&self, origin: &Origin) -> Option<Budget> {
         let turns = self.tables.expressions.as_ref()?;
         let deadline = Instant::now().checked_add(self.message_time_max);
-        Some(Budget::new(turns, owner_of(client), deadline))
+        Some(Budget::new(turns, owner_of(origin), deadline))
     }
 
     /// Whether one of them is asked over a socket, or is being written just now, so that an answer can take a while.
@@ -218,8 +216,8 @@ impl Lookups {
 }
 
 /// Who has its share of what expressions may cost: an IPv4 address, or an IPv6 network.
-fn owner_of(client: &Client) -> Owner {
-    match client.address.parse() {
+fn owner_of(origin: &Origin) -> Owner {
+    match origin.client_address.parse() {
         Ok(IpAddr::V4(address)) => address.to_ipv6_mapped().to_bits(),
         Ok(IpAddr::V6(address)) => address.to_bits() >> 64,
         Err(_) => 0,

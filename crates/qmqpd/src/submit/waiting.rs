@@ -20,7 +20,7 @@ use super::overflow::{Overflow, TemporaryFiles};
 use super::piece::Piece;
 use super::store::{Draft, Records};
 use super::tables::Lookups;
-use crate::log::{Log, Program};
+use daemon::log::{Log, Program};
 
 /// The records of a message, and who is to see them.
 #[derive(Debug)]

@@ -7,16 +7,15 @@ use cleanup::{Fate, Message, Options, Origin, Tables};
 use lookup::Budget;
 use spool::Timestamp;
 
-use super::arrival::{arrival_of, origin_of};
+use super::arrival::arrival_of;
 use super::feed::feed;
 use super::local::{Local, judge};
 use super::name::Name;
 use super::piece::Request;
 use super::store::{Answer, Records, WholeDraft};
 use super::{Receipt, Refusal};
-use crate::client::Client;
-use crate::date::DateFormat;
-use crate::log::Log;
+use crate::submit::date::DateFormat;
+use daemon::log::Log;
 
 /// What has become of a message; or the message itself, if this way is not for it.
 type Taken<R> = Result<Result<Receipt, Refusal>, R>;
@@ -31,17 +30,17 @@ impl Local {
     /// Takes a message; or hands it back, if an expression takes so long that no committer may wait for it.
     pub(super) async fn take_whole<R: Request>(
         &self,
-        client: &Client,
+        origin: Origin,
         arrived: Timestamp,
         name: &Name,
         request: R,
     ) -> Taken<R> {
-        let (tables, budget) = self.lookups.tables_at_once(client);
+        let (tables, budget) = self.lookups.tables_at_once(&origin);
         let work = Work {
             request,
             arrived,
             name: name.clone(),
-            origin: origin_of(client),
+            origin,
             options: Arc::clone(&self.options),
             tables,
             budget,

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use super::Place;
-use crate::log::{Log, Program};
+use daemon::log::{Log, Program};
 use postfix::text::system_words;
 
 /// Bytes that are collected before they are sent although no answer is awaited.

@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 pub(super) use self::conversation::Conversation;
 use super::overflow::TemporaryFiles;
-use crate::log::{Log, Program};
-use crate::port::port_number;
+use daemon::log::{Log, Program};
+use daemon::port::port_number;
 
 /// The filters that every message is shown to.
 #[derive(Debug)]

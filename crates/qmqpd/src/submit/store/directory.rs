@@ -16,7 +16,7 @@ use spool::journal;
 use spool::journal::{BootId, Instance};
 use spool::{CommitWay, Disk, Spool, SpoolError, UnixDisk};
 
-use crate::log::{Log, Program};
+use daemon::log::{Log, Program};
 
 /// The queue directory, opened before the jail. It must be the working directory.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ pub(super) use self::whole::{Answer, WholeDraft};
 use super::feed::Sink;
 use super::wake::Wake;
 use super::{Receipt, Refusal};
-use crate::log::{Log, Program};
+use daemon::log::{Log, Program};
 use queue_file::{Failure, QueueFile};
 
 /// Records of one message that are not in its draft yet. Content and recipients can come in any order, and in pieces.

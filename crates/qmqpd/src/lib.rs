@@ -10,7 +10,6 @@ mod program;
 mod server;
 pub mod session;
 pub mod space;
-pub mod submit;
 pub mod verdict;
 
 /// Runs the program named by the command line; see qmqpd(8).

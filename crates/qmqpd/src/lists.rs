@@ -4,8 +4,8 @@ use lookup::{Problem, TurnOptions, Turns};
 use postfix::notice::Severity;
 use postfix::settings::Settings;
 
-use crate::submit::Backend;
 use daemon::config::{self, Config, Finding, Service};
+use intake::Backend;
 
 /// The options with which a service opens its match lists and tables. What they say of expressions is for all of them
 /// together: a process makes them once.

@@ -3,8 +3,8 @@
 use postfix::settings::Settings;
 
 use crate::lists;
-use crate::submit::{Backend, PublicService};
 use daemon::config::{Config, Finding, Program, Programs, Service};
+use intake::{Backend, PublicService};
 
 /// The programs that `qmqpd serve` starts.
 pub(crate) const PROGRAMS: Programs = &[&Qmqpd];

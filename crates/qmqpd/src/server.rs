@@ -11,12 +11,12 @@ use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::session::Context;
-use crate::submit::{self, Backend, DateFormat, Given, Settlement, file_threads};
 use crate::verdict::{Ending, decide};
 use daemon::config;
 use daemon::jail::Needs;
-use daemon::log::{Log, Program};
-use daemon::service::{Opening, Server, Service, Settles, now};
+use daemon::log::Program;
+use daemon::service::{Opening, Server, Service, now};
+use intake::{Backend, DateFormat, Given, Settlement, file_threads};
 
 /// The QMQP server.
 #[derive(Debug)]
@@ -26,14 +26,14 @@ pub(crate) struct QmqpServer;
 pub(crate) struct Opened {
     names: PeerNames,
     access: Access,
-    backend: submit::Opened,
+    backend: intake::Opened,
 }
 
 /// The same behind the jail.
 pub(crate) struct Confined {
     names: PeerNames,
     access: Access,
-    backend: submit::Confined,
+    backend: intake::Confined,
 }
 
 impl Server for QmqpServer {
@@ -66,7 +66,7 @@ impl Server for QmqpServer {
         let access = open_access(settings, &options, opening.arguments.verbosity, &say)
             .map_err(|error| error.to_string())?;
         // Names are resolved while the resolver's files are in sight.
-        let backend = submit::Opened::open(Given {
+        let backend = intake::Opened::open(Given {
             settings,
             append_dot_mydomain_by_default: config.legacy.append_dot_mydomain,
             own_addresses: &|| config::own_addresses(settings),
@@ -100,21 +100,6 @@ impl Server for QmqpServer {
 
     fn assemble(Confined { names, access, backend }: Confined, service: &Service) -> io::Result<Context> {
         Context::new(service, names, access, backend)
-    }
-}
-
-impl Settles for Settlement {
-    fn open() -> io::Result<Self> {
-        Self::open()
-    }
-
-    fn needs(settings: &Settings) -> Needs {
-        Self::needs(settings)
-    }
-
-    fn run(self, settings: &Settings, log: &Log) -> Result<bool, String> {
-        let clock: spool::committer::Clock = Arc::new(now);
-        self.run(settings, &clock, log).map_err(|error| error.to_string())
     }
 }
 

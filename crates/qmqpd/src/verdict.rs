@@ -8,8 +8,8 @@ use qmqp::reply::Status;
 use qmqp::server::{Fault, Phase, Problem};
 
 use crate::space::Shortage;
-use crate::submit::{Receipt, Refusal};
 use daemon::service::{Excess, Limit};
+use intake::{Receipt, Refusal};
 
 /// Every way in which the receiving part of a session can end.
 #[derive(Debug)]

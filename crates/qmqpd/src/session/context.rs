@@ -12,12 +12,12 @@ use super::Connection;
 use crate::access::Access;
 use crate::peer::PeerNames;
 use crate::space::FreeSpace;
-use crate::submit::{Backend, Confined};
 use daemon::log::Log;
 use daemon::peer_address::PeerAddress;
 use daemon::service::{
     Changes, Clients, Commits, ConnectionLimit, Permit, RejectSlot, Service, SessionQuota, Sessions,
 };
+use intake::{Backend, Confined};
 
 /// What the sessions of one service process share. Nothing in it is locked across an await.
 #[derive(Debug)]

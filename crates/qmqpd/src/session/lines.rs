@@ -8,10 +8,10 @@ use qmqp::reply::Status;
 use qmqp::server::Event;
 
 use crate::client::Client;
-use crate::submit::Name;
 use crate::verdict::Verdict;
 use daemon::log::{Log, Program};
 use daemon::service::QuotaGuard;
+use intake::Name;
 
 /// The lines of one session.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout};
 use super::presence::Presence;
 use super::whole::{Whole, piece_of};
 use super::{Broken, Session, Timeouts};
-use crate::submit::{Handoff, Piece};
 use crate::verdict::Ending;
 use daemon::service::Excess;
+use intake::{Handoff, Piece};
 
 /// What is read first: a typical message with its envelope in one system call.
 const READ_BUFFER_BYTES: usize = 16 * 1024;

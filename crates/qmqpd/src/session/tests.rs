@@ -25,9 +25,9 @@ use crate::access::{Access, List};
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::space::FreeSpace;
-use crate::submit::{Backend, CleanupTables, DateFormat, Local, Lookups, Store, cleanup_options};
 use daemon::log::{Log, LogConfig, Place};
 use daemon::service::{Clients, ConnectionLimit, Limits, Places, SessionQuota};
+use intake::{Backend, CleanupTables, DateFormat, Local, Lookups, Store, cleanup_options};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);

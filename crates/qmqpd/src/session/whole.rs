@@ -2,7 +2,7 @@
 
 use qmqp::server::{Event, Limits, Server};
 
-use crate::submit::{Piece, Request};
+use intake::{Piece, Request};
 
 /// Such a request: the protocol machine finds nothing wrong with it, and its end in it.
 pub(super) struct Whole {

@@ -162,7 +162,7 @@ pub(crate) fn main(name: &str) -> ExitCode {
     let arguments = Arguments::parse(&["qmqpd", "-t", "inet", columns.as_str()]).unwrap();
     let config = config::for_service(&arguments).unwrap();
     jail::enter(&config.jail).unwrap();
-    let mut needs = qmqpd::submit::Backend::needs(&config.settings).jail;
+    let mut needs = intake::Backend::needs(&config.settings).jail;
     needs.ask_name_servers();
     let sandbox = Sandbox::new(&config.settings, needs);
     for (layer, wanted) in [

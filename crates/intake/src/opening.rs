@@ -12,10 +12,10 @@ use spool::committer::Clock;
 use spool::{Spool, UnixDisk};
 use tokio::sync::Semaphore;
 
-use super::needs::Needs;
+use super::needs::{Needs, file_threads};
 use super::store::directory::{QueueDirectory, remove_stale_drafts};
 use super::{Backend, CleanupTables, Local, Lookups, Milters, Postfix, Store, cleanup_options};
-use crate::submit::date::DateFormat;
+use crate::date::DateFormat;
 use daemon::log::{Log, Program};
 
 /// What a back end starts from.
@@ -169,10 +169,4 @@ impl Confined {
             log,
         }))
     }
-}
-
-/// Threads that do nothing but work with files.
-#[must_use]
-pub fn file_threads(settings: &Settings) -> usize {
-    usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1)
 }

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, Failure};
 use super::{Milters, Place};
-use crate::submit::kept::{Kept, Part};
-use crate::submit::overflow::{Overflow, TemporaryFiles};
-use crate::submit::tables::Lookups;
+use crate::kept::{Kept, Part};
+use crate::overflow::{Overflow, TemporaryFiles};
+use crate::tables::Lookups;
 
 /// One message before the filters.
-pub(in crate::submit) struct Conversation<'a> {
+pub(crate) struct Conversation<'a> {
     milters: &'a Milters,
     lookups: &'a Lookups,
     connections: Vec<Connection>,
@@ -29,7 +29,7 @@ pub(in crate::submit) struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     /// Waits for its turn.
-    pub(in crate::submit) async fn begin(milters: &'a Milters, lookups: &'a Lookups) -> Self {
+    pub(crate) async fn begin(milters: &'a Milters, lookups: &'a Lookups) -> Self {
         let deadline = Instant::now().checked_add(milters.time_max);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         // Nobody closes the semaphore.
@@ -48,7 +48,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Tells the filters of client, sender and recipients.
-    pub(in crate::submit) async fn envelope(
+    pub(crate) async fn envelope(
         &mut self,
         inspection: &mut Inspection,
         recipients: &Overflow,
@@ -154,11 +154,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Shows the filters the content, and lets them change the message.
-    pub(in crate::submit) async fn content(
-        &mut self,
-        inspection: &mut Inspection,
-        kept: &mut Kept,
-    ) -> io::Result<()> {
+    pub(crate) async fn content(&mut self, inspection: &mut Inspection, kept: &mut Kept) -> io::Result<()> {
         if let Some(response) = self.all(Step::Data, inspection, &[]).await {
             inspection.apply(Stage::Data, &response);
         }
@@ -293,7 +289,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Tells the filters that this was all.
-    pub(in crate::submit) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         for connection in &mut self.connections {
             connection.quit(self.deadline).await;
         }

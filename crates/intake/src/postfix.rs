@@ -26,7 +26,7 @@ use super::needs::{Needs, PublicService, paths};
 use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
 use super::piece::Piece;
 use super::{Receipt, Refusal};
-use crate::submit::date::DateFormat;
+use crate::date::DateFormat;
 use daemon::jail;
 use daemon::log::{Log, Program};
 

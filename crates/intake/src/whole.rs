@@ -8,13 +8,13 @@ use lookup::Budget;
 use spool::Timestamp;
 
 use super::arrival::arrival_of;
-use super::feed::feed;
-use super::local::{Local, judge};
+use super::feed::{feed, judge};
+use super::local::Local;
 use super::name::Name;
 use super::piece::Request;
 use super::store::{Answer, Records, WholeDraft};
 use super::{Receipt, Refusal};
-use crate::submit::date::DateFormat;
+use crate::date::DateFormat;
 use daemon::log::Log;
 
 /// What has become of a message; or the message itself, if this way is not for it.

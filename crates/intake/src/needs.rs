@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use daemon::jail;
+use postfix::settings::Settings;
 
 /// What one way needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,4 +33,10 @@ pub struct PublicService {
 
 pub(super) fn paths(names: &[&str]) -> Vec<PathBuf> {
     names.iter().map(PathBuf::from).collect()
+}
+
+/// Threads that do nothing but work with files.
+#[must_use]
+pub fn file_threads(settings: &Settings) -> usize {
+    usize::try_from(settings.qmqpd_commit_threads).unwrap_or(1)
 }

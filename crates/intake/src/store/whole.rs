@@ -13,20 +13,21 @@ use tokio::sync::oneshot;
 
 use super::layout::whole_file;
 use super::queue_file::Failure;
-use super::{Records, Shared};
-use crate::submit::{Receipt, Refusal};
+use super::records::Records;
+use super::shared::Shared;
+use crate::{Receipt, Refusal};
 
 /// A draft in the hands of a thread that may wait for the disk. Dropping it removes it.
-pub(in crate::submit) struct WholeDraft {
+pub(crate) struct WholeDraft {
     draft: Draft<UnixDisk>,
     store: Arc<Shared>,
 }
 
 /// Where the outcome goes: to the session, if it is still there.
-pub(in crate::submit) struct Answer<T>(oneshot::Sender<Result<T, Refusal>>);
+pub(crate) struct Answer<T>(oneshot::Sender<Result<T, Refusal>>);
 
 impl<T> Answer<T> {
-    pub(in crate::submit) fn give(self, outcome: T) {
+    pub(crate) fn give(self, outcome: T) {
         // The session may be gone.
         let _ = self.0.send(Ok(outcome));
     }
@@ -57,16 +58,16 @@ pub(super) async fn run<T: Send + 'static>(
 }
 
 impl WholeDraft {
-    pub(in crate::submit) fn queue_id(&self) -> &QueueId {
+    pub(crate) fn queue_id(&self) -> &QueueId {
         self.draft.queue_id()
     }
 
-    pub(in crate::submit) fn created(&self) -> Timestamp {
+    pub(crate) fn created(&self) -> Timestamp {
         self.draft.created()
     }
 
     /// As [`super::Draft::commit`]. `done` is called on this thread, or on the one that writes to the journal just now.
-    pub(in crate::submit) fn commit(
+    pub(crate) fn commit(
         self,
         records: &Records,
         finished: &Finished,

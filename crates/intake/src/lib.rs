@@ -1,11 +1,17 @@
+//! How does a message get into the queue, and is every way the same promise?
+//!
 //! The one place where ways of accepting a message differ, and the only one that asks `qmqpd_submit`: what a way needs
 //! ([`Backend::needs`]), what `qmqpd check` says of it ([`Backend::check`]), and how a message goes it
-//! ([`Backend::open`], then the verbs of [`Handoff`]). `K` can only be made from a [`Receipt`].
+//! ([`Backend::open`], then the verbs of [`Handoff`]). The client hears that its message is queued only for a [`Receipt`]. This
+//! crate knows no protocol and no session: it is fed a message in [`Piece`]s, from the [`cleanup::Origin`] that it is told.
 //!
 //! ```text
+//! Opened::open ─► Confined ─► Backend              with privileges, behind the jail, with threads
 //! Backend::open ─► Handoff ─ feed ─ feed ─ … ─ complete ─ commit ─► Receipt, or Refusal
 //! Backend::take_whole ───────────────────────────────────────────► the same, for a message that is there as a whole
 //! ```
+//!
+//! Behind [`Local`] stands [`Store`]: where messages are kept. Only it knows queue files, offsets and the threads of the disk.
 
 mod arrival;
 mod cleanup_options;
@@ -37,8 +43,8 @@ pub use date::DateFormat;
 pub use local::{Handoff as LocalHandoff, Local};
 pub use milter::Milters;
 pub use name::Name;
-pub use needs::{Needs, PublicService};
-pub use opening::{Confined, Given, Opened, file_threads};
+pub use needs::{Needs, PublicService, file_threads};
+pub use opening::{Confined, Given, Opened};
 pub use piece::{Piece, Request};
 pub use receipt::{Receipt, Refusal};
 pub use settlement::Settlement;

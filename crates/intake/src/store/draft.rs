@@ -13,8 +13,9 @@ use spool::Timestamp;
 
 use super::layout::{exact_front_bytes, rest_of_file, whole_file};
 use super::queue_file::{Failure, QueueFile};
-use super::{Records, Shared};
-use crate::submit::{Receipt, Refusal};
+use super::records::Records;
+use super::shared::Shared;
+use crate::{Receipt, Refusal};
 
 /// Records of one message that are kept in memory; more make it stream to the disk.
 const RECORD_BYTES_IN_MEMORY_MAX: usize = 64 * 1024;
@@ -24,7 +25,7 @@ const WRITE_BYTES_MIN: usize = 128 * 1024;
 
 /// A message that is being written. Dropping it removes it.
 #[derive(Debug)]
-pub(in crate::submit) struct Draft {
+pub(crate) struct Draft {
     store: Arc<Shared>,
     file: QueueFile,
     /// Bytes kept in front of streamed content, for what comes later.
@@ -41,28 +42,28 @@ impl Draft {
     }
 
     /// The queue ID, from the beginning.
-    pub(in crate::submit) const fn queue_id(&self) -> &QueueId {
+    pub(crate) const fn queue_id(&self) -> &QueueId {
         self.file.queue_id()
     }
 
     /// The time in the queue ID, and the base of the message's age.
-    pub(in crate::submit) const fn created(&self) -> Timestamp {
+    pub(crate) const fn created(&self) -> Timestamp {
         self.file.created()
     }
 
     /// What stands in front of the content is known before the content comes: no more room is kept for it than it needs.
-    pub(in crate::submit) fn know_front(&mut self, finished: &Finished) {
+    pub(crate) fn know_front(&mut self, finished: &Finished) {
         self.front_bytes = exact_front_bytes(finished);
     }
 
     /// Whether memory holds these records, and [`Self::append`] would leave them where they are.
-    pub(in crate::submit) const fn has_room(&self, records: &Records) -> bool {
+    pub(crate) const fn has_room(&self, records: &Records) -> bool {
         let bytes_max = if self.streamed.is_some() { WRITE_BYTES_MIN } else { RECORD_BYTES_IN_MEMORY_MAX };
         records.bytes() < bytes_max
     }
 
     /// Takes records, so that their memory stays bounded; a few are left where they are. What goes wrong is remembered.
-    pub(in crate::submit) async fn append(&mut self, records: &mut Records) {
+    pub(crate) async fn append(&mut self, records: &mut Records) {
         if self.has_room(records) {
             return;
         }
@@ -96,11 +97,7 @@ impl Draft {
     }
 
     /// Puts the message where it belongs, with the records that were not appended, and makes it durable.
-    pub(in crate::submit) async fn commit(
-        self,
-        rest: Records,
-        finished: &Finished,
-    ) -> Result<Receipt, Refusal> {
+    pub(crate) async fn commit(self, rest: Records, finished: &Finished) -> Result<Receipt, Refusal> {
         let Self { store, mut file, streamed, refusal, .. } = self;
         if let Some(refusal) = refusal {
             return Err(refusal);
@@ -121,7 +118,7 @@ impl Draft {
     }
 
     /// Removes the message, and returns when it is gone.
-    pub(in crate::submit) async fn discard(self) {
+    pub(crate) async fn discard(self) {
         self.file.remove().await;
     }
 }

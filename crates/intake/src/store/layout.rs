@@ -7,7 +7,7 @@ use postfix::queue_file::{
 };
 use postfix::settings::Settings;
 
-use super::Records;
+use super::records::Records;
 
 /// A message that fits into memory, in Postfix's own layout.
 pub(super) fn whole_file(records: &Records, finished: &Finished) -> Result<Vec<u8>, LayoutError> {

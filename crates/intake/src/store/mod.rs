@@ -18,64 +18,29 @@ pub(super) mod directory;
 mod draft;
 mod layout;
 mod queue_file;
+mod records;
+mod shared;
 mod whole;
 
 use std::io;
 use std::sync::Arc;
 
-use cleanup::Fate;
-use postfix::notice::Severity;
-use postfix::queue_id::QueueId;
 use postfix::settings::Settings;
 use spool::committer::{Clock, Committers};
 use spool::{Spool, UnixDisk};
 
 pub(super) use self::draft::Draft;
+use self::queue_file::QueueFile;
+pub(super) use self::records::Records;
+use self::shared::Shared;
 pub(super) use self::whole::{Answer, WholeDraft};
-use super::feed::Sink;
+use super::Refusal;
 use super::wake::Wake;
-use super::{Receipt, Refusal};
-use daemon::log::{Log, Program};
-use queue_file::{Failure, QueueFile};
-
-/// Records of one message that are not in its draft yet. Content and recipients can come in any order, and in pieces.
-#[derive(Debug, Default)]
-pub(super) struct Records {
-    /// Those of the content.
-    pub(super) content: Vec<u8>,
-    /// Those of the recipients.
-    pub(super) recipients: Vec<u8>,
-}
-
-impl Records {
-    /// For cleanup, where no mail filter is to see them.
-    pub(super) const fn sink(&mut self) -> Sink<'_> {
-        Sink { content: &mut self.content, recipients: &mut self.recipients, is_for_filters: false }
-    }
-
-    pub(super) const fn bytes(&self) -> usize {
-        self.content.len().saturating_add(self.recipients.len())
-    }
-
-    /// Forgets them, and keeps the memory.
-    pub(super) fn clear(&mut self) {
-        self.content.clear();
-        self.recipients.clear();
-    }
-}
+use daemon::log::Log;
 
 /// A queue directory, the threads that write to it, and the queue manager that reads it.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    committers: Arc<Committers<UnixDisk>>,
-    /// Bytes kept in front of streamed content, for the envelope that comes later.
-    front_bytes: u64,
-    wake: Wake,
-    log: Log,
-}
 
 impl Store {
     /// Starts its threads and a task of the runtime. At most so many messages are under way at a time.
@@ -91,7 +56,8 @@ impl Store {
     ) -> io::Result<Self> {
         // Each message waits for one job at a time, so this many can never be too few.
         let waiting_jobs_max = messages_max.saturating_mul(2);
-        let committers = Committers::start(spool, clock, super::file_threads(settings), waiting_jobs_max)?;
+        let committers =
+            Committers::start(spool, clock, super::needs::file_threads(settings), waiting_jobs_max)?;
         Ok(Self(Arc::new(Shared {
             committers: Arc::new(committers),
             front_bytes: layout::front_bytes(settings),
@@ -120,37 +86,5 @@ impl Store {
     /// Finishes what was begun, discards included, and takes no more.
     pub fn shut_down(&self) {
         self.0.committers.shut_down();
-    }
-}
-
-impl Shared {
-    fn refused_without_draft(&self, failure: &Failure) -> Refusal {
-        self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
-        failure.refusal()
-    }
-
-    fn log_failure(&self, queue_id: &QueueId, failure: &Failure) {
-        self.log.write(Program::Cleanup, Severity::Warning, &format!("{queue_id}: {failure}"));
-    }
-
-    /// How every commit ends: the queue manager hears of new mail, the log of what went wrong.
-    fn conclude(
-        &self,
-        queue_id: &QueueId,
-        fate: Fate,
-        committed: Result<spool::Receipt, Failure>,
-    ) -> Result<Receipt, Refusal> {
-        match committed {
-            Ok(receipt) => {
-                if fate == Fate::Deliver {
-                    self.wake.queue_manager();
-                }
-                Ok(receipt.into())
-            }
-            Err(failure) => {
-                self.log_failure(queue_id, &failure);
-                Err(failure.refusal())
-            }
-        }
     }
 }

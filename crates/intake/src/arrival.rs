@@ -3,7 +3,7 @@
 use cleanup::Arrival;
 use spool::Timestamp;
 
-use crate::submit::date::DateFormat;
+use crate::date::DateFormat;
 
 /// Its name, empty while it has none, and its times.
 pub(super) fn arrival_of(

@@ -9,7 +9,7 @@ use spool::committer::{Committers, Job, Refused};
 use spool::{Draft, SpoolError, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 
-use crate::submit::Refusal;
+use crate::Refusal;
 
 /// A queue file that is being written. Dropping it removes it.
 #[derive(Debug)]

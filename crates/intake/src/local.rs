@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use cleanup::{Fate, Finished, Message, Origin, Outcome};
+use cleanup::{Fate, Message, Origin};
 use lookup::Asker;
-use postfix::notice::Notice;
 use postfix::settings::Settings;
 use postfix::settings::words::Commit;
 use spool::Timestamp;
 
 use super::arrival::arrival_of;
-use super::feed::feed;
+use super::feed::{feed, judge};
 use super::milter::Milters;
 use super::name::Name;
 use super::needs::{Needs, paths};
@@ -20,9 +19,9 @@ use super::tables::Lookups;
 use super::waiting::Waiting;
 use super::wake::pipe_directories;
 use super::{Receipt, Refusal};
-use crate::submit::date::DateFormat;
+use crate::date::DateFormat;
 use daemon::jail;
-use daemon::log::{Log, Program};
+use daemon::log::Log;
 
 /// The way of [`super::Backend::Local`].
 #[derive(Debug)]
@@ -133,11 +132,4 @@ impl Handoff {
         }
         draft.commit(records, &finished).await
     }
-}
-
-/// What cleanup says of a message, in the log and as a value.
-pub(super) fn judge(outcome: Outcome, log: &Log) -> Result<Finished, Refusal> {
-    let say = |notice: &Notice| log.notice(Program::Cleanup, notice);
-    outcome.notices.iter().for_each(say);
-    Ok(outcome.result?)
 }

@@ -20,7 +20,7 @@ use daemon::log::{Log, Program};
 
 /// The queue directory, opened before the jail. It must be the working directory.
 #[derive(Debug)]
-pub(in crate::submit) struct QueueDirectory {
+pub(crate) struct QueueDirectory {
     disk: UnixDisk,
     boot_id: BootId,
 }
@@ -30,13 +30,13 @@ impl QueueDirectory {
     ///
     /// # Errors
     /// What the system said.
-    pub(in crate::submit) fn open() -> std::io::Result<Self> {
+    pub(crate) fn open() -> std::io::Result<Self> {
         // /proc is out of sight behind the jail.
         Ok(Self { disk: UnixDisk::open(Path::new("."))?, boot_id: boot_id() })
     }
 
     /// Makes the directory of the journal, for the user with this ID; the caller may have to be root for that.
-    pub(in crate::submit) fn create_journal(&self, owner: Option<u32>, log: &Log) {
+    pub(crate) fn create_journal(&self, owner: Option<u32>, log: &Log) {
         // Without it each queue file is synced, and the spool says so.
         if let Err(error) = create_journal(&self.disk, owner) {
             log.notice(Program::Cleanup, &Notice::warning(error.to_string()));
@@ -44,23 +44,19 @@ impl QueueDirectory {
     }
 
     /// Whether earlier processes have left no journal here.
-    pub(in crate::submit) fn has_no_journal(&self) -> bool {
+    pub(crate) fn has_no_journal(&self) -> bool {
         self.disk.is_empty(journal::DIRECTORY).unwrap_or(true)
     }
 
     /// The queue with these settings, with a journal of its own if they say so.
-    pub(in crate::submit) fn with_journal(
-        self,
-        settings: &Settings,
-        log: &Log,
-    ) -> Result<Spool<UnixDisk>, SpoolError> {
+    pub(crate) fn with_journal(self, settings: &Settings, log: &Log) -> Result<Spool<UnixDisk>, SpoolError> {
         let commit_way = commit_way(settings, log);
         let options = spool::Options { commit_way, ..options(settings, self.boot_id) };
         open(self.disk, &options, log)
     }
 
     /// The queue with these settings; each queue file is synced.
-    pub(in crate::submit) fn without_journal(
+    pub(crate) fn without_journal(
         self,
         settings: &Settings,
         log: &Log,
@@ -120,11 +116,7 @@ fn new_instance() -> std::io::Result<Instance> {
 
 /// Clears up after a process that was killed, beside the work: the queue may be long. Drafts of processes that live, and
 /// of other programs, stay.
-pub(in crate::submit) fn remove_stale_drafts(
-    spool: &Spool<UnixDisk>,
-    clock: &Clock,
-    log: &Log,
-) -> std::io::Result<()> {
+pub(crate) fn remove_stale_drafts(spool: &Spool<UnixDisk>, clock: &Clock, log: &Log) -> std::io::Result<()> {
     let (spool, log, started) = (spool.clone(), log.clone(), clock());
     let thread = std::thread::Builder::new().name("stale drafts".to_owned());
     thread.spawn(move || {

@@ -1,7 +1,10 @@
 //! What a client sends goes through cleanup here, whichever way the message takes.
 
-use cleanup::Message;
+use cleanup::{Finished, Message, Outcome};
+use daemon::log::{Log, Program};
+use postfix::notice::Notice;
 
+use super::Refusal;
 use super::piece::Piece;
 
 /// Where cleanup's records go.
@@ -22,4 +25,11 @@ pub(super) fn feed(message: &mut Message, piece: Piece<'_>, sink: Sink<'_>) {
         Piece::Recipient(address) if is_for_filters => message.recipient_for_filters(address, recipients),
         Piece::Recipient(address) => message.recipient(address, recipients),
     }
+}
+
+/// What cleanup says of a message, in the log and as a value.
+pub(super) fn judge(outcome: Outcome, log: &Log) -> Result<Finished, Refusal> {
+    let say = |notice: &Notice| log.notice(Program::Cleanup, notice);
+    outcome.notices.iter().for_each(say);
+    Ok(outcome.result?)
 }

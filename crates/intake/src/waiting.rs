@@ -12,9 +12,8 @@ use cleanup::{Fate, Finished, Message};
 use postfix::notice::Severity;
 
 use super::Refusal;
-use super::feed::{Sink, feed};
+use super::feed::{Sink, feed, judge};
 use super::kept::{Kept, Part};
-use super::local::judge;
 use super::milter::{Conversation, Milters};
 use super::overflow::{Overflow, TemporaryFiles};
 use super::piece::Piece;

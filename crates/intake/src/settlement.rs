@@ -3,14 +3,14 @@
 use std::io;
 
 use postfix::settings::Settings;
-use spool::committer::Clock;
-use spool::{Queue, SpoolError, journal};
+use spool::{Queue, journal};
 
 use super::needs::paths;
 use super::store::directory::QueueDirectory;
 use super::wake::{pipe_directories, queue_manager, wake_once};
 use daemon::jail::Needs;
 use daemon::log::Log;
+use daemon::service::{Settles, now};
 
 /// A queue directory whose journals are to be settled.
 #[derive(Debug)]
@@ -18,30 +18,25 @@ pub struct Settlement {
     queue: QueueDirectory,
 }
 
-impl Settlement {
-    /// Opens the queue directory, which must be the working directory.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn open() -> io::Result<Self> {
+impl Settles for Settlement {
+    fn open() -> io::Result<Self> {
         Ok(Self { queue: QueueDirectory::open()? })
     }
 
     /// All queues, no server. Call it where the queue directory is the working directory.
-    #[must_use]
-    pub fn needs(settings: &Settings) -> Needs {
+    fn needs(settings: &Settings) -> Needs {
         let mut spool_directories = paths(&Queue::ALL.map(Queue::name));
         spool_directories.push(journal::DIRECTORY.into());
         Needs { spool_directories, pipe_directories: pipe_directories(settings), ..Needs::default() }
     }
 
-    /// Settles what there is to settle, and wakes the queue manager if there is new mail. True if nothing was left for
-    /// another try.
-    ///
-    /// # Errors
-    /// The queue cannot be opened, or the disk says no.
-    pub fn run(self, settings: &Settings, clock: &Clock, log: &Log) -> Result<bool, SpoolError> {
-        let settled = self.queue.without_journal(settings, log)?.settle(&**clock)?;
+    /// Wakes the queue manager, too, if there is new mail.
+    fn run(self, settings: &Settings, log: &Log) -> Result<bool, String> {
+        let settled = self
+            .queue
+            .without_journal(settings, log)
+            .and_then(|spool| spool.settle(&now))
+            .map_err(|error| error.to_string())?;
         if settled.written_again > 0 {
             wake_once(&queue_manager(settings), settings.trigger_timeout);
         }

@@ -38,6 +38,10 @@ pub(crate) struct Content {
     seen: Seen,
     is_resent: bool,
     pub(crate) encoding_is_8bit: bool,
+    /// The first Message-ID, in its angle brackets; since release 3.10 only.
+    pub(crate) message_id: Option<Vec<u8>>,
+    /// Send options that headers about TLS ask for.
+    pub(crate) tls_options: u32,
     pub(crate) has_8bit_header: bool,
     /// Bytes of content records so far.
     pub(crate) bytes: u64,
@@ -66,6 +70,8 @@ impl Content {
             seen: Seen::NONE,
             is_resent: false,
             encoding_is_8bit: false,
+            message_id: None,
+            tls_options: 0,
             has_8bit_header: false,
             bytes: 0,
             header_bytes: 0,
@@ -139,13 +145,35 @@ impl Content {
         self.rules.notices.push(Notice::info(format!("{queue_id}: {prefix}message-id={value}")));
     }
 
+    /// Keeps what the queue file says of the Message-ID: the first that stands in angle brackets.
+    fn note_message_id(&mut self, value: &[u8]) {
+        if self.options.since_3_10 && self.message_id.is_none() {
+            self.message_id = bracketed(value).map(|id| blanked(id, self.options.smtputf8_enable));
+        }
+    }
+
     /// A header of the message itself that means something.
     fn note_primary(&mut self, known: &Known, header: &mut Vec<u8>) {
         let name_len = known.name.len();
         self.seen.add(known.seen);
         let value = value_of(header, name_len);
         match known.name {
-            "message-id" => self.log_id("", value),
+            "message-id" => {
+                self.log_id("", value);
+                self.note_message_id(value);
+            }
+            "tls-required" if self.options.tls_required_header => {
+                if value.eq_ignore_ascii_case(b"no") {
+                    self.tls_options |= TLS_NOT_REQUIRED;
+                } else {
+                    let shown = printable(header.get(..100).unwrap_or(header), self.options.smtputf8_enable);
+                    let text = format!("ignoring malformed header: '{shown}'");
+                    self.rules.notices.push(Notice::warning(text));
+                }
+            }
+            "require-tls-esmtp" if self.options.require_tls_header && value.eq_ignore_ascii_case(b"yes") => {
+                self.tls_options |= TLS_REQUIRED;
+            }
             "resent-message-id" => self.log_id("resent-", value),
             "received" => self.check_hops(),
             _ => {}
@@ -179,6 +207,37 @@ impl Content {
             header::fold(header);
         }
     }
+}
+
+/// Send options: delivery may do without TLS (`TLS-Required: no`), or may not (`Require-TLS-ESMTP: yes`).
+const TLS_NOT_REQUIRED: u32 = 16;
+const TLS_REQUIRED: u32 = 32;
+
+/// The text in angle brackets that a text begins with, the brackets included; they may nest.
+fn bracketed(text: &[u8]) -> Option<&[u8]> {
+    let mut depth = 0_usize;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'<' => depth = depth.saturating_add(1),
+            b'>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return if at == 0 { None } else { text.get(..=at) };
+        }
+    }
+    None
+}
+
+/// A blank for each byte that is not printable.
+fn blanked(text: &[u8], utf8: bool) -> Vec<u8> {
+    let mut shown = printable(text, utf8).into_bytes();
+    for (shown, &byte) in shown.iter_mut().zip(text) {
+        if *shown == b'?' && byte != b'?' {
+            *shown = b' ';
+        }
+    }
+    shown
 }
 
 /// What stands behind the colon and white space.
@@ -305,6 +364,9 @@ impl<'a> Output<'a> {
             let header = format!("{prefix}Message-Id: {id}");
             header::write_line(header.as_bytes(), content.options.line_length_limit, out);
             content.log_id(if content.is_resent { "resent-" } else { "" }, id.as_bytes());
+            if !content.is_resent {
+                content.note_message_id(id.as_bytes());
+            }
             content.seen.add(message_id);
         }
         if !content.seen.has(Seen::MESSAGE_ID) {

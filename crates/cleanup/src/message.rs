@@ -153,7 +153,18 @@ impl Message {
     /// The message is complete.
     #[must_use]
     pub fn finish(mut self) -> Outcome {
-        self.complete()
+        let mut outcome = self.complete();
+        let why = match &outcome.result {
+            Err(_) => Some("canceled"),
+            Ok(finished) => (finished.fate == Fate::Discard).then_some("discarded"),
+        };
+        if let Some(why) = why
+            && self.content.options.since_3_10
+        {
+            let queue_id = &self.content.arrival.queue_id;
+            outcome.notices.push(Notice::info(format!("{queue_id}: removed ({why})")));
+        }
+        outcome
     }
 
     /// The message is complete, and mail filters are to look at it. `client_address`: what they hear of the client. `None`
@@ -191,7 +202,8 @@ impl Message {
         self.envelope.name_last_recipient();
         let is_too_large = self.is_too_large();
         let received = self.received();
-        let from = self.content.slot.map(|offset| (offset, self.from()));
+        let slot = self.content.slot;
+        let from = slot.map(|offset| (offset, self.from()));
         self.content.refuse_bad_mime();
         self.content.rules.notices.name_envelope(&self.envelope.names());
         notices.append(std::mem::take(&mut self.content.rules.notices));
@@ -260,11 +272,13 @@ impl Message {
         own_header::records(content, origin, recipient)
     }
 
-    /// Observed on Postfix 3.7: this header does not count as an 8-bit header, whatever the sender is.
-    fn from(&self) -> Vec<u8> {
+    /// Observed: up to Postfix 3.9 this header does not count as an 8-bit header, whatever the sender is.
+    fn from(&mut self) -> Vec<u8> {
         let header = generated::from(self.content.prefix(), &self.envelope.sender);
+        let Options { since_3_10, smtputf8_enable, line_length_limit, .. } = *self.content.options;
+        self.content.has_8bit_header |= since_3_10 && smtputf8_enable && !header.is_ascii();
         let mut records = Vec::new();
-        header::write_line(&header, self.content.options.line_length_limit, &mut records);
+        header::write_line(&header, line_length_limit, &mut records);
         records
     }
 
@@ -332,6 +346,9 @@ impl Message {
                 encode(&mut records, kind, value);
             }
         }
+        if let Some(id) = &self.content.message_id {
+            encode(&mut records, RecordType::ATTRIBUTE, &[b"message_id=", id.as_slice()].concat());
+        }
         if self.content.encoding_is_8bit {
             encode(&mut records, RecordType::ATTRIBUTE, b"encoding=8bit");
         }
@@ -353,6 +370,7 @@ impl Message {
         u32::from(requested)
             | if content.has_8bit_header { 2 } else { 0 }
             | if envelope.sender_is_utf8 { 4 } else { 0 }
+            | content.tls_options
     }
 }
 

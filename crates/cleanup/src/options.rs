@@ -98,6 +98,13 @@ pub struct Options {
     pub strict_mime_encoding_domain: bool,
     /// What becomes of a message whose header does not end in an empty line.
     pub non_empty_end_of_header_action: EndOfHeader,
+    /// `TLS-Required: no` is noted in the queue file (main.cf: `tls_required_enable`).
+    pub tls_required_header: bool,
+    /// `Require-TLS-ESMTP: yes` is noted in the queue file (main.cf: `requiretls_enable` and `requiretls_esmtp_header`).
+    pub require_tls_header: bool,
+    /// What cleanup(8) does since release 3.10 without a setting: it notes the Message-ID in the queue file, logs that a
+    /// file was removed, and counts a generated From: header that is 8-bit. (main.cf: `mail_version`.)
+    pub since_3_10: bool,
     /// Bytes of each body part that body rules look at; 0 is all of them.
     pub body_checks_size_limit: u64,
     /// Addresses in log lines are quoted as in a message (main.cf: `info_log_address_format = external`).
@@ -185,6 +192,9 @@ impl Default for Options {
             strict_8bitmime_body: false,
             strict_mime_encoding_domain: false,
             non_empty_end_of_header_action: EndOfHeader::FixQuietly,
+            tls_required_header: false,
+            require_tls_header: false,
+            since_3_10: false,
             body_checks_size_limit: 51_200,
             log_external_addresses: true,
             force_mime_input_conversion: false,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use postfix::compatibility::Release;
 use postfix::milter_protocol::HEADER_BYTES_MAX;
 use postfix::settings::Settings;
 use postfix::settings::words::{AddressFormat, FixLineEndings};
@@ -69,6 +70,9 @@ pub fn cleanup_options(
         strict_8bitmime_body: settings.strict_8bitmime_body,
         strict_mime_encoding_domain: settings.strict_mime_encoding_domain,
         non_empty_end_of_header_action: settings.non_empty_end_of_header_action,
+        tls_required_header: settings.tls_required_enable,
+        require_tls_header: settings.requiretls_enable && settings.requiretls_esmtp_header,
+        since_3_10: settings.release() >= Release::new(3, 10),
         body_checks_size_limit: u64::try_from(settings.body_checks_size_limit).unwrap_or(0),
         log_external_addresses: settings.info_log_address_format == AddressFormat::External,
         force_mime_input_conversion: settings.force_mime_input_conversion,

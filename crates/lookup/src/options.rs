@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postfix::compatibility::Release;
+
 use crate::turns::{TurnOptions, Turns};
 
 /// Settings and bounds for match lists and the tables in them.
@@ -34,6 +36,8 @@ pub struct Options {
     pub idle_connections_max: usize,
     /// proxymap_service_name: the socket of proxymap(8) for `proxy:` tables, in `private` below the current directory.
     pub proxymap_service_name: String,
+    /// mail_version: a proxymap(8) from 3.11 on wants other requests than one before.
+    pub release: Release,
     /// ipc_idle: how long a connection to proxymap(8) is kept without a question on it.
     pub ipc_idle: Duration,
     /// ipc_ttl: how long a connection to proxymap(8) is kept at all.
@@ -66,6 +70,7 @@ impl Default for Options {
             lookup_deadline: Some(Duration::from_secs(100)),
             idle_connections_max: 8,
             proxymap_service_name: "proxymap".to_owned(),
+            release: Release::DEFAULT,
             ipc_idle: Duration::from_secs(5),
             ipc_ttl: Duration::from_secs(1000),
             asks_at_open: true,

@@ -1,4 +1,5 @@
-//! Compatibility levels: `compatibility_level = MAJOR[.MINOR[.PATCH]]` selects some defaults.
+//! Which Postfix is followed: `compatibility_level = MAJOR[.MINOR[.PATCH]]` selects some defaults, `mail_version` the
+//! release where releases differ without a setting.
 
 use crate::value::parse_integer;
 
@@ -45,6 +46,35 @@ impl Level {
     }
 }
 
+/// A release of Postfix, by the first two of its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Release {
+    major: u32,
+    minor: u32,
+}
+
+impl Release {
+    /// The release that is followed where `mail_version` does not name another.
+    pub const DEFAULT: Self = Self::new(3, 7);
+
+    /// The release `major.minor`.
+    #[must_use]
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+
+    /// The release that a `mail_version` names, such as `3.7.11` or `3.12-20260821`; [`Self::DEFAULT`] if the text is
+    /// another.
+    #[must_use]
+    pub fn of(mail_version: &str) -> Self {
+        let mut numbers = mail_version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Self { major, minor },
+            _ => Self::DEFAULT,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +85,16 @@ mod tests {
         assert!(level("3.10") > level("3.9") && level("3.6") < level("3.6.1") && level("2") < level("3.0.1"));
         assert_eq!(level("3.0"), level("3"));
         assert_eq!(level("3.6"), Level::new(3, 6));
+    }
+
+    #[test]
+    fn a_release_is_two_numbers() {
+        assert_eq!(Release::of("3.7.11"), Release::new(3, 7));
+        assert_eq!(Release::of("3.12-20260821"), Release::new(3, 12));
+        assert!(Release::of("3.10.0") > Release::of("3.9.7") && Release::of("4.0") > Release::of("3.12"));
+        for text in ["", "x", "3", "3.x", "99999999999.1"] {
+            assert_eq!(Release::of(text), Release::DEFAULT, "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! forms, see [`Dialect`]. Observed on Postfix 3.7 and 3.12.
 
 use crate::attr::{self, AttributeList, Entry, Unexpected};
+use crate::compatibility::Release;
 
 /// How long a list from proxymap(8) may be. Postfix has no bound.
 pub const LIST_BYTES_MAX: usize = 64 * 1024;
@@ -47,6 +48,12 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// The one that a proxymap(8) of this release understands.
+    #[must_use]
+    pub fn of(release: Release) -> Self {
+        if release >= Release::new(3, 11) { Self::Since3_11 } else { Self::UpTo3_10 }
+    }
+
     /// The one that this is not.
     #[must_use]
     pub const fn other(self) -> Self {

@@ -24,7 +24,7 @@ pub use accounts::{AccountFacts, Group, User, check_accounts};
 pub use host::HostFacts;
 pub use namespace::{Namespace, UnknownName};
 
-use crate::compatibility::Level;
+use crate::compatibility::{Level, Release};
 use crate::main_cf::{MainCf, Override};
 use crate::milter_protocol::{self, BadService, Macro, Service};
 use crate::notice::Notice;
@@ -170,6 +170,12 @@ pub fn survey(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) ->
 }
 
 impl Settings {
+    /// The release of Postfix that is followed where releases differ without a setting.
+    #[must_use]
+    pub fn release(&self) -> Release {
+        Release::of(&self.mail_version)
+    }
+
     /// The filters that mail from QMQP clients is shown to, and the values of macros that nobody else knows.
     ///
     /// # Errors

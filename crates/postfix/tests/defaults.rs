@@ -12,13 +12,14 @@ use postfix::settings::{self, HostFacts, UnknownName};
 const POSTCONF: &str = include_str!("data/postconf-3.7.11-debian.txt");
 
 /// Parameters that `postconf -d` of 3.7 does not list, and the release that brought each.
-const NOT_LISTED: [(&str, &str); 9] = [
+const NOT_LISTED: [(&str, &str); 10] = [
     ("default_cache_db_type", "btree"),                // 3.11
     ("force_mime_input_conversion", "no"),             // 3.9
     ("maillog_file_permissions", "0600"),              // 3.9
     ("non_bdb_custom_mapping", ""),                    // 3.11
     ("non_bdb_migration_level", "disable"),            // 3.11
     ("non_empty_end_of_header_action", "fix_quietly"), // 3.11
+    ("requiretls_esmtp_header", "yes"),                // 3.11
     ("socketmap_max_query_size", "10000"),             // 3.12
     ("socketmap_max_reply_size", "100000"),            // 3.10
     ("virtual_maps", ""),                              // an old name, not listed any more

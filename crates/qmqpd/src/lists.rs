@@ -15,6 +15,7 @@ pub(crate) fn list_options(settings: &Settings) -> lookup::Options {
         parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
         daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
         proxymap_service_name: settings.proxymap_service_name.clone(),
+        release: settings.release(),
         ipc_idle: settings.ipc_idle,
         ipc_ttl: settings.ipc_ttl,
         socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),

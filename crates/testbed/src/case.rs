@@ -111,6 +111,11 @@ impl Case {
         self
     }
 
+    /// Whether main.cf says which release of Postfix is to be followed.
+    pub fn names_a_release(&self) -> bool {
+        self.main_cf.iter().any(|line| line.starts_with("mail_version ="))
+    }
+
     /// From this loopback address.
     pub fn from(mut self, address: &'static str) -> Self {
         self.from = address;

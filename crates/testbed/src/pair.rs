@@ -34,6 +34,8 @@ pub struct Outcome {
     pub heard: Vec<String>,
     /// Hides what no two sessions share.
     pub mask: Mask,
+    /// The case is about a later release: what that adds is compared, too.
+    pub is_later: bool,
     /// Postfix's version, of its outcomes.
     pub version: Option<Version>,
 }
@@ -70,7 +72,12 @@ impl Outcome {
             .map(|file| file.unwrap_or_else(|fault| panic!("{server}: {fault}")))
             .collect();
         let mask = Mask::new(id.as_deref(), session.port, began);
+        let is_later = case.names_a_release();
         lines.retain(is_compared);
+        // Postfix's cleanup(8) hears of a client that went away, perhaps the one before, when it does.
+        let is_removal = |line: &Line| line.text.contains(": removed (");
+        let is_of_this = |line: &Line| id.as_ref().is_some_and(|id| line.text.starts_with(id.as_str()));
+        lines.retain(|line| !is_removal(line) || is_later && is_of_this(line));
         if matches!(server, POSTFIX | DROP_IN) {
             // When Postfix starts a process of its cleanup, which says this then, is its own affair: mostly for the first
             // client of all, now and then for a later one.
@@ -89,6 +96,7 @@ impl Outcome {
             files,
             heard: Vec::new(),
             mask,
+            is_later,
             version: None,
         }
     }
@@ -167,17 +175,19 @@ impl Outcome {
         lines.extend(self.log.iter().map(|line| format!("log: {line}")));
         lines.extend(self.heard.iter().map(|line| format!("milter {line}")));
         for file in &self.files {
-            lines.extend(file.lines(&self.mask, canonical).into_iter().map(|line| format!("file: {line}")));
+            lines.extend(
+                file.lines(&self.mask, canonical, self.is_later)
+                    .into_iter()
+                    .map(|line| format!("file: {line}")),
+            );
         }
         lines
     }
 }
 
-/// What Postfix says about itself: the queue manager that we left out, and a line of version 3.10 about each file that it has given up.
+/// What Postfix says about itself, as that the queue manager is missing which we left out.
 const POSTFIX_ALONE: &[&str] = &[
     "public/qmgr",
-    ": removed (canceled)",
-    ": removed (discarded)",
     // Two clocks of this machine, read on the two sides of a second.
     "file system clock is ",
     "resetting file time stamps - this hurts performance",
@@ -319,6 +329,7 @@ pub fn difference(postfix: &Outcome, ours: &Outcome, compare_end: bool) -> Optio
     let mut theirs = postfix.lines(canonical, compare_end);
     let mut mine = ours.lines(canonical, compare_end);
     if postfix.version >= Some(GENERATED_HEADERS_COUNT)
+        && !ours.is_later
         && mine.iter().any(|line| line.starts_with("file: S ") && line.contains("\\x"))
     {
         for line in theirs.iter_mut().chain(&mut mine).filter(|line| line.starts_with("file: C ")) {

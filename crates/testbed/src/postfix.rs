@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +17,9 @@ use crate::{BASE_MAIN_CF, ports, setting, wait};
 
 /// A version of Postfix: the first two numbers.
 pub type Version = (u32, u32);
+
+/// Its program.
+const MASTER: &str = "/usr/lib/postfix/sbin/master";
 
 /// The services that QMQP mail passes. Without qmgr a message stays in `incoming`, where the tests look for it.
 const INJECTION: &str = "\
@@ -101,7 +105,7 @@ impl Instance {
         }
         master_cf.push_str(&setup.master_cf);
         let config = write_config(dir.path(), &main_cf, &master_cf);
-        let master = Command::new("/usr/lib/postfix/sbin/master")
+        let master = Command::new(MASTER)
             .arg("-c")
             .arg(&config)
             .env("TZ", "UTC")
@@ -126,12 +130,18 @@ impl Instance {
         self.dir.path()
     }
 
-    /// Its version, from `daemon started -- version 3.7.11, …` in its log.
+    /// Its version, from the mark `mail_version=3.7.11` in its program: what it logs is the setting of that name.
     pub fn version(&self) -> Version {
-        let log = self.log.all();
-        let text = log.split("daemon started -- version ").nth(1).expect("the line of a start");
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
-        (numbers.next().unwrap(), numbers.next().unwrap())
+        const MARK: &[u8] = b"\0mail_version=";
+        static VERSION: OnceLock<Version> = OnceLock::new();
+        *VERSION.get_or_init(|| {
+            let program = std::fs::read(MASTER).unwrap();
+            let at =
+                program.windows(MARK.len()).position(|part| part == MARK).expect("the mark of a version");
+            let text = String::from_utf8_lossy(&program[at + MARK.len()..][..16]).into_owned();
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
+            (numbers.next().unwrap(), numbers.next().unwrap())
+        })
     }
 
     /// Its master, which an administrator signals.

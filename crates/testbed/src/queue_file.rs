@@ -148,8 +148,8 @@ impl QueueFile {
     /// The file as lines to compare: recipients in one place, masked, bytes escaped.
     ///
     /// `canonical`: recipients that stand behind the content move before it. Two files in the classic layout are
-    /// compared without it, so that a Bcc recipient in the wrong segment shows.
-    pub fn lines(&self, mask: &Mask, canonical: bool) -> Vec<String> {
+    /// compared without it, so that a Bcc recipient in the wrong segment shows. `later`: with what later releases add.
+    pub fn lines(&self, mask: &Mask, canonical: bool, later: bool) -> Vec<String> {
         let [_, _, _, flags, _, options] = self.size;
         let recipients = self.recipients().count();
         let mut lines = vec![format!("C recipients={recipients} flags={flags} options={options}")];
@@ -158,7 +158,7 @@ impl QueueFile {
         }
         let mut envelope = without_cancelled(&self.envelope);
         let mut extracted = without_cancelled(&self.extracted);
-        extracted.retain(|record| !record.is_message_id());
+        extracted.retain(|record| later || !record.is_message_id());
         if canonical {
             // What is about the message stands before what is about recipients, wherever the layout has it.
             envelope.append(&mut extracted);
@@ -180,8 +180,8 @@ impl Record {
         (1 + prefix + length) as u64
     }
 
-    /// From 3.10 on, Postfix also notes the Message-ID here, for the bounces that it may have to write. We write what
-    /// every version reads.
+    /// From 3.10 on, Postfix also notes the Message-ID here, for the bounces that it may have to write; ours where
+    /// mail_version says so.
     pub fn is_message_id(&self) -> bool {
         self.kind == b'A' && self.data.starts_with(b"message_id=")
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use postfix::main_cf::MainCf;
+use postfix::main_cf::{MainCf, READ_ONLY};
 use postfix::parameter::{DefaultValue, Parameter, Reach, find, suggestion, table::PARAMETERS};
 use postfix::settings::{HostFacts, Namespace};
 
@@ -233,7 +233,15 @@ fn shown(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
 
+/// Whether Postfix has a parameter of this name that this server does not read.
+fn is_known_elsewhere(name: &str) -> bool {
+    READ_ONLY.contains(&name) || postfix::parameter::is_read_by_other_programs(name)
+}
+
 fn unknown(name: &str) -> String {
+    if READ_ONLY.contains(&name) {
+        return format!("{name}: each program sets this for itself; main.cf cannot");
+    }
     if postfix::parameter::is_read_by_other_programs(name) {
         return format!("{name}: another program of Postfix reads this parameter; see postconf(1)");
     }
@@ -255,13 +263,18 @@ fn reach_in_words(reach: Reach) -> String {
 fn explain(names: &[String], out: &mut dyn Write) -> Result<Vec<String>, Failure> {
     let mut complaints = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        let Some(parameter) = find(name) else {
+        let parameter = find(name);
+        if parameter.is_none() && !is_known_elsewhere(name) {
             complaints.push(unknown(name));
             continue;
-        };
+        }
         if at > 0 {
             writeln!(out)?;
         }
+        let Some(parameter) = parameter else {
+            writeln!(out, "{}", unknown(name))?;
+            continue;
+        };
         let default = match parameter.default {
             DefaultValue::Text("") => "empty".to_owned(),
             DefaultValue::Text(text) => text.to_owned(),

@@ -67,7 +67,7 @@ const fn resent(name: &'static str, addresses: Addresses, seen: Seen) -> Known {
     Known { resent: true, ..row(name, addresses, seen) }
 }
 
-const KNOWN: [Known; 31] = [
+const KNOWN: [Known; 33] = [
     row("received", Addresses::None, Seen::NONE),
     row("from", Addresses::Senders, Seen::FROM),
     row("to", Addresses::Recipients, Seen::VISIBLE_RECIPIENT),
@@ -91,6 +91,8 @@ const KNOWN: [Known; 31] = [
     row("disposition-notification-to", Addresses::Senders, Seen::NONE),
     row("mail-followup-to", Addresses::Senders, Seen::NONE),
     row("apparently-to", Addresses::Recipients, Seen::NONE),
+    row("tls-required", Addresses::None, Seen::NONE),
+    row("require-tls-esmtp", Addresses::None, Seen::NONE),
     resent("resent-from", Addresses::Senders, Seen::RESENT_FROM),
     resent("resent-sender", Addresses::Senders, Seen::NONE),
     resent("resent-to", Addresses::Recipients, Seen::VISIBLE_RECIPIENT),

@@ -98,7 +98,7 @@ fn open_at(endpoint: Endpoint, name: &[u8], options: &Options, notices: &mut Vec
         service: options.proxymap_service_name.clone(),
         server: Server::new(endpoint, lifetime, options),
         instance_flags: instance_flags(options.smtputf8_enable, options.fold_keys),
-        learned: Mutex::new(Learned { dialect: Dialect::UpTo3_10, table_flags: None }),
+        learned: Mutex::new(Learned { dialect: Dialect::of(options.release), table_flags: None }),
         has_neighbour: options.is_beside_postfix,
     };
     if options.asks_at_open {
@@ -299,6 +299,7 @@ impl Table for Proxy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postfix::compatibility::Release;
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
@@ -441,6 +442,20 @@ mod tests {
                 format!("{NEW} 1572952 key 127.0.0.1  "),
             ]
         );
+    }
+
+    #[test]
+    fn the_release_says_what_is_tried_first() {
+        let later = Options { release: Release::new(3, 11), ..Options::default() };
+        let server = Server::start("", new);
+        let (table, notices) = server.table(&later);
+        assert_eq!((notices, table.is_fixed()), (vec![], true));
+        assert_eq!(server.asked(), [OPEN_NEW]);
+        // What is not so is found out all the same.
+        let server = Server::start("", old);
+        let (table, notices) = server.table(&later);
+        assert_eq!((notices, table.is_fixed()), (vec![], true));
+        assert_eq!(server.asked(), [OPEN_NEW, OPEN_OLD]);
     }
 
     #[test]

@@ -366,6 +366,14 @@ parameters! {
     disable_mime_input_processing: boolean = "no"; Effective;
     /// Header that is added to a message without a recipient header; empty for none.
     undisclosed_recipients_header: text(ANY) = ""; Effective;
+    /// Note a `TLS-Required: no` header of the message in the queue file: a Postfix from 3.10 on then delivers the
+    /// message without TLS where it must.
+    tls_required_enable: boolean computed "`yes` where `mail_version` is 3.10 or later, otherwise `no`"; Effective;
+    /// Together with `requiretls_esmtp_header`: heed a `Require-TLS-ESMTP: yes` header.
+    requiretls_enable: boolean computed "`yes` where `mail_version` is 3.11 or later or `requiretls_esmtp_header` is set, otherwise `no`"; Effective;
+    /// Together with `requiretls_enable`: note a `Require-TLS-ESMTP: yes` header of the message in the queue file. A
+    /// Postfix from 3.11 on then delivers the message only with TLS, as its `smtp_requiretls_policy` says.
+    requiretls_esmtp_header: boolean = "yes"; Effective;
     /// Recipient that replaces an empty recipient address.
     empty_address_recipient: text(POSITIVE) = "MAILER-DAEMON"; Effective;
     /// Delay after which the sender is warned; 0 turns this off.
@@ -506,7 +514,10 @@ parameters! {
     relayhost: text(ANY) = ""; Validated("delivery belongs to other programs; it must not be $myhostname");
     /// The name of the mail system, in Received headers.
     mail_name: text(POSITIVE) = "Postfix"; Effective;
-    /// Release of Postfix whose behaviour this server follows; for use in other values.
+    /// Release of Postfix whose behaviour this server follows where releases differ and no other parameter decides. Set
+    /// it to the release of the Postfix on the same queue. From 3.10 on, cleanup records the Message-ID in the queue file,
+    /// logs `removed` for a message that is rejected or discarded, and `tls_required_enable` is on; from 3.11 on,
+    /// `requiretls_enable` is on, and proxymap(8) is asked in the form of that release.
     mail_version: text(POSITIVE) = "3.7.11"; Effective;
     /// Date of that release; for use in other values.
     mail_release_date: text(POSITIVE) = "20240304"; Effective;

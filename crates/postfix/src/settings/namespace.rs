@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::HostFacts;
+use crate::compatibility::Release;
 use crate::config_error::ConfigError;
 use crate::expand::{ExpandError, Found, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
@@ -81,6 +82,11 @@ impl<'a> Namespace<'a> {
         let commit = if host.is_under_postfix { Commit::File } else { Commit::Journal };
         namespace.computed.insert("qmqpd_commit", commit.as_str().to_owned());
         namespace.computed.insert("config_directory", host.config_directory.clone());
+        let release = Release::of(&namespace.expanded_text("mail_version"));
+        let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        namespace.computed.insert("tls_required_enable", yes_or_no(release >= Release::new(3, 10)));
+        let requires_tls = release >= Release::new(3, 11) || namespace.is_set("requiretls_esmtp_header");
+        namespace.computed.insert("requiretls_enable", yes_or_no(requires_tls));
         let name = namespace.default_myhostname(host);
         namespace.computed.insert("myhostname", name);
         let domain = namespace.default_mydomain();

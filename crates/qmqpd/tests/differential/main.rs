@@ -21,6 +21,7 @@ mod names;
 mod policy;
 mod protocol;
 mod random;
+mod releases;
 mod rewriting;
 mod strict;
 mod tables;
@@ -32,6 +33,8 @@ use std::process::ExitCode;
 use testbed::case::Case;
 use testbed::isolation;
 use testbed::name_server;
+use testbed::peers::{self, Peer};
+use testbed::postfix::{scratch, write_config};
 use testbed::seeds;
 use testbed::suite::{self, Suite};
 
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         names::cases(),
         tables::cases(),
         maps::cases(),
+        releases::cases(),
         timing::cases(),
     ]
     .concat();
@@ -67,10 +71,33 @@ fn main() -> ExitCode {
     suite
         .trials
         .add("page::every_difference_is_proven", &[], move || suite::every_difference_is_proven(&proven));
+    suite.trials.add(
+        "names_of_parameters::the_installed_postconf",
+        &[Peer::Postfix],
+        every_parameter_is_known,
+    );
     suite.add_all(cases);
     random::add(&mut suite);
     checks::add_random(&mut suite);
     generated::add(&mut suite);
     strict::add_random(&mut suite);
     suite.run()
+}
+
+/// `qmqpd check` calls no name misspelt that the installed Postfix has.
+fn every_parameter_is_known() {
+    let dir = scratch("postconf");
+    let config = write_config(dir.path(), "", "");
+    let output =
+        peers::command("/usr/sbin/postconf").unwrap().arg("-d").arg("-c").arg(&config).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(" =")?.0)).collect();
+    assert!(names.len() > 800, "{text}");
+    let is_known = |name: &str| {
+        postfix::parameter::find(name).is_some()
+            || postfix::parameter::is_read_by_other_programs(name)
+            || postfix::main_cf::READ_ONLY.contains(&name)
+    };
+    let unknown: Vec<&str> = names.into_iter().filter(|name| !is_known(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }

@@ -87,7 +87,7 @@ fn through(mut server: Instance, kind: &str) -> Vec<String> {
         lines.iter().filter(|line| line.program == "qmqpd" && !line.text.starts_with("confined: "));
     let mut outcome: Vec<String> = of_qmqpd.map(|line| mask.line(&line.text)).collect();
     let file = server.queue.take().remove(0).unwrap();
-    outcome.extend(file.lines(&mask, false).into_iter().filter(|line| !line.contains("client_port")));
+    outcome.extend(file.lines(&mask, false, false).into_iter().filter(|line| !line.contains("client_port")));
     outcome
 }
 

@@ -10,11 +10,12 @@ use postfix::settings::Settings;
 use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
-use crate::session::Context;
+use crate::session::{Context, refused};
 use crate::verdict::{Ending, decide};
 use daemon::config;
 use daemon::jail::Needs;
 use daemon::log::Program;
+use daemon::peer_address::PeerAddress;
 use daemon::service::{Opening, Server, Service, now};
 use intake::{Backend, DateFormat, Given, Settlement, file_threads};
 
@@ -45,6 +46,10 @@ impl Server for QmqpServer {
     fn refusal() -> Vec<u8> {
         let verdict = decide(&Ending::ConfigurationError, "", false);
         verdict.reply.map_or_else(Vec::new, |(status, text)| qmqp::reply::encode(status, text))
+    }
+
+    fn refused(peer: PeerAddress) -> Vec<Notice> {
+        refused(peer, &decide(&Ending::ConfigurationError, "", false))
     }
 
     fn descriptors(settings: &Settings) -> u64 {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use postfix::child::Arguments;
+use postfix::notice::Notice;
 use postfix::settings::Settings;
 
 use super::Service;
@@ -31,6 +32,9 @@ pub trait Server: 'static {
 
     /// The reply of a process that cannot work; its clients are to try again.
     fn refusal() -> Vec<u8>;
+
+    /// What is to be logged about a client that heard this.
+    fn refused(peer: PeerAddress) -> Vec<Notice>;
 
     /// Descriptors that its sessions can have open at the same time, their sockets included.
     fn descriptors(settings: &Settings) -> u64;

@@ -8,18 +8,26 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use postfix::notice::Severity;
+use postfix::notice::{Notice, Severity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::AddressFamily;
 
 use super::start::{Inherited, fatal};
 use super::{passed, stdin};
 use crate::jail::{self, Calls, JailError, JailPlan, Owner, Sandbox};
 use crate::log::{Log, Program};
+use crate::peer_address::PeerAddress;
 
 /// Logs why, and answers clients until the master closes the status channel, or for a while; then another process tries
 /// again. It ends like a good process: a master that took it for a bad start would let the clients wait in the backlog,
 /// with the mistake long corrected.
-pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited, reply: &[u8]) -> ExitCode {
+pub(super) fn run(
+    log: &Log,
+    reasons: &[String],
+    sockets: Inherited,
+    reply: &[u8],
+    lines: fn(PeerAddress) -> Vec<Notice>,
+) -> ExitCode {
     for reason in reasons {
         log.write(Program::Qmqpd, Severity::Error, reason);
     }
@@ -27,10 +35,19 @@ pub(super) fn run(log: &Log, reasons: &[String], sockets: Inherited, reply: &[u8
         return fatal(log, &error.to_string());
     }
     let until = Instant::now() + REFUSING_TIME;
+    let mut clients = 0_u64;
     while let Some(ready) = wait(&sockets, until) {
         for socket in ready {
-            answer(socket, reply, sockets.passes_connections);
+            let Some(peer) = answer(socket, reply, sockets.passes_connections) else { continue };
+            clients = clients.saturating_add(1);
+            if clients <= CLIENTS_LOGGED_MAX {
+                lines(peer).iter().for_each(|line| log.notice(Program::Qmqpd, line));
+            }
         }
+    }
+    if let Some(more @ 1..) = clients.checked_sub(CLIENTS_LOGGED_MAX) {
+        let text = format!("{more} more clients have been answered so");
+        log.write(Program::Qmqpd, Severity::Warning, &text);
     }
     log.flush();
     ExitCode::SUCCESS
@@ -84,17 +101,23 @@ fn wait(sockets: &Inherited, until: Instant) -> Option<Vec<&OwnedFd>> {
     Some(listeners.enumerate().filter(|(at, _)| is_ready(*at)).map(|(_, socket)| socket).collect())
 }
 
-fn answer(listener: &OwnedFd, reply: &[u8], passes_connections: bool) {
-    let Ok(mut socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) else {
-        return;
-    };
+/// Answers the next client; the result is who it was, if one was there.
+fn answer(listener: &OwnedFd, reply: &[u8], passes_connections: bool) -> Option<PeerAddress> {
+    let accepted = rustix::net::acceptfrom_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC);
+    let (mut socket, address) = accepted.ok()?;
     if passes_connections {
         let passer = UnixStream::from(socket);
         let _ = passer.set_read_timeout(Some(CLIENT_TIME_MAX));
-        let Ok(client) = passed::take_descriptor(&passer) else { return };
-        socket = client;
+        socket = passed::take_descriptor(&passer).ok()?;
     }
-    tell(TcpStream::from(socket), reply);
+    let stream = TcpStream::from(socket);
+    let peer = match address {
+        _ if passes_connections => stream.peer_addr().map_or(PeerAddress::Gone, PeerAddress::of),
+        Some(address) if address.address_family() == AddressFamily::UNIX => PeerAddress::Local,
+        address => PeerAddress::of_accepted(address),
+    };
+    tell(stream, reply);
+    Some(peer)
 }
 
 /// Says it, and closes so that the client can read it.
@@ -110,6 +133,8 @@ pub(super) fn tell(mut stream: TcpStream, reply: &[u8]) {
     while Instant::now() < until && matches!(stream.read(&mut unread), Ok(1..)) {}
 }
 
+/// Clients of one such process that are logged.
+const CLIENTS_LOGGED_MAX: u64 = 100;
 /// How long a process that cannot work answers clients before it ends, and another try is made.
 const REFUSING_TIME: Duration = Duration::from_secs(60);
 /// How long one of them may take to read the reply.

@@ -61,7 +61,7 @@ fn work<S: Server>(arguments: &Arguments, sockets: Inherited, is_settlement: boo
             Err(Failure { log, text }) if arguments.stdin_session => {
                 refuse::stdin(&log, &[text], &S::refusal())
             }
-            Err(Failure { log, text }) => refuse::run(&log, &[text], sockets, &S::refusal()),
+            Err(Failure { log, text }) => refuse::run(&log, &[text], sockets, &S::refusal(), S::refused),
         },
         Err(errors) if is_settlement => {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -73,7 +73,7 @@ fn work<S: Server>(arguments: &Arguments, sockets: Inherited, is_settlement: boo
             if arguments.stdin_session {
                 return refuse::stdin(&log, &texts, &S::refusal());
             }
-            refuse::run(&log, &texts, sockets, &S::refusal())
+            refuse::run(&log, &texts, sockets, &S::refusal(), S::refused)
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use postfix::notice::Severity;
+use postfix::notice::{Notice, Severity};
 use postfix::queue_id::QueueId;
 use qmqp::reply::Status;
 use qmqp::server::Event;
 
 use crate::client::Client;
+use crate::peer;
 use crate::verdict::Verdict;
 use daemon::log::{Log, Program};
+use daemon::peer_address::PeerAddress;
 use daemon::service::QuotaGuard;
 use intake::Name;
 
@@ -127,7 +129,7 @@ impl<'s> SessionLog<'s> {
     }
 
     /// A line of its own words, from a match list or table.
-    pub fn notice(&self, notice: &postfix::notice::Notice) {
+    pub fn notice(&self, notice: &Notice) {
         self.write(notice.severity, &notice.text);
     }
 
@@ -145,6 +147,18 @@ impl<'s> SessionLog<'s> {
             self.log.write(Program::Qmqpd, severity, text);
         }
     }
+}
+
+/// The lines of a client that was answered this at once, by a process that looks up no name.
+pub(crate) fn refused(address: PeerAddress, verdict: &Verdict) -> Vec<Notice> {
+    let Client { shown, .. } = Client::new(address, &peer::Name::Unknown, false);
+    let mut lines = vec![Notice::info(format!("connect from {shown}"))];
+    if let Some((severity, text)) = &verdict.log {
+        let text = format!("{NO_QUEUE_ID}: {shown}: {text}");
+        lines.push(Notice { severity: *severity, ..Notice::info(text) });
+    }
+    lines.push(Notice::info(format!("disconnect from {shown}")));
+    lines
 }
 
 /// What stands for the queue ID as long as there is none.

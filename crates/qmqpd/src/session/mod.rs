@@ -33,6 +33,7 @@ use daemon::peer_address::PeerAddress;
 use daemon::service::{Commit, Permit, QuotaGuard, RejectSlot};
 use entry::Holdings;
 pub use lines::SessionLog;
+pub(crate) use lines::refused;
 
 /// Serves one client to the end. Without a place, there is no limit to what it holds.
 pub(crate) async fn serve(

@@ -160,6 +160,7 @@ fn mistake() {
         (send(&server) == "ZError: server configuration error").then_some(())
     });
     server.log.all_with("parameter qmqpd_error_delay: bad time value or unit: never");
+    server.log.all_with("warning: NOQUEUE: unknown[127.0.0.1]: Error: server configuration error");
     postfix::write_old(&path, &good);
     let corrected = Instant::now();
     server.control("reload");

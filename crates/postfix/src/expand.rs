@@ -4,7 +4,8 @@
 //! bounds are our own, because nesting alone allows a value to double a hundred times: an expanded value has at most
 //! [`VALUE_BYTES_MAX`] bytes, and takes at most [`WORK_BYTES_MAX`] bytes of text to look at. The operands of a
 //! relational expression count towards the nesting limit; in Postfix they do not, and a cycle through them overflows its
-//! stack. The function calls of 3.12 (`${domain_to_ascii{…}}`) are refused with the words of 3.7.
+//! stack. The functions of 3.11 (`${domain_to_ascii{…}}`, `${domain_to_utf8{…}}`) are understood whatever release is
+//! followed; 3.7 refuses them. Observed on 3.12.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -79,7 +80,8 @@ pub fn references(value: &[u8]) -> impl Iterator<Item = &[u8]> {
             let bracketed = matches!(rest.first(), Some(b'{' | b'('));
             let start = if bracketed { skip_blanks(tail(rest, 1)) } else { rest };
             let name = head(start, run(start, is_name_byte));
-            if !name.is_empty() {
+            let is_call = bracketed && skip_blanks(tail(start, name.len())).first() == Some(&b'{');
+            if !name.is_empty() && !is_call {
                 return Some(name);
             }
         }
@@ -224,6 +226,7 @@ impl Expander<'_> {
                 let truth = self.is_set(name)?;
                 self.if_false(truth, choice)
             }
+            Some((b'{', _)) => self.call(name, skip_blanks(rest)),
             Some(_) => {
                 let before = head(text, text.len().saturating_sub(rest.len()));
                 syntax(format!(
@@ -232,6 +235,28 @@ impl Expander<'_> {
                     shown20(rest)
                 ))
             }
+        }
+    }
+
+    /// `name{text}`: a function of the expanded text.
+    fn call(&mut self, name: &[u8], argument: &[u8]) -> Result<(), ExpandError> {
+        let Some(function) = FUNCTIONS.iter().find(|function| function.name.as_bytes() == name) else {
+            return syntax(format!(
+                "unknown function \"{}\" at\"...>>>{}{}\"",
+                shown(name),
+                shown(name),
+                shown20(argument)
+            ));
+        };
+        let (inner, rest) = curly(argument)?;
+        if !rest.is_empty() {
+            return syntax(format!("unexpected input at: \"...{}}}>>>{}\"", shown(inner), shown20(rest)));
+        }
+        let value = self.operand(crate::text::trim(inner))?;
+        let text = shown(&value);
+        match (function.apply)(&text) {
+            Some(result) => self.literal(result.as_bytes()),
+            None => syntax(format!("bad domain argument in: '{}{{{text}}}'", function.name)),
         }
     }
 
@@ -324,6 +349,40 @@ impl Expander<'_> {
         let operand = std::mem::replace(&mut self.out, outer);
         result.map(|()| operand)
     }
+}
+
+/// A function that values can call.
+struct Function {
+    name: &'static str,
+    apply: fn(&str) -> Option<Cow<'_, str>>,
+}
+
+/// What is in the form that is asked for already stays as it is, whether it is a domain or not.
+const FUNCTIONS: [Function; 2] = [
+    Function {
+        name: "domain_to_ascii",
+        apply: |text| match text.is_ascii() && !text.is_empty() {
+            true => Some(Cow::Borrowed(text)),
+            false => has_labels(text)
+                .then(|| idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::EMPTY).ok())
+                .flatten(),
+        },
+    },
+    Function {
+        name: "domain_to_utf8",
+        apply: |text| match text.is_ascii() {
+            false => Some(Cow::Borrowed(text)),
+            true => {
+                let (domain, is_good) = idna::domain_to_unicode(text);
+                (has_labels(text) && is_good.is_ok()).then_some(Cow::Owned(domain))
+            }
+        },
+    },
+];
+
+/// Whether no label of a domain is empty; a dot at its end is none.
+fn has_labels(domain: &str) -> bool {
+    domain.strip_suffix('.').unwrap_or(domain).split('.').all(|label| !label.is_empty())
 }
 
 /// How many bytes stand before the bracket that closes, where only this kind of bracket nests.

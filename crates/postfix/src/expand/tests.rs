@@ -97,10 +97,11 @@ fn errors_are_worded_as_in_postfix() {
         ("x${foo", "truncated macro reference: \"x${foo\""),
         ("${foo-bar}", "attribute name syntax error at: \"...foo>>>-bar\""),
         ("${foo bar}", "attribute name syntax error at: \"...foo>>> bar\""),
-        (
-            "${domain_to_ascii{x.example}}",
-            "attribute name syntax error at: \"...domain_to_ascii>>>{x.example}\"",
-        ),
+        ("${foo{x}}", "unknown function \"foo\" at\"...>>>foo{x}\""),
+        ("${domain_to_ascii{x}z}", "unexpected input at: \"...x}>>>z\""),
+        ("${domain_to_ascii{}}", "bad domain argument in: 'domain_to_ascii{}'"),
+        ("${domain_to_utf8{}}", "bad domain argument in: 'domain_to_utf8{}'"),
+        ("${domain_to_ascii{\u{fc}..x}}", "bad domain argument in: 'domain_to_ascii{\u{fc}..x}'"),
         ("$cycle", "unreasonable macro call nesting: \"cycle2\""),
         (
             "${{a} = {b}}",
@@ -117,6 +118,31 @@ fn errors_are_worded_as_in_postfix() {
     ] {
         assert_eq!(expanded(value), Err(text.to_owned()), "{value}");
     }
+}
+
+/// Observed on Postfix 3.12.
+#[test]
+fn functions_of_domains() {
+    for (value, result) in [
+        ("${domain_to_ascii{b\u{fc}cher.example}}", "xn--bcher-kva.example"),
+        ("${ domain_to_ascii { B\u{dc}CHER.example } }", "xn--bcher-kva.example"),
+        ("${domain_to_ascii{\u{df}.de}}", "xn--zca.de"),
+        ("$(domain_to_ascii{x})", "x"),
+        ("${domain_to_ascii{a b}}", "a b"),
+        ("${domain_to_ascii{$nested}}", "<FOO>"),
+        ("<${domain_to_ascii{${foo?{b\u{fc}cher}}}}>", "<xn--bcher-kva>"),
+        ("${domain_to_utf8{xn--bcher-kva.example}}", "b\u{fc}cher.example"),
+        ("${domain_to_utf8{ABC.example}}", "abc.example"),
+        ("${domain_to_utf8{\u{dc}}}", "\u{dc}"),
+        // Without an argument it is a name like any other.
+        ("${domain_to_ascii}", ""),
+        ("${domain_to_ascii?{a}:{b}}", "b"),
+        ("$domain_to_ascii{x}", "{x}"),
+    ] {
+        assert_eq!(expanded(value), Ok(result.to_owned()), "{value}");
+    }
+    let named: Vec<_> = references("${domain_to_ascii{$foo}} ${bar {x}}".as_bytes()).collect();
+    assert_eq!(named, [b"foo"]);
 }
 
 fn chain(links: usize) -> Result<Vec<u8>, ExpandError> {

@@ -30,9 +30,11 @@ mod timing;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use testbed::case::Case;
+use testbed::case::{Case, RECIPIENT, SENDER};
+use testbed::client;
 use testbed::isolation;
 use testbed::name_server;
+use testbed::ours;
 use testbed::peers::{self, Peer};
 use testbed::postfix::{scratch, write_config};
 use testbed::seeds;
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         &[Peer::Postfix],
         every_parameter_is_known,
     );
+    suite.trials.add("values::call_functions_of_later_releases", &[Peer::Postfix], functions_are_understood);
     suite.add_all(cases);
     random::add(&mut suite);
     checks::add_random(&mut suite);
@@ -100,4 +103,22 @@ fn every_parameter_is_known() {
     };
     let unknown: Vec<&str> = names.into_iter().filter(|name| !is_known(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// Postfix 3.7 says that it is no syntax, ours serves.
+fn functions_are_understood() {
+    const LINE: &str = "mail_name = Mail of ${domain_to_ascii{b\u{fc}cher.example}}";
+    const MEANT: &str = "Mail of xn--bcher-kva.example";
+    let dir = scratch("postconf");
+    let config = write_config(dir.path(), &format!("{LINE}\n"), "");
+    let mut postconf = peers::command("/usr/sbin/postconf").unwrap();
+    let output = postconf.arg("-c").arg(&config).args(["-x", "mail_name"]).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("syntax error") || said.contains(MEANT), "{said}");
+    let server = ours::Instance::start(&ours::Setup { main_cf: vec![LINE.to_owned()], ..Default::default() });
+    let reply = client::send(server.address, b"Subject: x\n\nx\n", SENDER, &[RECIPIENT]);
+    assert!(reply.starts_with('K'), "{reply}");
+    let file = server.queue.take().remove(0).unwrap();
+    let message = String::from_utf8_lossy(&file.message()).into_owned();
+    assert!(message.contains(&format!("by mx.example.test ({MEANT}) with QMQP")), "{message}");
 }

@@ -70,7 +70,7 @@ fn message_size() -> Vec<Case> {
                     .collect::<Vec<_>>(),
             ),
         )
-        .with(&["message_size_limit = 20000"])
+        .with(&["message_size_limit = 40000"])
         .reply("DError: message too large"),
         Case::bytes(
             "limits::refused_and_the_first_alias_is_endless",

@@ -82,7 +82,7 @@ pub fn canonical(options: &Options, tables: &dyn Tables, maps: Maps, address: &[
 
 /// Text without differences of case.
 #[must_use]
-pub fn fold_into(text: &[u8], utf8: bool) -> Vec<u8> {
+pub fn fold_case(text: &[u8], utf8: bool) -> Vec<u8> {
     let mut folded = Vec::new();
     postfix::text::fold_into(text, utf8, &mut folded);
     folded

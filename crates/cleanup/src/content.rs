@@ -1,4 +1,4 @@
-//! Content on its way into a queue file: what headers mean, which are dropped, rewritten or added.
+//! Converts content to records: interprets headers, and drops, rewrites or adds them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Sender and recipients: rewritten, recipients once each.
+//! Writes the envelope: sender and recipients, rewritten, each recipient once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -224,7 +224,7 @@ impl Envelope {
         }
     }
 
-    /// Writes a recipient that nobody named: delivery reports about it go to nobody.
+    /// Writes a recipient that the client did not name: no delivery reports are sent about it.
     pub(crate) fn add_automatic_recipient(&mut self, address: &[u8], out: &mut Vec<u8>) {
         let recipient = self.canonical_recipient(address);
         self.write_recipient(Written { notify: 1, original_type: "" }, &recipient.clone(), &recipient, out);

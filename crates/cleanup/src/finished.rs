@@ -1,4 +1,4 @@
-//! What a message comes to: the parts of its queue file, and where it goes.
+//! The result of cleanup: the parts of a queue file, and the queue that it goes to.
 
 use postfix::notice::Notice;
 use postfix::queue_file::{
@@ -22,7 +22,7 @@ pub(crate) fn too_large(queue_id: &str) -> [Notice; 2] {
 pub enum Fate {
     /// It goes into the incoming queue.
     Deliver,
-    /// It goes into the hold queue, where it waits for an operator; nobody is woken for it.
+    /// It goes into the hold queue, where it waits for an operator; the queue manager is not woken.
     Hold,
     /// A rule has said that it is to vanish: the client hears that it is queued.
     Discard,

@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets; built for them alone.
+//! Entry points for the fuzz targets; compiled for them only.
 
 use postfix::notice::Notice;
 
@@ -43,7 +43,7 @@ pub fn rewrite_addresses(options: &Options, value: &[u8]) -> Option<Vec<u8>> {
 pub struct Mapped<T> {
     /// The outcome.
     pub value: T,
-    /// A table could not answer, or had an answer that is none.
+    /// A table could not answer, or gave an invalid answer.
     pub failed: bool,
     /// What is logged about it.
     pub notices: Vec<Notice>,

@@ -1,10 +1,10 @@
-//! The headers that are added: our own Received: and what is missing.
+//! Makes the headers that are added: our own Received: header and missing ones.
 
 use crate::address::quote;
 use crate::options::{Arrival, Options, Origin};
 
 /// The lines of our Received: header, each without line end. `recipient` is the recipient as received if the client
-/// named exactly one, otherwise `None`: nobody shall learn of hidden ones.
+/// named exactly one, otherwise `None`: hidden recipients must stay hidden.
 #[must_use]
 pub fn received(
     options: &Options,

@@ -1,9 +1,9 @@
 //! What qmqpd(8), cleanup(8) and trivial-rewrite(8) do to a message that arrives by QMQP: bytes in, queue file
 //! records out. No I/O, no clock.
 //!
-//! The order is that of the wire: content, sender, recipients. Content records leave at once, so that memory does not
-//! grow with the message; at most one header (`header_size_limit`) and one line (`line_length_limit`) are held. What
-//! depends on the envelope (our own Received: header, a missing From: header) leaves in [`Message::finish`].
+//! The order is that of the wire: content, sender, recipients. Content records leave at once, so that memory does
+//! not grow with the message; at most one header (`header_size_limit`) and one line (`line_length_limit`) are held.
+//! What depends on the envelope (our own Received: header, a missing From: header) leaves in [`Message::finish`].
 //!
 //! ```text
 //! content bytes ─ incoming ─ N/L records ─ mime ─┬─ header: rules, parse, drop, rewrite, fold ─┬─ content records
@@ -11,11 +11,11 @@
 //! sender, recipients ─ address (rewrite) ─ mapping ─ envelope (aliases, copies, duplicates) ── envelope records
 //! ```
 //!
-//! [`Message`] is the only door; the modules behind it know nothing of each other's state. What tables make of an
-//! address that has been rewritten stands in `mapping`; `Envelope` and `header::rewrite_addresses` ask it. A recipient that
-//! may be aliased passes `Envelope::write_recipient`, an automatic one `Envelope::add_automatic_recipient`. Rules see each
-//! record in `Output::record`, each header in `Output::header` and each body record in `Output::body`; what they decide is
-//! kept in `rules`.
+//! [`Message`] is the only entry point; the modules behind it do not know each other's state. What tables make of
+//! an address that has been rewritten stands in `mapping`; `Envelope` and `header::rewrite_addresses` ask it. A
+//! recipient that may be aliased passes `Envelope::write_recipient`, an automatic one
+//! `Envelope::add_automatic_recipient`. Rules see each record in `Output::record`, each header in `Output::header`
+//! and each body record in `Output::body`; what they decide is kept in `rules`.
 #![forbid(unsafe_code)]
 
 mod address;

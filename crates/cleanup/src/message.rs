@@ -1,4 +1,4 @@
-//! A message on its way into a queue file.
+//! A message being converted to a queue file: the central type, and the order of its calls.
 
 use std::sync::Arc;
 

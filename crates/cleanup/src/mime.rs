@@ -1,5 +1,5 @@
-//! Where in a message there are headers and where there is body: records in, headers and body records out; and what is
-//! wrong with a message by the standards of MIME, where an operator wants to know.
+//! Separates headers from body, also in MIME parts: records in, headers and body records out. Reports MIME errors
+//! if the operator wants to know.
 
 mod errors;
 mod quoted_printable;
@@ -33,7 +33,7 @@ pub(crate) trait Receiver {
     fn header(&mut self, section: Section, header: &mut Vec<u8>);
     /// The primary header section is complete; `errors` is what was found so far.
     fn end_of_primary(&mut self, errors: Errors);
-    /// A record that is no header: empty lines, boundary lines, body. `offset` counts the bytes of the body before it,
+    /// A record that is not a header: empty lines, boundary lines, body. `offset` counts the bytes of the body before it,
     /// line ends too; it begins anew behind each header section, and with a boundary line that ends the last part.
     fn body(&mut self, kind: RecordType, data: &[u8], offset: u64);
     /// Something is wrong, the first time that it is; `text` is where.
@@ -43,8 +43,8 @@ pub(crate) trait Receiver {
 /// The state of the walk through a message.
 ///
 /// ```text
-/// Header(Primary) ─ line that is no header ─ Body ─ --boundary ─ Header(Part) ─ line that is no header ─ Body
-///        └─ empty line, Content-Type: message/rfc822 ─ Header(Nested) ─ line that is no header ─ Body
+/// Header(Primary) ─ line that is not a header ─ Body ─ --boundary ─ Header(Part) ─ line that is not a header ─ Body
+///        └─ empty line, Content-Type: message/rfc822 ─ Header(Nested) ─ line that is not a header ─ Body
 /// ```
 ///
 /// Holds at most one header of `header_size_limit` bytes (and one record more), and boundary strings:
@@ -175,7 +175,7 @@ impl Parser {
     }
 
     /// A line that begins with `--`: does it end a part? What stands behind the boundary string does not matter, since
-    /// our copy of the string may be cut. `--` alone is none, even for an empty boundary string.
+    /// our copy of the string may be cut. `--` alone does not count, even for an empty boundary string.
     fn boundary_line(&mut self, line: &[u8]) {
         let Some(text @ [_, ..]) = line.get(2..) else { return };
         let Some(found) = self.boundaries.iter().rposition(|boundary| text.starts_with(&boundary.text))

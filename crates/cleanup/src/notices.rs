@@ -1,4 +1,4 @@
-//! The log lines of one message, bounded.
+//! The log lines about one message, limited in number.
 
 use postfix::notice::Notice;
 

@@ -1,4 +1,4 @@
-//! What the operator decided and what is known about the message before its first byte.
+//! The settings of cleanup, and what is known about a message before its first byte.
 
 use std::net::IpAddr;
 
@@ -71,13 +71,13 @@ pub struct Options {
     pub duplicate_filter_limit: usize,
     /// The recipient that an empty one becomes.
     pub empty_address_recipient: String,
-    /// An additional recipient of each message; empty is none.
+    /// An additional recipient of each message; empty means none.
     pub always_bcc: String,
-    /// `transport:next-hop`, recorded for the queue manager; empty is none.
+    /// `transport:next-hop`, recorded for the queue manager; empty means none.
     pub content_filter: String,
     /// Seconds after which the sender is told of a delay; 0 is never. (main.cf: `delay_warning_time`.)
     pub delay_warning_time_seconds: u64,
-    /// The header of a message without To: and Cc:; empty is none.
+    /// The header of a message without To: and Cc:; empty means none.
     pub undisclosed_recipients_header: String,
     /// Names, in any case, of primary headers that are dropped.
     pub message_drop_headers: Vec<String>,

@@ -1,4 +1,4 @@
-//! Our own Received: header. It is the first that rules look at, and its text is the last that is known.
+//! Our own Received: header. Rules see it first, but its text is known last.
 
 use crate::content::Content;
 use crate::generated;

@@ -1,4 +1,4 @@
-//! Why a message is not accepted.
+//! The reasons for not accepting a message.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Refusal {
         status: u32,
     },
     /// Permanent: the client asked for variable envelope return paths with delimiters that `verp_delimiter_filter`
-    /// forbids. A first delimiter that is no printable ASCII is shown as `?`; Postfix puts it into the reply as it is.
+    /// forbids. A first delimiter that is not printable ASCII is shown as `?`; Postfix puts it into the reply as it is.
     #[error("Invalid VERP delimiters: \"{}=\". Need two characters from \"{filter}\"", printable(*first_delimiter))]
     Verp {
         /// The first delimiter: the last byte of the sender's local part.

@@ -1,6 +1,7 @@
-//! What an operator's rule says: the right-hand side of header_checks, body_checks, milter_header_checks and the like.
+//! What an operator's rule says: the right-hand side of header_checks, body_checks, milter_header_checks and the
+//! like.
 //!
-//! Words and complaints are those of Postfix 3.7. What an action does is for who asked.
+//! Words and complaints are those of Postfix 3.7. The caller carries out the action.
 
 use crate::header::name_len;
 use crate::refusal::Refusal;

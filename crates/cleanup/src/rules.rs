@@ -1,4 +1,4 @@
-//! header_checks, body_checks and the like: what an operator's rule makes of one header or line.
+//! header_checks, body_checks and similar parameters: applies an operator's rule to one header or line.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -172,8 +172,8 @@ impl Rules {
         if later.is_passed_by_foresight && !later.is_first_line_refused && !self.decisions.is_passed {
             let queue_id = &self.queue_id;
             self.warn(format!(
-                "{queue_id}: what header_checks says of our own Received header was not to be foreseen without the \
-                 recipient, and the content was not checked -- message not accepted, try again later"
+                "{queue_id}: the header_checks result for our own Received header depends on the recipient and \
+                 could not be predicted, and the content was not checked -- message not accepted, try again later"
             ));
             self.refuse(Refusal::Write);
             return;

@@ -1,4 +1,4 @@
-//! What the administrator's tables say: the one question that cleanup(8) asks of the world outside.
+//! The trait through which cleanup looks up tables, its only contact with the outside.
 
 use std::fmt::Debug;
 
@@ -119,7 +119,7 @@ pub enum Key<'a> {
 pub struct LookupFailed;
 
 /// The tables of one configuration. A lookup may take long: the caller of [`Message`](crate::Message) sees to it that
-/// nobody else waits.
+/// no other message waits.
 pub trait Tables: Debug + Send + Sync {
     /// Whether the parameter lists any table. If not, [`Self::find`] finds nothing.
     fn has(&self, maps: Maps) -> bool;

@@ -35,7 +35,11 @@ impl Running {
             Ok(Some(master)) => Ok(Self { queue, run_directory, master }),
             Ok(None) => Err(nothing_runs(&queue)),
             Err(error) => {
-                let who = if error.is_not_ours() { "; be root, or the user who started it" } else { "" };
+                let who = if error.is_not_ours() {
+                    "; run this as root, or as the user that started the server"
+                } else {
+                    ""
+                };
                 Err(Exit::unavailable(format!("{error}{who}")))
             }
         }
@@ -48,7 +52,7 @@ impl Running {
     fn signal(&self, signal: Signal) -> Result<(), Exit> {
         self.master.signal(signal).map_err(|error| {
             let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-            let who = if denied { "; be root, or the user who started it" } else { "" };
+            let who = if denied { "; run this as root, or as the user that started the server" } else { "" };
             Exit::unavailable(format!("cannot signal process {}: {error}{who}", self.process_id()))
         })
     }
@@ -56,7 +60,7 @@ impl Running {
     fn state(&self) -> Result<State, Exit> {
         State::load(&self.run_directory).map_err(|error| {
             Exit::unavailable(format!(
-                "process {} runs, but its state cannot be read in {}: {error}",
+                "process {} is running, but its state in {} cannot be read: {error}",
                 self.process_id(),
                 self.run_directory.display()
             ))
@@ -78,7 +82,7 @@ fn places(source: &ConfigSource, overrides: &[String]) -> Result<(PathBuf, PathB
 
 fn nothing_runs(queue: &Path) -> Exit {
     Exit::unavailable(format!(
-        "no `qmqpd serve` runs on the queue {} (give -c and -o as for `qmqpd serve`)",
+        "no `qmqpd serve` is running on the queue {} (use the same -c and -o as for `qmqpd serve`)",
         queue.display()
     ))
 }
@@ -116,7 +120,7 @@ pub fn reload(source: &ConfigSource, overrides: &[String]) -> Result<String, Exi
                 return Ok(format!("reloaded: process {process_id}, configuration {}", state.configuration));
             }
             let mut lines = errors;
-            lines.push("the configuration that was in force stays in force".to_owned());
+            lines.push("the current configuration stays in effect".to_owned());
             Err(Exit { status: Exit::CONFIG, lines })
         }
         None => {
@@ -133,13 +137,13 @@ fn without_effect(overrides: &[String]) -> Vec<String> {
     let named = overrides.iter().map(name).filter(|name| !finds(name));
     named
         .map(|name| {
-            format!("-o {name} changes nothing at a reload: the server keeps the -o that it was started with")
+            format!("-o {name} has no effect on a reload: the server keeps the -o that it was started with")
         })
         .collect()
 }
 
 /// Ends the master and all service processes. With `drain`, sessions may finish first, however long that takes, and
-/// this returns as soon as no new client is let in. Returns what to print; `say` prints what it waits for meanwhile.
+/// this returns as soon as no new client is accepted. Returns what to print; `say` prints what it waits for meanwhile.
 ///
 /// # Errors
 /// Nothing runs, or it does not end.
@@ -159,7 +163,7 @@ pub fn stop(
         return drained
             .map(|()| {
                 format!(
-                    "process {} lets nobody in any more, and ends with its last session",
+                    "process {} accepts no new clients and will exit after its last session",
                     running.process_id()
                 )
             })
@@ -186,15 +190,15 @@ fn wait_for_the_end(running: &Running, say: &dyn Fn(&str)) -> Result<String, Exi
             deadline = deadline.max(since.checked_add(disk_max + PATIENCE).unwrap_or(deadline));
             if now.saturating_duration_since(since) >= DISK_QUIET && !std::mem::replace(&mut is_said, true) {
                 say(&format!(
-                    "waiting for the disk: processes {} have ended their sessions and bring accepted mail to disk, at \
-                     most {} s (qmqpd_stop_timeout)",
+                    "waiting for the disk: processes {} have no sessions and write accepted mail to \
+                     disk, at most {} s (qmqpd_stop_timeout)",
                     ids(&state.syncing),
                     state.disk_seconds_max
                 ));
             }
         }
         if now >= deadline {
-            return Err(Exit::unavailable(format!("process {process_id} does not end; see its log")));
+            return Err(Exit::unavailable(format!("process {process_id} does not exit; see its log")));
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -211,12 +215,12 @@ pub fn status(source: &ConfigSource, overrides: &[String]) -> Result<String, Exi
         Ok(None) => Err(nothing_runs(&queue)),
         Ok(Some(master)) => {
             let running = Running { queue, run_directory, master };
-            Ok(describe(&running.state()?, &running.run_directory))
+            Ok(describe(&running.state()?))
         }
         // The lock is for the master's user only, what it says about itself for all.
         Err(error) if error.is_not_ours() => match State::load(&run_directory) {
             Ok(state) if start_time(state.process_id).is_some_and(|started| started == state.started) => {
-                Ok(describe(&state, &run_directory))
+                Ok(describe(&state))
             }
             _ => Err(nothing_runs(&queue)),
         },
@@ -228,15 +232,14 @@ fn ids(ids: &[i32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn describe(state: &State, run_directory: &Path) -> String {
+fn describe(state: &State) -> String {
     let mut lines = vec![
         format!("running: process {}", state.process_id),
         format!("configuration: {}", state.configuration),
-        format!("state: {}", run_directory.display()),
         format!("generation: {}", state.generation),
     ];
     if state.reloads > 0 {
-        lines.push(format!("reloads: {}, the last one: {}", state.reloads, state.last_reload.summary()));
+        lines.push(format!("last reload: {} ({} since start)", state.last_reload.summary(), state.reloads));
     }
     for service in &state.services {
         let processes =
@@ -246,7 +249,7 @@ fn describe(state: &State, run_directory: &Path) -> String {
         lines.push(format!("  processes: {processes}"));
     }
     if !state.draining.is_empty() {
-        lines.push(format!("finishing their sessions: processes {}", ids(&state.draining)));
+        lines.push(format!("draining: processes {}", ids(&state.draining)));
     }
     if !state.syncing.is_empty() {
         lines.push(format!("waiting for the disk: processes {}", ids(&state.syncing)));

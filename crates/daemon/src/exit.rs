@@ -69,7 +69,7 @@ pub fn succeed(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            complain(&format!("the command succeeded, but standard output cannot be written: {error}"));
+            complain(&format!("the command succeeded, but its output cannot be written: {error}"));
             ExitCode::from(Exit::OUTPUT)
         }
         _ => ExitCode::SUCCESS,

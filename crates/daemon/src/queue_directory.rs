@@ -11,8 +11,7 @@ use spool::{SpoolError, UnixDisk};
 pub enum QueueDirectoryError {
     /// A system call failed.
     #[error(
-        "queue_directory: cannot {verb} {path}: {source}; create it yourself, or set queue_directory to a directory \
-         that the user who starts the server may write to"
+        "queue_directory: cannot {verb} {path}: {source}; create it yourself, or set queue_directory to a directory that the user starting the server can write to"
     )]
     System {
         /// What was being done.
@@ -25,10 +24,9 @@ pub enum QueueDirectoryError {
     /// A directory of the queue cannot be made.
     #[error("queue_directory: {0}")]
     Spool(#[from] SpoolError),
-    /// The queue belongs to somebody else.
+    /// The queue belongs to another user.
     #[error(
-        "queue_directory: {path} belongs to user ID {found}, but mail is written as user ID {wanted} ({who}); start \
-         as that user, or give the queue away (chown -R {wanted} {path}), or use another queue_directory"
+        "queue_directory: {path} belongs to user ID {found}, but mail is written as user ID {wanted} ({who}); start as that user, or change the owner of the queue (chown -R {wanted} {path}), or use another queue_directory"
     )]
     Owner {
         /// The path.
@@ -49,7 +47,7 @@ pub struct Writer {
     pub user_id: u32,
     /// The group of what commands for submission may enter: setgid_group, or the user's own.
     pub group_id: u32,
-    /// How errors call it: `mail_owner postfix`, `who starts the server`.
+    /// How errors call it: `mail_owner postfix`, `who started the server`.
     pub description: String,
     /// Whether we are root and can give directories away.
     pub is_other: bool,
@@ -122,7 +120,7 @@ mod tests {
         Writer {
             user_id: Uid::effective().as_raw(),
             group_id: Gid::effective().as_raw(),
-            description: "who starts the server".to_owned(),
+            description: "who started the server".to_owned(),
             is_other: false,
         }
     }
@@ -148,7 +146,7 @@ mod tests {
         prepare(&queue, "pid", &us()).unwrap();
         let stranger = Writer { user_id: 4_242_424, ..us() };
         let refusal = check(&queue, &stranger).unwrap_err().to_string();
-        assert!(refusal.contains("mail is written as user ID 4242424 (who starts the server)"), "{refusal}");
+        assert!(refusal.contains("mail is written as user ID 4242424 (who started the server)"), "{refusal}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use postfix::settings::words::{AddressFormat, FixLineEndings};
 use postfix::text::{split_list, split_plain_list, unescape};
 use postfix::value::KeywordSet;
 
-/// The options of our cleanup. `append_dot_mydomain_by_default` says that nobody set `append_dot_mydomain` and it is on
+/// The options of our cleanup. `append_dot_mydomain_by_default` says that `append_dot_mydomain` is not set and it is on
 /// for compatibility, which is worth a log line whenever it matters. `own_addresses` are those of this host.
 #[must_use]
 pub fn cleanup_options(

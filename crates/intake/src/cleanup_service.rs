@@ -35,7 +35,7 @@ pub(super) struct CleanupService {
 /// Why a dialogue came to nothing. The texts are Postfix's where Postfix has some.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Nobody listens on the socket. Each attempt is in the log.
+    /// No process listens on the socket. Each attempt is in the log.
     #[error("connect to subsystem {socket}: {words}; is cleanup_service_name right, and does Postfix run?")]
     Connect {
         /// Relative to the queue directory.

@@ -17,7 +17,7 @@ impl DateFormat {
         Self { zone: TimeZone::system() }
     }
 
-    /// Dates in one zone, for tests and for whoever knows better.
+    /// Dates in one zone, for tests and for callers that know the zone.
     #[must_use]
     pub const fn in_zone(zone: TimeZone) -> Self {
         Self { zone }

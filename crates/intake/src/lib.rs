@@ -133,7 +133,7 @@ impl Backend {
     }
 
     /// Takes a message that is there as a whole: all that [`Self::open`] and the verbs of [`Handoff`] do, in one go. Or
-    /// hands it back, where that is no shorter way.
+    /// hands it back, where the long way is needed.
     pub async fn take_whole<R: Request>(
         &self,
         origin: Origin,

@@ -22,7 +22,7 @@ use daemon::log::{Log, Program};
 pub struct Given<'a> {
     /// The configuration of this service.
     pub settings: &'a Arc<Settings>,
-    /// Nobody set `append_dot_mydomain`, and it is on for compatibility.
+    /// `append_dot_mydomain` is not set, and is on for compatibility.
     pub append_dot_mydomain_by_default: bool,
     /// The addresses of this host, which can take a while to find out.
     pub own_addresses: &'a dyn Fn() -> Vec<IpAddr>,
@@ -128,7 +128,7 @@ impl Opened {
         if common.settles
             && let Err(error) = spool.settle(&*common.clock)
         {
-            let text = format!("journals of earlier processes are left for later: {error}");
+            let text = format!("journals of earlier processes will be settled later: {error}");
             log.notice(Program::Cleanup, &Notice::warning(text));
         }
         let local = local.map(|(lookups, milters)| (spool, lookups, milters));

@@ -211,7 +211,7 @@ fn nameless_file(directory: &Path) -> io::Result<File> {
     }
 }
 
-/// A file that loses its name at once. With a dot in its name it is no queue file to anybody.
+/// A file that loses its name at once. Because of the dot in its name no program takes it for a queue file.
 fn unlinked_file(directory: &Path, options: &OpenOptions) -> io::Result<File> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);

@@ -221,7 +221,7 @@ impl Handoff {
     }
 
     pub(super) async fn commit(mut self) -> Result<Receipt, Refusal> {
-        // Without [`Self::complete`] there is nobody who could take it.
+        // Without [`Self::complete`] no caller could take it.
         let Some(dialogue) = self.dialogue.take() else { return Err(Refusal::Storage) };
         let queue_id = *dialogue.queue_id();
         let way = Arc::clone(&self.way);

@@ -138,7 +138,7 @@ fn text_of(settings: &Settings, maps: Maps) -> &str {
     }
 }
 
-/// The tables as sessions use them: a table server that is slow must hold up nobody but who asked.
+/// The tables as sessions use them: a slow table server must delay only the messages that need it.
 #[derive(Debug, Clone)]
 pub struct Lookups {
     tables: Arc<CleanupTables>,
@@ -160,7 +160,7 @@ impl Lookups {
     }
 
     /// The tables for a message of this client. Where there are expressions, they have a budget,
-    /// and end when the client has left.
+    /// and end when the client has disconnected.
     #[must_use]
     pub fn tables(&self, origin: &Origin, asker: Arc<dyn Asker>) -> Arc<dyn cleanup::Tables> {
         self.of_message(self.budget(origin).map(|budget| Arc::new(budget.asked_by(asker))))
@@ -209,7 +209,7 @@ impl Lookups {
         if !self.tables.is_remote() {
             return work();
         }
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
         tokio::task::block_in_place(work)
     }

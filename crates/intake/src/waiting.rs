@@ -98,7 +98,7 @@ impl Waiting {
             Ok(finished) => finished,
             Err(refusal) => {
                 conversation.end().await;
-                // What a filter said came first, and nobody looked at the content any more.
+                // A filter's answer came first, and the content was not examined any more.
                 return Err(inspection.refusal().cloned().unwrap_or(refusal).into());
             }
         };

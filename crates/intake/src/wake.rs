@@ -36,7 +36,7 @@ impl Wake {
             loop {
                 shared.due.notified().await;
                 while shared.is_due.swap(false, Ordering::AcqRel) {
-                    // Nobody waits for this and nothing depends on it: without the trigger the queue manager finds
+                    // Nothing waits for this or depends on it: without the trigger the queue manager finds
                     // the file at its next scan, as cleanup(8) documents.
                     let _ = timeout(trigger_timeout, trigger(Path::new(&service))).await;
                     sleep(PAUSE).await;
@@ -79,7 +79,7 @@ pub(super) fn pipe_directories(settings: &Settings) -> Vec<PathBuf> {
 /// and may have changed since we started.
 async fn trigger(service: &Path) -> std::io::Result<()> {
     if is_named_pipe(service) {
-        // Without anybody who reads from it this is an error, and never waits.
+        // Without a reader this is an error, and never waits.
         let mut sender = pipe::OpenOptions::new().open_sender(service)?;
         return sender.write_all(SCAN_INCOMING).await;
     }

@@ -1,8 +1,8 @@
-//! What the expressions of one message may cost.
+//! Limits the processor time of the regular expressions of one message.
 //!
-//! Nearly every key is done in microseconds, and stays where it is asked for. One that takes longer is begun again on a
-//! thread of its own, in turns with others ([`crate::turns`]), and ends when the budget is used up: not some time after, since
-//! both engines are stopped at short intervals by [`Pace::tick`].
+//! Nearly every lookup needs microseconds, and runs on the caller's thread. A slower one starts again on another
+//! thread, in turns with others ([`crate::turns`]), and ends as soon as the budget is used up: both engines call
+//! [`Pace::tick`] at short intervals.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -52,15 +52,16 @@ pub(crate) enum Halt {
 impl std::fmt::Display for Halt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::TooLong => f.write_str("the expression takes too long to be waited for"),
+            Self::TooLong => f.write_str("the expression takes too long"),
             Self::Spent(limit) => write!(
                 f,
-                "expressions have taken all processor time that a message may have: qmqpd_expression_time_limit = {}s",
+                "expressions have used all processor time of this message: qmqpd_expression_time_limit \
+                 = {}s",
                 limit.as_secs_f64()
             ),
-            Self::NoSeat => f.write_str("too many messages with expressions that take long, try again later"),
-            Self::TooLate => f.write_str("no answer in time: expressions of other messages take long"),
-            Self::HasLeft => f.write_str("the client has left"),
+            Self::NoSeat => f.write_str("too many messages with slow expressions, try again later"),
+            Self::TooLate => f.write_str("no result in time: expressions of other messages are slow"),
+            Self::HasLeft => f.write_str("the client has disconnected"),
             Self::Engine(reason) => f.write_str(reason),
         }
     }
@@ -362,14 +363,15 @@ mod tests {
         assert_eq!(Budget::new(&turns, 2, None).run(None, endless), Err(Halt::NoSeat));
         drop(seat);
         for (halt, words) in [
-            (Halt::TooLong, "the expression takes too long to be waited for"),
-            (Halt::NoSeat, "too many messages with expressions that take long, try again later"),
-            (Halt::TooLate, "no answer in time: expressions of other messages take long"),
-            (Halt::HasLeft, "the client has left"),
+            (Halt::TooLong, "the expression takes too long"),
+            (Halt::NoSeat, "too many messages with slow expressions, try again later"),
+            (Halt::TooLate, "no result in time: expressions of other messages are slow"),
+            (Halt::HasLeft, "the client has disconnected"),
             (Halt::Engine("its words".to_owned()), "its words"),
             (
                 Halt::Spent(Duration::from_millis(1500)),
-                "expressions have taken all processor time that a message may have: qmqpd_expression_time_limit = 1.5s",
+                "expressions have used all processor time of this message: qmqpd_expression_time_limit \
+                 = 1.5s",
             ),
         ] {
             assert_eq!(halt.to_string(), words);

@@ -1,7 +1,7 @@
-//! What is wrong with a match list, found without a client: for `qmqpd check`.
+//! Checks a match list without a client, for `qmqpd check`.
 //!
-//! Postfix says nothing about most of this. A pattern that can never match is silently passed over, and one that is
-//! broken is noticed when the first client gets as far as it.
+//! Postfix says nothing about most of this. A pattern that can never match is silently passed over, and an invalid
+//! one is noticed only when the first client reaches it.
 
 use postfix::text::system_words;
 use std::ffi::OsStr;
@@ -130,8 +130,8 @@ impl Checker<'_> {
         let mut rest = text;
         while let Some(item) = next_item(&mut rest) {
             if item.first() == Some(&b'#') {
-                let what = "a comment behind other text hides the rest of the line";
-                self.add(Severity::Warning, item, what, "write the comment on a line of its own");
+                let what = "a comment after other text hides the rest of the line";
+                self.add(Severity::Warning, item, what, "write the comment on a separate line");
                 return;
             }
             match classify(item) {
@@ -186,7 +186,7 @@ impl Checker<'_> {
 
     fn table(&mut self, item: &[u8], table: &[u8], negated: bool) -> Reach {
         if let Some(instead) = bracketed(table) {
-            let what = "an IPv6 address without brackets is taken for a lookup table";
+            let what = "an IPv6 address without brackets is read as a lookup table";
             self.add(Severity::Error, item, what, format!("write {instead}"));
             return Reach::Unknown;
         }
@@ -214,7 +214,7 @@ impl Checker<'_> {
             return Reach::Unknown;
         }
         self.add(Severity::Warning, item, "every client matches", "");
-        Reach::Everybody
+        Reach::EveryClient
     }
 
     fn literal(&mut self, item: &[u8], literal: &[u8]) -> Reach {
@@ -335,12 +335,13 @@ mod tests {
             ),
             (
                 "2001:db8::1",
-                "error: \"2001:db8::1\": an IPv6 address without brackets is taken for a lookup table; write \
+                "error: \"2001:db8::1\": an IPv6 address without brackets is read as a lookup table; write \
                  [2001:db8::1]",
             ),
             (
                 "2001:db8::/32",
-                "error: \"2001:db8::/32\": an IPv6 address without brackets is taken for a lookup table; write \
+                "error: \"2001:db8::/32\": an IPv6 address without brackets is read as a lookup table; \
+                 write \
                  [2001:db8::]/32",
             ),
             ("0.0.0.0/0", "warning: \"0.0.0.0/0\": every client of this address family matches"),
@@ -372,12 +373,12 @@ mod tests {
 
     #[test]
     fn what_cannot_mean_what_was_meant_is_said_with_what_to_write() {
-        let everybody = "write 0.0.0.0/0, [::]/0 if every client of the network may match, or $mynetworks";
-        let name = "only a client of this very name matches";
+        let every_client = "write 0.0.0.0/0, [::]/0 if every client of the network may match, or $mynetworks";
+        let name = "only a client with this name matches";
         for (item, text) in [
             ("permit_mynetworks", format!("warning: \"permit_mynetworks\": {name}; write $mynetworks")),
-            ("All", format!("warning: \"All\": {name}; {everybody}")),
-            ("yes", format!("warning: \"yes\": {name}; {everybody}")),
+            ("All", format!("warning: \"All\": {name}; {every_client}")),
+            ("yes", format!("warning: \"yes\": {name}; {every_client}")),
             ("no", format!("warning: \"no\": {name}; leave the list empty if no client may match")),
             (
                 "mynetworks",
@@ -385,36 +386,43 @@ mod tests {
             ),
             (
                 "192.0.2.1-192.0.2.9",
-                "warning: \"192.0.2.1-192.0.2.9\": a range of addresses is not understood; write 192.0.2.1, \
+                "warning: \"192.0.2.1-192.0.2.9\": ranges of addresses are not supported; write 192.0.2.1, \
                  192.0.2.2/31, 192.0.2.4/30, 192.0.2.8/31"
                     .to_owned(),
             ),
             (
                 "192.0.2.0-127",
-                "warning: \"192.0.2.0-127\": a range of addresses is not understood; write 192.0.2.0/25".to_owned(),
+                "warning: \"192.0.2.0-127\": ranges of addresses are not supported; write \
+                 192.0.2.0/25"
+                    .to_owned(),
             ),
             ("10.*", "warning: \"10.*\": this pattern never matches anything; write 10.0.0.0/8".to_owned()),
             (
                 "192.0.2.010",
                 "warning: \"192.0.2.010\": this pattern never matches anything; write 192.0.2.10".to_owned(),
             ),
-            ("0.0.0.0", format!("warning: \"0.0.0.0\": no client has this address; {everybody}")),
+            ("0.0.0.0", format!("warning: \"0.0.0.0\": no client has this address; {every_client}")),
             (
                 "127.0.0.1:628",
-                "error: \"127.0.0.1:628\": a port is no part of a pattern; write 127.0.0.1".to_owned(),
+                "error: \"127.0.0.1:628\": a pattern cannot contain a port; write 127.0.0.1".to_owned(),
             ),
-            ("[::1]:628", "error: \"[::1]:628\": a port is no part of a pattern; write [::1]".to_owned()),
+            ("[::1]:628", "error: \"[::1]:628\": a pattern cannot contain a port; write [::1]".to_owned()),
             (
                 "mx.example.com:628",
-                "error: \"mx.example.com:628\": a port is no part of a pattern; write mx.example.com".to_owned(),
+                "error: \"mx.example.com:628\": a pattern cannot contain a port; write \
+                 mx.example.com"
+                    .to_owned(),
             ),
             (
                 "192.0.2.:deny",
-                "error: \"192.0.2.:deny\": a rule of tcprules(1) is no pattern; write !192.0.2.0/24".to_owned(),
+                "error: \"192.0.2.:deny\": a rule of tcprules(1) is not a pattern; write \
+                 !192.0.2.0/24"
+                    .to_owned(),
             ),
             (
                 ":allow",
-                "error: \":allow\": a rule of tcprules(1) is no pattern; write 0.0.0.0/0, [::]/0 if every client may \
+                "error: \":allow\": a rule of tcprules(1) is not a pattern; write 0.0.0.0/0, [::]/0 if \
+                 every client may \
                  match"
                     .to_owned(),
             ),
@@ -431,18 +439,17 @@ mod tests {
     fn an_exception_that_comes_too_late_is_named() {
         let never = |item: &str, kind: &str, by: &str| {
             format!(
-                "warning: \"{item}\": this {kind} never applies: \"{by}\" before it matches already; write it in front \
-                 of \"{by}\""
+                "warning: \"{item}\": this {kind} never applies: \"{by}\" before it already matches; write it before \"{by}\""
             )
         };
         let in_vain = |item: &str| {
             format!(
-                "warning: \"{item}\": this exception never applies: no pattern behind it would match; write exceptions \
-                 in front of what they except from"
+                "warning: \"{item}\": this exception never applies: no later pattern would match; write \
+                 exceptions before the patterns that they modify"
             )
         };
-        let exceptions = "warning: there are only exceptions: no client matches; write behind them what they except \
-                          from, such as $mynetworks";
+        let exceptions = "warning: there are only exceptions: no client matches; write after them the \
+         pattern that they modify, such as $mynetworks";
         for (list, expected) in [
             ("198.51.100.0/24, !198.51.100.7", vec![never("!198.51.100.7", "exception", "198.51.100.0/24")]),
             (
@@ -479,7 +486,7 @@ mod tests {
         let many: String = (0..100).map(|n| format!(" !10.0.0.{n}")).collect();
         let found = problems(&format!("10.0.0.0/8{many}"));
         assert_eq!(found.len(), 21);
-        assert!(found[20].ends_with("80 more patterns never apply; look at their order"));
+        assert!(found[20].ends_with("80 more patterns never apply; check their order"));
     }
 
     #[test]
@@ -488,7 +495,7 @@ mod tests {
         assert_eq!(said.len(), 1);
         assert!(said[0].ends_with(
             "the value \"REJECT go away\" of \"192.0.2.5\" has no effect: every client that the table knows matches; \
-             write !192.0.2.5 in front of the table, or take the entry out of it"
+             write !192.0.2.5 before the table, or remove the entry"
         ));
         assert_eq!(problems("!inline:{{192.0.2.5=REJECT}} 10.0.0.1"), [""; 0]);
         assert_eq!(problems("cidr:{{10.0.0.0/8 REJECT}}").len(), 1);

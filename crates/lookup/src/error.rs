@@ -1,4 +1,4 @@
-//! What can go wrong with lists and tables, in words that an operator can act on.
+//! Errors of lists and tables, in words that an operator can act on.
 
 /// A list or table cannot be used at all; the server should not start with it. In Postfix each of these is `fatal:`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

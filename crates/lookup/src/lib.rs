@@ -1,8 +1,9 @@
-//! Match lists and lookup tables: whom do we listen to?
+//! Match lists and lookup tables: which clients are accepted?
 //!
-//! [`MatchList`] is a parameter like qmqpd_authorized_clients: names, domains, addresses, networks, `!`, `/file` and
-//! `type:table`. [`Names`] is one like mydestination, [`Maps`] one like canonical_maps. [`table`] opens the tables alone. Syntax, results and log lines are those of Postfix 3.7, with the
-//! logical lines of 3.12 in pattern files; what differs is said where it differs.
+//! [`MatchList`] is a parameter like qmqpd_authorized_clients: names, domains, addresses, networks, `!`, `/file`
+//! and `type:table`. [`Names`] is one like mydestination, [`Maps`] one like canonical_maps. [`table`] opens single
+//! tables. Syntax, results and log lines are those of Postfix 3.7, with the logical lines of 3.12 in pattern files;
+//! differences are noted where they occur.
 //!
 //! The crate opens files and sockets, but every parser and every decision in it is a function over bytes.
 

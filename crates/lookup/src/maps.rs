@@ -1,4 +1,4 @@
-//! A parameter like canonical_maps or header_checks: tables that are asked one after the other.
+//! A parameter like canonical_maps or header_checks: tables that are looked up one after the other.
 
 use postfix::notice::{Notice, Severity};
 

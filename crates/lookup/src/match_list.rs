@@ -188,7 +188,7 @@ impl MatchList {
         self.list.changed()
     }
 
-    /// Whether the list has no pattern, so that nobody is on it.
+    /// Whether the list has no pattern, so that no client is on it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.patterns.is_empty()

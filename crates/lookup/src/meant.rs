@@ -8,24 +8,25 @@ pub(crate) type Advice = (String, String);
 /// For a pattern that is taken for a host name or an address, but was hardly meant as one.
 pub(crate) fn by_literal(text: &str) -> Option<Advice> {
     if let Some(networks) = range(text) {
-        return Some(("a range of addresses is not understood".to_owned(), format!("write {networks}")));
+        return Some(("ranges of addresses are not supported".to_owned(), format!("write {networks}")));
     }
-    let everybody = "write 0.0.0.0/0, [::]/0 if every client of the network may match, or $mynetworks";
+    let every_client = "write 0.0.0.0/0, [::]/0 if every client of the network may match, or $mynetworks";
     let word = |instead: &str| {
-        let what = "only a client of this very name matches".to_owned();
+        let what = "only a client with this name matches".to_owned();
         Some((what, instead.to_owned()))
     };
     match text.to_ascii_lowercase().as_str() {
-        "0.0.0.0" | "[::]" => Some(("no client has this address".to_owned(), everybody.to_owned())),
+        "0.0.0.0" | "[::]" => Some(("no client has this address".to_owned(), every_client.to_owned())),
         "all" | "any" | "everyone" | "everybody" | "yes" | "on" | "true" | "permit" | "allow" => {
-            word(everybody)
+            word(every_client)
         }
         "no" | "none" | "nobody" | "off" | "false" | "reject" | "deny" => {
             word("leave the list empty if no client may match")
         }
         "permit_mynetworks" => word("write $mynetworks"),
         restriction if is_restriction(restriction) => word(
-            "the restrictions of smtpd(8) mean nothing here; write addresses, networks, names, files or tables",
+            "the restrictions of smtpd(8) have no effect here; write addresses, networks, names, files \
+             or tables",
         ),
         parameter if is_parameter(parameter) => {
             word(&format!("write ${parameter} for the value of that parameter"))
@@ -51,7 +52,7 @@ pub(crate) fn by_table(text: &str) -> Option<Advice> {
     let (subject, behind) = text.rsplit_once(':')?;
     let is_port = !behind.is_empty() && behind.bytes().all(|byte| byte.is_ascii_digit());
     if is_port && is_host(subject) {
-        return Some(("a port is no part of a pattern".to_owned(), format!("write {subject}")));
+        return Some(("a pattern cannot contain a port".to_owned(), format!("write {subject}")));
     }
     let (subject, rule) = text.split_once(':')?;
     let action = rule.split(',').next()?;
@@ -60,11 +61,11 @@ pub(crate) fn by_table(text: &str) -> Option<Advice> {
         "deny" => "!",
         _ => return None,
     };
-    let what = "a rule of tcprules(1) is no pattern".to_owned();
+    let what = "a rule of tcprules(1) is not a pattern".to_owned();
     let host = subject.strip_prefix('=').unwrap_or(subject);
     let instead = match (subject.is_empty(), mark) {
         (true, "") => "write 0.0.0.0/0, [::]/0 if every client may match".to_owned(),
-        (true, _) => "leave it out: what is not listed does not match".to_owned(),
+        (true, _) => "remove it: what is not listed does not match".to_owned(),
         (false, _) => {
             let pattern = range(host).or_else(|| network_of_octets(host)).unwrap_or_else(|| host.to_owned());
             format!("write {mark}{pattern}")
@@ -130,7 +131,7 @@ pub(crate) fn network_of_octets(text: &str) -> Option<String> {
     Some(format!("{}/{bits}", Ipv4Addr::from(octets)))
 }
 
-/// What is meant by `192.0.2.010`: an address whose numbers begin with zeros, which is no address to inet_pton(3).
+/// What is meant by `192.0.2.010`: an address whose numbers begin with zeros, which inet_pton(3) rejects.
 pub(crate) fn without_zeros(text: &str) -> Option<Ipv4Addr> {
     let octets: Option<Vec<u8>> = text.split('.').map(|octet| octet.parse().ok()).collect();
     let octets: [u8; 4] = octets?.try_into().ok()?;
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn words_of_other_lists_are_known_and_names_of_hosts_are_not() {
-        let only = |instead: &str| Some(format!("only a client of this very name matches; {instead}"));
+        let only = |instead: &str| Some(format!("only a client with this name matches; {instead}"));
         for word in [
             "permit_sasl_authenticated",
             "reject_unauth_destination",
@@ -159,7 +160,8 @@ mod tests {
             "check_client_access",
             "warn_if_reject",
         ] {
-            let expected = "the restrictions of smtpd(8) mean nothing here; write addresses, networks, names, files or \
+            let expected = "the restrictions of smtpd(8) have no effect here; write addresses, \
+             networks, names, files or \
                             tables";
             assert_eq!(literal(word), only(expected), "{word}");
         }
@@ -174,8 +176,8 @@ mod tests {
 
     #[test]
     fn ports_and_rules_are_no_tables() {
-        let port = |subject: &str| Some(format!("a port is no part of a pattern; write {subject}"));
-        let rule = |instead: &str| Some(format!("a rule of tcprules(1) is no pattern; {instead}"));
+        let port = |subject: &str| Some(format!("a pattern cannot contain a port; write {subject}"));
+        let rule = |instead: &str| Some(format!("a rule of tcprules(1) is not a pattern; {instead}"));
         for (text, expected) in [
             ("192.0.2.1:25", port("192.0.2.1")),
             ("a.test:25", port("a.test")),
@@ -189,7 +191,7 @@ mod tests {
             ("192.0.2.1-3:deny", rule("write !192.0.2.1, 192.0.2.2/31")),
             ("10.:allow", rule("write 10.0.0.0/8")),
             (":allow", rule("write 0.0.0.0/0, [::]/0 if every client may match")),
-            (":deny", rule("leave it out: what is not listed does not match")),
+            (":deny", rule("remove it: what is not listed does not match")),
             ("static:permit", None),
         ] {
             assert_eq!(table(text), expected, "{text}");

@@ -1,7 +1,8 @@
 //! Patterns of a match list that can never apply, because others come before them.
 //!
 //! The first pattern that matches a client decides, so an exception stands in front of the pattern that it is an
-//! exception from. Behind it, it has no effect, and the server says nothing: the client that was meant is let in.
+//! exception from. Behind it, it has no effect, and the server says nothing: the client that was meant is
+//! authorized.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ pub(crate) struct Step {
 /// Whom a pattern matches, as far as that can be told without asking it.
 pub(crate) enum Reach {
     /// Every client.
-    Everybody,
+    EveryClient,
     /// The clients with these addresses.
     Network(ipnet::IpNet),
     /// The clients with this name, folded, and what the list's style makes of it.
@@ -47,11 +48,17 @@ pub(crate) fn findings(steps: &[Step], style: ParentStyle) -> Vec<Finding> {
         let hidden = same.covers(step, style).is_none().then(|| opposite.covers(step, style)).flatten();
         let kind = if step.negated { "exception" } else { "pattern" };
         if let Some(by) = hidden {
-            let what = format!("this {kind} never applies: \"{}\" before it matches already", shown(by));
-            found.push(finding(step, what, format!("write it in front of \"{}\"", shown(by))));
+            let what = format!("this {kind} never applies: \"{}\" before it already matches", shown(by));
+            found.push(finding(step, what, format!("write it before \"{}\"", shown(by))));
         } else if step.negated && !only_exceptions && last_plain.is_some_and(|last| last < at) {
-            let what = "this exception never applies: no pattern behind it would match".to_owned();
-            found.push(finding(step, what, "write exceptions in front of what they except from".to_owned()));
+            let what = "this exception never applies: no later pattern would match".to_owned();
+            found.push(finding(
+                step,
+                what,
+                "write exceptions before the patterns that they \
+             modify"
+                    .to_owned(),
+            ));
         }
         if let Some(before) = before.get_mut(usize::from(step.negated)) {
             before.add(step);
@@ -62,13 +69,13 @@ pub(crate) fn findings(steps: &[Step], style: ParentStyle) -> Vec<Finding> {
     if more > 0 {
         found.push(Finding::of_list(
             format!("{more} more patterns never apply"),
-            "look at their order".to_owned(),
+            "check their order".to_owned(),
         ));
     }
     if only_exceptions {
         found.push(Finding::of_list(
             "there are only exceptions: no client matches".to_owned(),
-            "write behind them what they except from, such as $mynetworks".to_owned(),
+            "write after them the pattern that they modify, such as $mynetworks".to_owned(),
         ));
     }
     found
@@ -85,7 +92,7 @@ fn shown(step: &Step) -> String {
 /// The patterns of one sign so far.
 #[derive(Default)]
 struct Before<'s> {
-    everybody: Option<&'s Step>,
+    every_client: Option<&'s Step>,
     networks: HashMap<ipnet::IpNet, &'s Step>,
     names: HashMap<&'s [u8], &'s Step>,
 }
@@ -93,8 +100,8 @@ struct Before<'s> {
 impl<'s> Before<'s> {
     fn add(&mut self, step: &'s Step) {
         match &step.reach {
-            Reach::Everybody => {
-                self.everybody.get_or_insert(step);
+            Reach::EveryClient => {
+                self.every_client.get_or_insert(step);
             }
             Reach::Network(network) => {
                 self.networks.entry(*network).or_insert(step);
@@ -108,8 +115,8 @@ impl<'s> Before<'s> {
 
     /// A pattern among these that matches whomever this one matches.
     fn covers(&self, step: &Step, style: ParentStyle) -> Option<&'s Step> {
-        if let Some(everybody) = self.everybody {
-            return Some(everybody);
+        if let Some(every_client) = self.every_client {
+            return Some(every_client);
         }
         match &step.reach {
             Reach::Network(network) => {
@@ -123,7 +130,7 @@ impl<'s> Before<'s> {
                     self.names.get(key).copied().filter(|_| host::matches(name, key, style))
                 })
             }
-            Reach::Everybody | Reach::Unknown => None,
+            Reach::EveryClient | Reach::Unknown => None,
         }
     }
 }

@@ -147,7 +147,7 @@ pub(crate) struct Missed {
 struct Trace(Stamp, (i64, i64));
 
 impl Missed {
-    /// To be called before the files are opened, lest one come just then and never be noticed.
+    /// Call this before the files are opened, so that a file that appears just then is noticed.
     pub(crate) fn before(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().collect();
         let events = listen(&paths);
@@ -292,7 +292,7 @@ mod tests {
         std::fs::write(&path, "ab").unwrap();
         assert_eq!(missed.changed(), Some(path.as_path()));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(missed.changed(), None, "it is no better than before");
+        assert_eq!(missed.changed(), None, "it is as bad as before");
     }
 
     #[test]

@@ -96,13 +96,19 @@ fn what_cannot_be_opened_is_said_with_a_remedy() {
     for kind in ["hash", "btree"] {
         let site = Site::new(kind);
         let name = site.name().display().to_string();
-        let remedy = format!("run \"postmap {kind}:{name}\" to build it anew");
+        let remedy = format!("run \"postmap {kind}:{name}\" to rebuild it");
         let mut version = fixture(&format!("hosts-{kind}.db"));
         version[16] = 4;
         let other = if kind == "hash" { "btree" } else { "hash" };
         for (contents, expected) in [
-            (vec![], format!("it is no Berkeley DB file, or a damaged one; {remedy}")),
-            (b"127.0.0.1 ok\n".repeat(100), format!("it is no Berkeley DB file, or a damaged one; {remedy}")),
+            (vec![], format!("it is not a Berkeley DB file, or it is damaged; {remedy}")),
+            (
+                b"127.0.0.1 ok\n".repeat(100),
+                format!(
+                    "it is not a Berkeley DB file, or it is damaged; \
+             {remedy}"
+                ),
+            ),
             (
                 fixture(&format!("hosts-{other}.db")),
                 format!("it is a {other}: table; write {other}:{name}, or {remedy}"),
@@ -110,7 +116,7 @@ fn what_cannot_be_opened_is_said_with_a_remedy() {
             (
                 version,
                 format!(
-                    "it has version 4 of the {kind} format, and {} to 10 are known here; {remedy}",
+                    "it has version 4 of the {kind} format, and versions {} to 10 are supported; {remedy}",
                     if kind == "hash" { 7 } else { 8 }
                 ),
             ),
@@ -179,7 +185,7 @@ fn a_file_that_is_being_copied_over_is_never_taken_for_a_whole_one() {
             file.write_all_at(&whole[..len], 0).unwrap();
             let found = opened.ask("10.0.0.1");
             assert!(found.is_err_and(|error| error.temporary), "{kind} of {len} bytes");
-            let remedy = format!("run \"postmap {kind}:{}\" to build it anew", site.name().display());
+            let remedy = format!("run \"postmap {kind}:{}\" to rebuild it", site.name().display());
             assert!(opened.last_notice().ends_with(&remedy), "{}", opened.last_notice());
             let start = format!("error reading {}: ", site.file().display());
             assert!(opened.last_notice().starts_with(&start), "{}", opened.last_notice());
@@ -201,7 +207,7 @@ fn a_lookup_waits_for_the_lock_of_a_writer_until_its_deadline() {
         let deadline = Instant::now() + Duration::from_millis(50);
         assert!(opened.ask_until("10.0.0.1", Some(deadline)).is_err_and(|error| error.temporary));
         assert!(Instant::now() >= deadline);
-        let words = "lock dictionary: another process holds it for too long";
+        let words = "lock dictionary: another process holds the lock for too long";
         assert!(opened.last_notice().ends_with(words), "{}", opened.last_notice());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| opened.ask("10.0.0.1"));

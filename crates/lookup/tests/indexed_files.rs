@@ -147,7 +147,10 @@ fn a_lock_that_a_writer_keeps_ends_the_lookup_at_the_deadline() {
     let deadline = Some(Instant::now() + Duration::from_millis(30));
     let mut call = table::Call { notices: &mut opened.notices, deadline, budget: None };
     assert!(opened.table.lookup(b"10.0.0.1", &mut call).is_err_and(|error| error.temporary));
-    assert!(opened.notices[0].text.ends_with("lock dictionary: another process holds it for too long"));
+    assert!(opened.notices[0].text.ends_with(
+        "lock dictionary: another process holds the lock for too \
+     long"
+    ));
     opened.notices.clear();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| opened.ask("10.0.0.1"));
@@ -170,8 +173,7 @@ fn a_file_of_tcprules_is_named_because_it_lets_denied_clients_in() {
         .iter()
         .map(ToString::to_string)
         .collect();
-    let what = "this file was made by tcprules(1), and the value \"D\" of \"192.0.2.5\" lets the client in that it denies to \
-                tcpserver(1); write !192.0.2.5 in front of what lets the others in, and addresses and networks instead of \
+    let what = "this file was made by tcprules(1), and the value \"D\" of \"192.0.2.5\" authorizes the client that it denies to tcpserver(1); write !192.0.2.5 before the pattern that authorizes the others, and addresses and networks instead of \
                 this table";
     assert_eq!(said, [format!("\"{item}\": {what}")]);
     // It is so: found is found.

@@ -60,10 +60,10 @@ pub enum ArgumentError {
     /// An option without its argument.
     #[error("option requires an argument: {0}")]
     MissingValue(char),
-    /// `-s` with something that is no count.
+    /// `-s` without a count.
     #[error("invalid socket count: {0}")]
     SocketCount(String),
-    /// Something that is no option.
+    /// An argument that is not an option.
     #[error("unexpected command-line argument: {0}")]
     Unexpected(String),
     /// There is not even a program name.
@@ -210,7 +210,7 @@ pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; ST
     message
 }
 
-/// Reads a status message: process ID, generation, and the state, which is `None` for a number that means nothing.
+/// Reads a status message: process ID, generation, and the state, which is `None` for an unknown number.
 #[must_use]
 pub fn parse_status_message(message: &[u8; STATUS_MESSAGE_BYTES]) -> (u32, u32, Option<State>) {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *message;

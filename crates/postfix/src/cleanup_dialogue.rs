@@ -83,7 +83,7 @@ pub enum DialogueError {
         "cleanup service: the peer speaks \"{0}\" instead of \"cleanup_protocol\"; see cleanup_service_name"
     )]
     Protocol(String),
-    /// The queue ID is none.
+    /// The queue ID is invalid.
     #[error("cleanup service: {0}")]
     QueueId(#[from] InvalidQueueId),
     /// The status is no number.
@@ -201,7 +201,7 @@ pub mod status {
 }
 
 impl Judgement {
-    /// A connection that was lost, or a status that is no status.
+    /// A connection that was lost, or an invalid status.
     #[must_use]
     pub const fn lost() -> Self {
         Self { status: status::WRITE, reason: String::new() }

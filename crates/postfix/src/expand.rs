@@ -380,7 +380,7 @@ const FUNCTIONS: [Function; 2] = [
     },
 ];
 
-/// Whether no label of a domain is empty; a dot at its end is none.
+/// Whether no label of a domain is empty; a dot at its end does not count.
 fn has_labels(domain: &str) -> bool {
     domain.strip_suffix('.').unwrap_or(domain).split('.').all(|label| !label.is_empty())
 }

@@ -1,4 +1,5 @@
-//! Postfix's dialects as data: main.cf, master.cf, records, queue files, internal protocols. No I/O.
+//! Postfix's formats and protocols as data: main.cf, master.cf, parameters, records, queue files, internal
+//! protocols. No I/O.
 #![forbid(unsafe_code)]
 
 pub mod attr;

@@ -61,7 +61,7 @@ impl MainCf {
         self.entries.push(entry);
     }
 
-    /// The path that messages show; empty for a configuration that is no file.
+    /// The path that messages show; empty for a configuration that is not a file.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -109,7 +109,7 @@ fn syntax_error(path: &str, line: usize, text: &[u8], error: NameValueError) -> 
     let remedy = match error {
         NameValueError::MissingName => "write a parameter name before the \"=\"",
         NameValueError::MissingEquals => {
-            "write \"name = value\"; a line that continues the one before begins with white space"
+            "write \"name = value\"; a line that continues the previous one begins with white space"
         }
     };
     ConfigError::new(format!("{path}, line {line}: {error}: \"{shown}\""), remedy)

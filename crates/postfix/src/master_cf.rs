@@ -9,7 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::notice::Notice;
 use crate::text::{LogicalLine, read_logical_lines, split_at_bytes, split_plain_list, strip_braces};
 
-/// What to do about a line that is none.
+/// What to do about an invalid line.
 const LINE_REMEDY: &str = "write: name type private unprivileged chroot wakeup maxproc command, with - for a default, for \
                            example: 628 inet n - n - - qmqpd";
 

@@ -1,9 +1,9 @@
-//! The milter protocol of Sendmail, from the mail server's side: packets, the steps of a message, what is agreed on at
-//! the beginning, and what a filter may answer. Bytes in, values out; who sends what when is for others.
+//! The milter protocol of Sendmail, from the mail server's side: packets, the steps of a message, what is agreed on
+//! at the beginning, and what a filter may answer. Bytes in, values out; other modules decide what is sent when.
 //!
-//! A packet is four bytes of length, most significant first, one byte of command, and data; the length counts command
-//! and data. Versions 2, 3, 4 and 6 are spoken. Sources: libmilter's documentation, and what Postfix 3.7 sends to a
-//! filter that writes down every byte.
+//! A packet is four bytes of length, most significant first, one byte of command, and data; the length counts
+//! command and data. Versions 2, 3, 4 and 6 are spoken. Sources: libmilter's documentation, and what Postfix 3.7
+//! sends to a filter that writes down every byte.
 
 mod negotiation;
 mod packet;

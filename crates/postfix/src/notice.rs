@@ -1,4 +1,4 @@
-//! What a pure function wants to have logged: it returns the text, and the caller who owns a log writes it.
+//! Log lines as values: a pure function returns the text, and its caller writes it to the log.
 
 /// How grave a log line is. The order is from harmless to grave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +43,7 @@ pub enum Speaker {
 pub struct Notice {
     /// How grave it is.
     pub severity: Severity,
-    /// The text as Postfix words it. It may hold bytes from outside: whoever writes it escapes them.
+    /// The text as Postfix words it. It may contain bytes from outside; the log escapes them.
     pub text: String,
     /// Whose tag stands before it.
     pub speaker: Speaker,

@@ -47,7 +47,7 @@ pub fn enabled_protocols(protocols: &KeywordSet) -> (bool, bool) {
 /// gives up there.)
 ///
 /// # Errors
-/// A name or address in `inet_interfaces` that is none of this host's.
+/// A name or address in `inet_interfaces` that does not belong to this host.
 pub fn own_addresses(
     inet_interfaces: &str,
     protocols: &KeywordSet,

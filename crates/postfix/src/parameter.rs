@@ -1,7 +1,7 @@
-//! The table of parameters: what each is called, what it may be, what it defaults to, and whom it reaches.
+//! The table of parameters: name, type, default and effect of each.
 //!
-//! There is no parameter that is read and then ignored: [`Reach`] says of each row what becomes of its value. The table
-//! itself is [`table`]; the fields of [`crate::settings::Settings`] are made from the same rows.
+//! There is no parameter that is read and then ignored: [`Reach`] says of each row what becomes of its value. The
+//! table itself is [`table`]; the fields of [`crate::settings::Settings`] are made from the same rows.
 
 pub(crate) mod kind;
 mod other;

@@ -1,6 +1,6 @@
 //! Text from outside made fit for a log, a reply or a terminal: the one place that does it.
 
-/// Text without what a terminal could obey: each byte that is no text, and each byte of a control character, U+0080 to U+009F
+/// Text without what a terminal could obey: each byte that is not text, and each byte of a control character, U+0080 to U+009F
 /// among them, becomes `?`. Without `utf8` (smtputf8_enable) only printable ASCII is text.
 #[must_use]
 pub fn printable(bytes: &[u8], utf8: bool) -> String {

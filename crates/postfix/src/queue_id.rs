@@ -50,7 +50,7 @@ impl QueueId {
         id
     }
 
-    /// Takes an ID from outside (a file name, a command line, a cleanup server); `None` if it is none.
+    /// Takes an ID from outside (a file name, a command line, a cleanup server); `None` if it is invalid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if !is_legal_name(text.as_bytes()) {

@@ -87,7 +87,7 @@ pub enum DecodeError {
         kind: RecordType,
     },
     /// The bytes end before the data do.
-    #[error("the record of type {kind} announces {announced} bytes of data, but only {present} follow")]
+    #[error("the record of type {kind} declares {announced} bytes of data, but only {present} follow")]
     TruncatedData {
         /// The type byte.
         kind: RecordType,
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(error(b"N\x80\x80\x80\x80"), DecodeError::LengthTooLong { kind: RecordType::NORMAL });
         let short = error(b"N\x03ab");
         assert_eq!(short, DecodeError::TruncatedData { kind: RecordType::NORMAL, announced: 3, present: 2 });
-        assert_eq!(short.to_string(), "the record of type 'N' announces 3 bytes of data, but only 2 follow");
+        assert_eq!(short.to_string(), "the record of type 'N' declares 3 bytes of data, but only 2 follow");
         // A length need not be minimal.
         assert_eq!(Reader::new(b"N\x81\x80\x80\x00a").next().unwrap().unwrap().1.data, b"a");
     }

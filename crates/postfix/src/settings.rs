@@ -52,7 +52,7 @@ impl std::fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Defaults that keep the value of an old release because `compatibility_level` is low and nobody sets them. Postfix
+/// Defaults that keep the value of an old release because `compatibility_level` is low and they are not set. Postfix
 /// logs a line when such a default matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LegacyDefaults {
@@ -135,7 +135,7 @@ pub fn survey(main_cf: &MainCf, overrides: &[Override], host: &HostFacts<'_>) ->
     let mut errors = attempt.errors.clone();
     let mut broken = BTreeSet::new();
     let mut has_bad_lines = !main_cf.errors().is_empty();
-    // Each round takes away at least one name that somebody set, so there is an end to it.
+    // Each round removes at least one name that is set, so the loop ends.
     while !attempt.errors.is_empty() {
         let names = attempt.errors.iter().map(|error| error.name.clone());
         let names: Vec<_> = names.filter(|name| namespace.is_set(name) && !broken.contains(name)).collect();
@@ -176,7 +176,7 @@ impl Settings {
         Release::of(&self.mail_version)
     }
 
-    /// The filters that mail from QMQP clients is shown to, and the values of macros that nobody else knows.
+    /// The filters that mail from QMQP clients is shown to, and the values of macros that the server does not know.
     ///
     /// # Errors
     /// What is wrong with the list, or with a parameter that a filter takes its settings from.

@@ -7,7 +7,7 @@ pub const DIGITS_MAX: u8 = 64;
 /// The largest length that can be declared, in bytes: 2^63−1, as in Postfix on a 64-bit machine.
 pub const BYTES_MAX: u64 = i64::MAX.unsigned_abs();
 
-/// Why a number before a `:` is none.
+/// Why the number before a `:` is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LengthError {
     /// A byte that is neither a digit nor the `:`, or more than [`DIGITS_MAX`] digits.

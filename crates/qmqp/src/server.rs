@@ -1,4 +1,4 @@
-//! The server's half of the protocol: a machine that is fed bytes and yields events.
+//! The server's half of the protocol: a state machine that takes bytes and yields events.
 
 use std::fmt;
 

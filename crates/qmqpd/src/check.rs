@@ -1,13 +1,12 @@
-//! `qmqpd check`: what is wrong with the configuration, all of it, and what to write instead.
+//! `qmqpd check`: reports all errors in the configuration, and what to write instead.
 
 use daemon::config::{self, ConfigSource, Findings, Programs};
 use daemon::exit::{Exit, remark};
 
-/// Checks, and returns what to print if all is well. What stops nothing goes to standard error, too: as a warning, or as
-/// a note where nothing is wrong.
+/// Checks, and returns what to print if there is no error. Warnings and notes go to standard error.
 ///
 /// # Errors
-/// All that is wrong.
+/// All errors in the configuration.
 pub fn check(source: &ConfigSource, overrides: &[String], programs: Programs) -> Result<String, Exit> {
     let survey = config::survey(source, overrides, programs);
     if let Some(config) = &survey.config {
@@ -18,7 +17,12 @@ pub fn check(source: &ConfigSource, overrides: &[String], programs: Programs) ->
     remark("warning", findings.warnings.iter());
     remark("note", findings.notes.iter());
     if findings.errors.is_empty() {
-        Ok(format!("configuration {source} is good"))
+        let warnings = match findings.warnings.len() {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            count => format!(", {count} warnings"),
+        };
+        Ok(format!("{source}: configuration OK{warnings}"))
     } else {
         Err(Exit { status: Exit::CONFIG, lines: findings.errors })
     }

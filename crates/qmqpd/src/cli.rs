@@ -16,12 +16,12 @@ use daemon::exit::{self, Exit};
 use daemon::service::TypedByHand;
 use daemon::{control, master};
 
-/// The option letters of Postfix's daemons. None of them is ours, and `-h` is none of them.
+/// The option letters of Postfix's daemons. None of our own options uses them, nor does `-h`.
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
 
 #[derive(Debug, Parser)]
-#[command(name = "qmqpd", version, about = "A QMQP server: takes mail, puts it on disk, then says K.")]
-#[command(after_help = "See qmqpd(8) for all of it, and qmqpd-config(5) for the parameters.")]
+#[command(name = "qmqpd", version, about = "QMQP server: accepts mail and replies K when it is on disk")]
+#[command(after_help = "See qmqpd(8), and qmqpd-config(5) for the parameters.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,28 +29,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves, in the foreground, until it is told to stop.
+    /// Serve in the foreground until stopped
     ///
     /// Without -c it works without any configuration: on 127.0.0.1:6628, for clients of this machine only, with a queue
     /// in ./qmqpd-spool, and logs to standard error.
     Serve(Where),
-    /// Has the running server read its configuration again; a bad one is refused and changes nothing.
+    /// Reload the running server's configuration; an invalid one is rejected and the current one stays in effect
     Reload(Where),
-    /// Ends the running server.
+    /// Stop the running server
     Stop {
         #[command(flatten)]
         place: Where,
-        /// Let sessions finish first.
+        /// Wait until open sessions have finished; accept no new clients
         #[arg(long)]
         drain: bool,
     },
-    /// Says what runs, and where it listens.
+    /// Show processes, addresses, and the result of the last reload
     Status(Where),
-    /// Says what is wrong with the configuration, and what to write instead. Exit status: 0, or 78.
+    /// Check the configuration; report errors and what to write instead. The exit status is 0 or 78
     Check {
         #[command(flatten)]
         place: Where,
-        /// Check for the place of qmqpd(8) under Postfix's master(8). The directory is /etc/postfix unless -c names another.
+        /// Check the configuration for use as a drop-in under Postfix's master(8), by default in /etc/postfix
         #[arg(long)]
         postfix: bool,
     },
@@ -58,10 +58,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Where {
-    /// The directory of main.cf and, if there is one, master.cf.
+    /// Directory of main.cf and, if it exists, master.cf
     #[arg(short = 'c', value_name = "CONFIG_DIR")]
     directory: Option<PathBuf>,
-    /// A parameter that is set here instead of in main.cf.
+    /// Set a parameter; overrides main.cf
     #[arg(short = 'o', value_name = "NAME=VALUE")]
     overrides: Vec<String>,
 }
@@ -77,7 +77,7 @@ impl Where {
 }
 
 fn no_working_directory(error: &std::io::Error) -> Exit {
-    Exit::unavailable(format!("the working directory cannot be told: {error}; change to another one"))
+    Exit::unavailable(format!("cannot determine the current directory: {error}; change to one that exists"))
 }
 
 /// Whether these are the arguments of a daemon: the first begins with one of its option letters. A lone `-V` is ours: a
@@ -91,7 +91,7 @@ fn is_daemon(arguments: &[OsString]) -> bool {
     bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(|letter| DAEMON_LETTERS.contains(letter))
 }
 
-/// What to tell somebody who typed the command line of a service process. Postfix's daemons say "do not run this command
+/// What to tell a user who typed the command line of a service process. Postfix's daemons say "do not run this command
 /// by hand", in the log.
 fn by_hand(TypedByHand { words }: &TypedByHand) -> Exit {
     let command = command_among(words).unwrap_or("serve");
@@ -100,15 +100,16 @@ fn by_hand(TypedByHand { words }: &TypedByHand) -> Exit {
         status: Exit::USAGE,
         lines: vec![
             format!(
-                "only a master(8) starts a service process ({}): the sockets that it passes on are not there",
+                "these are the options of a service process, which only master(8) starts: no inherited \
+                 sockets found ({})",
                 words.join(" ")
             ),
-            format!("write the command first: {program} {command} -c DIRECTORY; {program} --help tells more"),
+            format!("write the command first: {program} {command} -c DIRECTORY; see {program} --help"),
         ],
     }
 }
 
-/// The first word that is one of our commands: what somebody wanted who wrote options before the command.
+/// The first word that is one of our commands: what a user wanted who wrote options before the command.
 fn command_among(words: &[String]) -> Option<&'static str> {
     const COMMANDS: [&str; 5] = ["serve", "reload", "stop", "status", "check"];
     words.iter().skip(1).find_map(|word| COMMANDS.into_iter().find(|command| command == word))

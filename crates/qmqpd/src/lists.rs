@@ -61,7 +61,8 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<Finding> {
         findings.push(Finding {
             parameter: "qmqpd_authorized_clients",
             severity: Severity::Warning,
-            text: "parameter qmqpd_authorized_clients is empty: nobody may send mail; write $mynetworks, for example"
+            text: "parameter qmqpd_authorized_clients is empty: no client may send mail; write \
+             $mynetworks, for example"
                 .to_owned(),
         });
     }

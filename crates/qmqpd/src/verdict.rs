@@ -57,7 +57,7 @@ impl Ending {
 /// What to do about an [`Ending`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The reply, unless nobody is left to read it.
+    /// The reply, unless the client is gone.
     pub reply: Option<(Status, String)>,
     /// The log line behind `QUEUE_ID: CLIENT: `, if this ending has one.
     pub log: Option<(Severity, String)>,

@@ -187,7 +187,7 @@ fn without_a_configuration_it_serves_this_machine_and_says_how_to_try_it() {
     for expected in [
         "daemon started -- version ",
         &format!("service qmqpd listens on {address}"),
-        &format!("mail is kept in {}", queue.display()),
+        &format!("queue: {}", queue.display()),
         "only clients on 127.0.0.1 and ::1 may send mail",
         &format!("qmqp-send -s {address} -f you@example.com friend@example.com"),
         "qmqpctl queue list",
@@ -201,7 +201,7 @@ fn without_a_configuration_it_serves_this_machine_and_says_how_to_try_it() {
     assert_eq!(server.wait(), Some(0));
     let nobody = server.control("status");
     assert_eq!(nobody.status.code(), Some(69));
-    assert!(text(&nobody.stderr).contains("no `qmqpd serve` runs on the queue"));
+    assert!(text(&nobody.stderr).contains("no `qmqpd serve` is running on the queue"));
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn check_goes_on_behind_the_first_error() {
         "line 7: bad boolean configuration: soft_bounce = maybe",
         "master.cf, line 1: parameter qmqpd_timeout: bad time value or unit: x",
         "master.cf, line 3: missing \"transport type\" field",
-        "master.cf, line 4: 127.0.0.1:1 is listened on by ",
+        "master.cf, line 4: 127.0.0.1:1 is already used by ",
         "master.cf, line 4: no such parameter: qmqpd_eror_delay; did you mean qmqpd_error_delay?",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
@@ -412,7 +412,7 @@ fn a_service_process_that_is_started_by_hand_says_how_to_start_it() {
         let refused = site.run(arguments);
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(64), "{arguments:?}: {said}");
-        assert!(said.contains("only a master(8) starts a service process"), "{said}");
+        assert!(said.contains("which only master(8) starts: no inherited sockets found"), "{said}");
         assert!(
             said.contains(&format!("write the command first: {PROGRAM} {command} -c DIRECTORY")),
             "{said}"
@@ -480,11 +480,11 @@ fn a_reload_serves_the_new_configuration_and_cuts_nobody() {
     assert_eq!(refused.status.code(), Some(78));
     let said = text(&refused.stderr);
     assert!(
-        said.contains("line 8: ") && said.contains("the configuration that was in force stays in force"),
+        said.contains("line 8: ") && said.contains("the current configuration stays in effect"),
         "{said}"
     );
     assert_eq!(server.service(), first, "nothing changed");
-    until("the log says so", || server.log().contains("reload refused").then_some(()));
+    until("the log says so", || server.log().contains("reload rejected").then_some(()));
 
     site.configure(&format!("qmqpd_listen = {old}\nqmqpd_authorized_clients = ldap:/etc/x\n"));
     let refused = server.control("reload");
@@ -497,11 +497,7 @@ fn a_reload_serves_the_new_configuration_and_cuts_nobody() {
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));
     assert_eq!(send(new), Some('K'));
     until("nobody listens on the old address", || TcpStream::connect(old).is_err().then_some(()));
-    assert!(
-        server.status().contains(&format!("finishing their sessions: processes {first}")),
-        "{}",
-        server.status()
-    );
+    assert!(server.status().contains(&format!("draining: processes {first}")), "{}", server.status());
     assert_eq!(finish(session, &request[5..]), Some('K'), "a session that began before the reload");
     until("the old process ends", || (!server.status().contains("finishing")).then_some(()));
     server.wait_until_running();

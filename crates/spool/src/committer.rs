@@ -1,8 +1,8 @@
-//! Threads of our own that talk to the disk, so that nobody else has to wait for it.
+//! Threads of our own that talk to the disk, so that no other thread waits for it.
 //!
-//! An fsync(2) of one file makes a journalling file system commit everything that is under way, so threads that sync
-//! at the same time share that work: this is how commits are grouped, without a timer. With a
-//! [journal](crate::journal) of ours they hand their messages to whoever is writing to it.
+//! An fsync(2) of one file makes a journalling file system commit everything that is under way, so threads that
+//! sync at the same time share that work: this is how commits are grouped, without a timer. With a
+//! [journal](crate::journal) of ours they pass their messages to the thread that writes to it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::receipt::{Done, Receipt};
 use crate::spool::Spool;
 use crate::sync::{JoinHandle, Mutex, MutexGuard, Thread, thread};
 
-/// One thing to do with the disk. Jobs run in any order; whoever needs an order waits for one before giving the next.
+/// One thing to do with the disk. Jobs run in any order; a caller that needs an order waits for one before it submits the next.
 pub enum Job<D: Disk> {
     /// [`Spool::create`].
     Create {
@@ -48,7 +48,7 @@ pub enum Job<D: Disk> {
         draft: Draft<D>,
         /// What is still to be written; a small message comes whole.
         writes: Vec<(u64, Vec<u8>)>,
-        /// Gets the proof, or why there is none.
+        /// Gets the proof, or the error.
         done: Done<Result<Receipt, SpoolError>>,
     },
     /// Drops a draft: removes its file.
@@ -97,7 +97,7 @@ pub struct Refused<D: Disk> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// As many jobs wait as may wait.
-    #[error("the disk does not keep up: too many writes are waiting for it")]
+    #[error("the disk is too slow: too many writes are waiting for it")]
     Full,
     /// [`Committers::shut_down`] was called.
     #[error("the server is shutting down")]
@@ -125,7 +125,7 @@ struct Waiting<D: Disk> {
     /// Threads that sleep, or are about to. The last one to fall asleep is woken first: what it works with is still near
     /// its processor.
     asleep: Vec<Thread>,
-    /// One of them was woken and has not looked yet. It wakes the next one if there is more to do, so that whoever hands
+    /// One of them was woken and has not looked yet. It wakes the next one if there is more to do, so that a caller that hands
     /// in many jobs pays for one wake-up; and a thread that is awake anyway may have taken the job by then.
     is_waking: bool,
 }
@@ -275,7 +275,7 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    /// Sleeps until somebody has taken this thread off the list.
+    /// Sleeps until another thread has taken this one off the list.
     fn sleep<'s>(&'s self, mut waiting: MutexGuard<'s, Waiting<D>>) -> MutexGuard<'s, Waiting<D>> {
         let own = thread::current();
         waiting.asleep.push(own.clone());

@@ -86,7 +86,7 @@ fn create<D: Disk>(
     match disk_.create_directory(name, mode) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        // Whoever may not write here is told so even if it exists.
+        // A missing permission to write is reported even if it exists.
         Err(_) if disk_.status(name).is_ok() => return Ok(()),
         Err(error) => return Err(disk(Step::CreateDirectory, &place(disk_, name))(error)),
     }
@@ -112,16 +112,16 @@ pub fn verify<D: Disk>(disk_: &D) -> Result<Vec<Notice>, SpoolError> {
         return Err(layout(
             disk_,
             "incoming",
-            format!("it belongs to user {}, and this process runs as user {user}", incoming.uid),
+            format!("it belongs to user {}, but this process runs as user {user}", incoming.uid),
             format!(
-                "run as user {0} (mail_owner), or, with nothing running on this queue, give its directories but pid and \
-                 all files in them to user {user}",
+                "run as user {0} (mail_owner), or, with no program running on this queue, make user \
+                 {user} the owner of its directories except pid, and of all files in them",
                 incoming.uid
             ),
         ));
     }
     if incoming.mode & 0o700 != 0o700 {
-        let problem = format!("its mode is {:04o}, so that its owner cannot work in it", incoming.mode);
+        let problem = format!("its mode is {:04o}, which does not give its owner full access", incoming.mode);
         return Err(layout(disk_, "incoming", problem, "chmod 0700 it".to_owned()));
     }
     for (name, owner, mode) in DIRECTORIES {
@@ -139,7 +139,8 @@ pub fn verify<D: Disk>(disk_: &D) -> Result<Vec<Notice>, SpoolError> {
                 if status.mode & 0o777 & !mode != 0 {
                     let path = place(disk_, name);
                     notices.push(Notice::warning(format!(
-                        "{path}: mode {:04o} lets in others than the mail system; chmod {mode:04o} it",
+                        "{path}: mode {:04o} gives access to others than the mail system; chmod \
+                         {mode:04o} it",
                         status.mode
                     )));
                 }
@@ -154,7 +155,7 @@ pub fn verify<D: Disk>(disk_: &D) -> Result<Vec<Notice>, SpoolError> {
             Err(error @ SpoolError::Layout { .. }) if ONE_DEVICE.contains(&name) => {
                 notices.push(Notice::warning(error.to_string()));
             }
-            // Nobody who only puts messages in needs the rest.
+            // A program that only adds messages does not need the rest.
             Err(_) => {}
         }
     }
@@ -168,13 +169,13 @@ fn directory<D: Disk>(disk_: &D, name: &str) -> Result<Status, SpoolError> {
             disk_,
             name,
             "it is not a directory".to_owned(),
-            "move it away and make a directory of this name".to_owned(),
+            "move it away and create a directory of this name".to_owned(),
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(layout(
             disk_,
             name,
             "the directory does not exist".to_owned(),
-            "let \"postfix check\" or \"qmqpd serve\" create it, or correct queue_directory".to_owned(),
+            "run \"postfix check\" or \"qmqpd serve\" to create it, or correct queue_directory".to_owned(),
         )),
         Err(error) => Err(disk(Step::Examine, &place(disk_, name))(error)),
     }
@@ -238,7 +239,10 @@ mod tests {
         disk.set_directory_mode("hold", 0o750).unwrap();
         disk.set_directory_mode("pid", 0o755).unwrap();
         let notices = verify(&disk).unwrap();
-        assert!(notices.len() == 1 && notices[0].text.contains("mode 0750 lets in others"), "{notices:?}");
+        assert!(
+            notices.len() == 1 && notices[0].text.contains("mode 0750 gives access to others"),
+            "{notices:?}"
+        );
         let disk = queue();
         disk.set_directory_owner("active", 7, None).unwrap();
         disk.set_directory_owner("pid", 0, None).unwrap();

@@ -1,5 +1,5 @@
-//! What the spool asks of a file system. Small on purpose: each call is one place where a disk can fail or the power
-//! can go, and the crash tests visit every one of them.
+//! The operations that the spool needs of a file system. The trait is small on purpose: each call is a place where
+//! a disk or the power can fail, and the crash tests try every one.
 
 use std::fmt;
 use std::io;
@@ -113,7 +113,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// [`io::ErrorKind::NotFound`] if there is none.
     fn open_to_write(&self, path: &str) -> io::Result<Self::File>;
 
-    /// Takes the lock that says that somebody still writes this file, if nobody else holds it. `false` if somebody
+    /// Takes the lock that marks a file that is still being written, if it is free. `false` if another process
     /// does. It goes with the last descriptor of the open file, however the process ends. The queue manager knows
     /// nothing of this lock: it is not the one that Postfix's programs take with flock(2).
     ///
@@ -121,7 +121,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What fcntl(2) says; [`io::ErrorKind::Unsupported`] where the file system has no locks.
     fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
 
-    /// Whether somebody, through another open of the same file, holds the lock of [`Disk::try_lock`].
+    /// Whether another process, through another open of the same file, holds the lock of [`Disk::try_lock`].
     ///
     /// # Errors
     /// As there.
@@ -203,7 +203,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// [`io::ErrorKind::NotFound`] if there is none.
     fn status(&self, path: &str) -> io::Result<Status>;
 
-    /// Gives a file a new name that nobody has yet, in one step.
+    /// Gives a file a new, unused name, in one step.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] if the new name is taken, [`io::ErrorKind::NotFound`] if the old name or the

@@ -97,8 +97,7 @@ impl<D: Disk> Draft<D> {
     /// Writes a whole queue file and makes it durable and visible to the queue manager. Where there is a
     /// [journal](crate::journal) it goes through it, unless something was written to this draft before, or it is large, or on
     /// hold: then, and where there is none, this is [`Draft::write_at`] and [`Draft::commit`].
-    ///
-    /// `done` gets the proof, or why there is none, as from [`Draft::commit`]: on this thread before this returns, or on
+    /// `done` gets the proof, or the error, as from [`Draft::commit`]: on this thread before this returns, or on
     /// another one that is writing to the journal just now.
     pub fn commit_whole(mut self, bytes: Vec<u8>, done: Done<Result<Receipt, SpoolError>>) {
         match self.journal.clone() {
@@ -142,7 +141,7 @@ impl<D: Disk> Draft<D> {
             }
         }
         if self.file.is_named() {
-            // Before it is ready nobody but an operator takes its name away ("postsuper -d ALL"); afterwards the queue manager
+            // Before it is ready only an operator removes its name ("postsuper -d ALL"); afterwards the queue manager
             // may do so at any time.
             if self.file.status()?.links == 0 {
                 return Err(SpoolError::Vanished { path: self.file.path.clone() });

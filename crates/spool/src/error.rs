@@ -1,4 +1,4 @@
-//! What can go wrong in a spool, in words for the operator and in kinds for the caller.
+//! Errors of a spool, in words for the operator and in kinds for the caller.
 
 use std::io;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl std::fmt::Display for Step {
 }
 
 /// A spool could not do what it was asked for. Nothing half-written is left behind; what could not even be removed is
-/// reported as a [notice](postfix::notice::Notice) and has no owner-execute permission, so that nobody delivers it.
+/// reported as a [notice](postfix::notice::Notice) and has no owner-execute permission, so that no program delivers it.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// A call to the operating system failed.
@@ -65,7 +65,10 @@ pub enum SpoolError {
         source: io::Error,
     },
     /// An earlier sync failed, and what the disk holds since then is unknown.
-    #[error("the queue accepts no mail since {reason}: check the disk, then restart")]
+    #[error(
+        "the queue accepts no mail because of an earlier error: {reason}: check the disk, then \
+     restart"
+    )]
     Poisoned {
         /// The first failure, in words.
         reason: Arc<str>,
@@ -76,24 +79,25 @@ pub enum SpoolError {
         /// The draft.
         path: String,
     },
-    /// Somebody removed the file while it was being written.
-    #[error("cannot commit {path}: somebody removed it; let nobody but the mail system work in the queue")]
+    /// Another program removed the file while it was being written.
+    #[error(
+        "cannot commit {path}: another program removed it; allow only the mail system to change the \
+     queue"
+    )]
     Vanished {
         /// The draft.
         path: String,
     },
     /// An operator removed the journal of a process that lives. Nothing was lost: the queue files were synced when it was noticed.
-    #[error(
-        "{path} was removed while it was in use; remove nothing below journal/ as long as the server runs"
-    )]
+    #[error("{path} was removed while it was in use; remove nothing below journal/ while the server runs")]
     JournalRemoved {
         /// The journal.
         path: String,
     },
     /// Another file has the name that a complete message is to get, which has to do with its inode number.
     #[error(
-        "cannot commit {path}: another file has this name, as after a backup was restored; run postsuper(1), which \
-         names such files anew"
+        "cannot commit {path}: another file has this name, as after a backup was restored; run \
+         postsuper(1), which renames such files"
     )]
     NameTaken {
         /// The draft.
@@ -101,8 +105,8 @@ pub enum SpoolError {
     },
     /// No free name was found for a new file.
     #[error(
-        "cannot create a file in {directory}: {attempts} names in a row are taken; check that the clock runs and \
-         remove what fills the directory"
+        "cannot create a file in {directory}: {attempts} names in a row are in use; check that the \
+         clock runs, and remove the files that fill the directory"
     )]
     NoFreeName {
         /// The directory.
@@ -182,7 +186,10 @@ fn remedy(error: &io::Error) -> &'static str {
         ErrorKind::TooManyFiles => {
             "; raise the limit of open files (ulimit -n) or lower the number of connections"
         }
-        ErrorKind::ReadOnly => "; mount the file system of the queue for writing, and look for disk errors",
+        ErrorKind::ReadOnly => {
+            "; mount the file system of the queue for writing, and check the disk \
+         for errors"
+        }
         ErrorKind::Denied => "; the queue must belong to the user that the server runs as",
         ErrorKind::Layout => "; create the queue directories first",
         ErrorKind::Poisoned | ErrorKind::Io => "",
@@ -203,7 +210,7 @@ mod tests {
             (Errno::FBIG, ErrorKind::TooLarge, "ulimit -f"),
             (Errno::MFILE, ErrorKind::TooManyFiles, "ulimit -n"),
             (Errno::NFILE, ErrorKind::TooManyFiles, "ulimit -n"),
-            (Errno::ROFS, ErrorKind::ReadOnly, "look for disk errors"),
+            (Errno::ROFS, ErrorKind::ReadOnly, "check the disk for errors"),
             (Errno::ACCESS, ErrorKind::Denied, "belong to the user"),
             (Errno::PERM, ErrorKind::Denied, "belong to the user"),
             (Errno::NOENT, ErrorKind::Layout, "create the queue directories"),

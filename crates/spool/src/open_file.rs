@@ -1,4 +1,4 @@
-//! An open file of ours: how it comes into being, gets its names, and goes.
+//! An open file of the spool: creation, naming and removal.
 
 use std::io;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ impl<D: Disk> OpenFile<D> {
             if file.lock()? {
                 return Ok(file);
             }
-            // Somebody who clears up looked at it just now: leave it to him.
+            // Another process is cleaning up and just examined it: leave it to that one.
         }
         Err(SpoolError::NoFreeName { directory: Queue::Incoming.name(), attempts: NAME_ATTEMPTS_MAX })
     }
@@ -131,7 +131,7 @@ impl<D: Disk> OpenFile<D> {
         shared.with_directories(&path, || self.rename(&path))
     }
 
-    /// Takes the lock that tells a live draft from a leftover. `false` if somebody else has it.
+    /// Takes the lock that tells a live draft from a leftover. `false` if another process has it.
     pub(crate) fn lock(&self) -> Result<bool, SpoolError> {
         let Some(file) = &self.file else { return Ok(false) };
         match self.shared.disk.try_lock(file) {
@@ -188,7 +188,7 @@ impl<D: Disk> OpenFile<D> {
 impl<D: Disk> Drop for OpenFile<D> {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
-            // The name goes first: closing gives up the lock, and nobody must find it unlocked.
+            // The name goes first: closing gives up the lock, and no process may find it unlocked.
             if self.is_named {
                 self.shared.remove(&self.path, Some(&file));
             }

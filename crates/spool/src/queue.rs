@@ -1,4 +1,4 @@
-//! The queues by name, and what lies in them.
+//! The queues by name, and their files.
 
 use std::fmt;
 use std::io;

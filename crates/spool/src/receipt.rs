@@ -1,4 +1,4 @@
-//! The proof that a message is safe, and who is told.
+//! The proof that a message is durable, and who receives it.
 
 use postfix::queue_id::QueueId;
 

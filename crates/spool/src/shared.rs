@@ -144,8 +144,8 @@ impl<D: Disk> Shared<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // An operator, or the queue manager in the moment in which it had its final permissions.
                 self.notify(Notice::warning(format!(
-                    "{path}: somebody took it before it was discarded; if it was the queue manager, the message will be \
-                     delivered although its sender was told to try again",
+                    "{path}: another program took it before it was discarded; if it was the queue \
+                     manager, the message will be delivered although its sender was told to try again",
                 )));
             }
             Err(error) => {
@@ -158,7 +158,7 @@ impl<D: Disk> Shared<D> {
                         .and_then(|file| self.disk.set_mode(&file, DRAFT_MARK | 0o600)),
                 };
                 let words = match kind_of(&error) {
-                    ErrorKind::ReadOnly => "it stays until the file system can be written again",
+                    ErrorKind::ReadOnly => "it stays until the file system is writable again",
                     _ => "remove it by hand",
                 };
                 self.notify(Notice::warning(format!(

@@ -80,7 +80,7 @@ struct World {
 #[derive(Debug, Clone)]
 struct Handle {
     inode: u64,
-    /// Somebody else's sync lost bytes of this file: the next one through this handle says so, once, as Linux has done
+    /// Another process's sync lost bytes of this file: the next one through this handle says so, once, as Linux has done
     /// since 4.13.
     has_unreported_loss: bool,
 }

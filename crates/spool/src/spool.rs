@@ -1,4 +1,4 @@
-//! The spool: where drafts come from.
+//! The spool: opens a queue directory and creates drafts.
 
 use std::fmt;
 use std::io;
@@ -135,7 +135,7 @@ impl<D: Disk> Spool<D> {
         let lacking = match Self::try_journal(disk_, options, boot_id) {
             Ok(journal) => return Some(journal),
             Err(SpoolError::Disk { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {
-                "the file system has no locks, or syncfs(2) does not tell of errors (before Linux 5.8)"
+                "the file system has no locks, or syncfs(2) does not report errors (before Linux 5.8)"
                     .to_owned()
             }
             Err(error) => error.to_string(),
@@ -208,7 +208,7 @@ impl<D: Disk> Spool<D> {
         self.0.journal.is_some()
     }
 
-    /// Begins a message: an empty file without a name, or in `incoming` under its queue ID, that nobody else will touch until
+    /// Begins a message: an empty file without a name, or in `incoming` under its queue ID, that no other program touches until
     /// [`Draft::commit`]. Dropping the draft removes it.
     ///
     /// `clock` is read after the file exists, as Postfix does: the time is part of the ID.
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn a_draft_that_stays_is_told_with_a_remedy() {
         for (is_read_only, remedy) in
-            [(true, "it stays until the file system can be written again"), (false, "remove it by hand")]
+            [(true, "it stays until the file system is writable again"), (false, "remove it by hand")]
         {
             let disk = Simulated::new();
             let notices = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! What a crash leaves behind, and how it is told from what others are writing.
+//! Finds files that a crash left behind, and distinguishes them from files being written.
 
 use std::io;
 
@@ -64,7 +64,7 @@ fn is_stale<D: Disk>(disk_: &D, path: &str, older_than: Timestamp) -> io::Result
 
 fn unlink<D: Disk>(disk_: &D, path: &str) -> Notice {
     match disk_.unlink(path) {
-        Ok(()) => Notice::info(format!("removed {path}, left unfinished by a process that is gone")),
+        Ok(()) => Notice::info(format!("removed {path}, left incomplete by a process that has exited")),
         Err(error) => Notice::warning(disk(Step::Remove, path)(error).to_string()),
     }
 }

@@ -1,5 +1,5 @@
-//! Threads, locks and conditions: those of the standard library. Under `--cfg shuttle` those of a model checker, which
-//! decides who runs next, so that `tests/model.rs` tries this very code in orders that a machine meets once in a year.
+//! Threads, locks and conditions: those of the standard library. Under `--cfg shuttle` those of a model checker,
+//! which decides who runs next, so that `tests/model.rs` tries this code in rare orders.
 
 #[cfg(not(shuttle))]
 pub(crate) use std::{

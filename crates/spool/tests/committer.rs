@@ -239,7 +239,7 @@ fn the_queue_before_the_threads_has_its_limit() {
     let job = Job::Commit { draft, writes: Vec::new(), done: answer(&commit_to) };
     let refused = committers.submit(job).unwrap_err();
     assert_eq!(refused.reason, Reason::Full);
-    assert!(refused.to_string().contains("the disk does not keep up"));
+    assert!(refused.to_string().contains("the disk is too slow"));
     // The draft came back with the job, so that its file goes.
     let files = disk.files().len();
     drop(refused);

@@ -445,7 +445,7 @@ fn a_draft_that_somebody_removed_is_not_acknowledged() {
     disk.unlink(&path).unwrap();
     assert!(matches!(draft.commit(), Err(SpoolError::Vanished { .. })));
     let told = notices.lock().unwrap().clone();
-    assert!(told.len() == 1 && told[0].starts_with(&format!("{path}: somebody took it")), "{told:?}");
+    assert!(told.len() == 1 && told[0].starts_with(&format!("{path}: another program took it")), "{told:?}");
 }
 
 #[test]

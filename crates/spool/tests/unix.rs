@@ -133,7 +133,7 @@ fn directories_have_the_names_and_modes_of_postfix() {
     }
     fs::set_permissions(fixture.path("incoming"), fs::Permissions::from_mode(0o755)).unwrap();
     fixture.open(&own_queue()).unwrap();
-    assert!(fixture.log()[0].contains("incoming: mode 0755 lets in others"), "{:?}", fixture.log());
+    assert!(fixture.log()[0].contains("incoming: mode 0755 gives access to others"), "{:?}", fixture.log());
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn root_gives_the_directories_away_and_then_does_not_write_into_them() {
     }
     assert_eq!(mode(&fixture.path("maildrop")), 0o730);
     let words = fixture.open(&Options::default()).unwrap_err().to_string();
-    assert!(words.contains("it belongs to user 4711, and this process runs as user 0"), "{words}");
+    assert!(words.contains("it belongs to user 4711, but this process runs as user 0"), "{words}");
 }
 
 #[test]
@@ -338,9 +338,9 @@ fn only_our_own_orphans_are_removed() {
     assert_eq!(
         words,
         [
-            "removed hold/A2B2C3D4E5, left unfinished by a process that is gone",
-            "removed incoming/123456.789, left unfinished by a process that is gone",
-            "removed incoming/A/A1B2C3D4E5, left unfinished by a process that is gone",
+            "removed hold/A2B2C3D4E5, left incomplete by a process that has exited",
+            "removed incoming/123456.789, left incomplete by a process that has exited",
+            "removed incoming/A/A1B2C3D4E5, left incomplete by a process that has exited",
         ]
     );
     for path in stay.into_iter().chain(["active/D1B2C3D4E5", "incoming/E/E1B2C3D4E5", alive_path.as_str()]) {

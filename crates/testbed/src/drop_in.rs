@@ -22,7 +22,7 @@ pub enum Submit {
 }
 
 impl Submit {
-    /// The main.cf line, which for the default is none.
+    /// The main.cf line; empty for the default.
     fn lines(self) -> Vec<String> {
         match self {
             Self::Postfix => vec![],

@@ -1,9 +1,9 @@
-//! What the whole-program tests stand on: the peers (programs that nobody here wrote), a private Postfix, a private
+//! What the whole-program tests stand on: the peers (programs of other projects), a private Postfix, a private
 //! instance of ours, a QMQP client that can misbehave, and readers for what the servers leave behind.
 //!
-//! Everything listens on loopback and lives in a temporary directory. Where the tests run as root they first move into
-//! network and mount namespaces of their own ([`isolation`]), with their own hosts file and a name server in this
-//! process, so that no test depends on the machine's names.
+//! Everything listens on loopback and lives in a temporary directory. Where the tests run as root they first move
+//! into network and mount namespaces of their own ([`isolation`]), with their own hosts file and a name server in
+//! this process, so that no test depends on the machine's names.
 
 pub mod case;
 pub mod client;

@@ -126,7 +126,7 @@ impl Filter {
         state.heard.clear();
     }
 
-    /// What it heard since then, once nobody is connected any more.
+    /// What it heard since then, once no client is connected any more.
     pub fn take(&self) -> Vec<String> {
         wait::until("the servers leave the filter", || (lock(&self.state).open == 0).then_some(()));
         std::mem::take(&mut lock(&self.state).heard)

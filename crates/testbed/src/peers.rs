@@ -1,7 +1,7 @@
-//! Programs that nobody here wrote: where they are, and whether they can be used.
+//! Programs of other projects: where they are, and whether they can be used.
 //!
-//! `make peers` installs them, or unpacks their packages below `target/peers` (nullmailer always, since Debian lets only
-//! one mail system be installed; the others where the user is not root).
+//! `make peers` installs them, or unpacks their packages below `target/peers` (nullmailer always, since Debian lets
+//! only one mail system be installed; the others where the user is not root).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Loopback ports that nobody else uses.
+//! Unused loopback ports.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};

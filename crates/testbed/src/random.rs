@@ -1,6 +1,6 @@
 //! Random choices that can be repeated: the seed is known, and is part of every failure.
 
-/// The seed where `QMQPD_SEED` sets no other: the same messages each time, so that a failure is somebody's change.
+/// The seed where `QMQPD_SEED` sets no other: the same messages each time, so that a failure comes from a change of the code.
 const SEED: u64 = 0x5eed_0f0e;
 
 /// How many messages a random test sends where `QMQPD_ROUNDS` says nothing else.

@@ -1,4 +1,4 @@
-//! Where the addresses are in the tokens of an address header.
+//! Finds the addresses in the tokens of an address header.
 
 use super::token::{Token, scan};
 
@@ -71,7 +71,7 @@ impl Grouping {
         self.done
     }
 
-    /// Behind `>`: everything up to `<` is one address, and the phrase before it is none.
+    /// Behind `>`: everything up to `<` is one address, and there is no phrase before it.
     fn route_address(&mut self) {
         while let Some(token) = self.todo.pop_if(|token| *token != Token::Operator(b'<')) {
             if matches!(token, Token::Comment(_)) {

@@ -1,4 +1,4 @@
-//! Address lists that are as they should be already: most are, and this saves taking them apart.
+//! Recognizes address lists that need no rewriting. Most do not, and this saves parsing them.
 
 use memchr::{memchr, memchr2};
 

@@ -1,4 +1,4 @@
-//! Local parts between their internal form (bare) and their external form (quoted where RFC 822 wants it).
+//! Converts local parts between internal form (bare) and external form (quoted where RFC 822 requires it).
 
 use memchr::{memchr, memrchr};
 

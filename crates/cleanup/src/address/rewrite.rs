@@ -1,4 +1,4 @@
-//! What trivial-rewrite(8) does to one address in the local context.
+//! Rewrites one address as trivial-rewrite(8) does in the local context.
 
 use memchr::memchr3;
 use postfix::notice::Notice;

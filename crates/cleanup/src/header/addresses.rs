@@ -1,4 +1,4 @@
-//! The addresses of a header are completed.
+//! Completes the addresses of a header.
 
 use postfix::notice::Notice;
 

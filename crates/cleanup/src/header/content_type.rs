@@ -1,4 +1,4 @@
-//! Content-Type: and Content-Transfer-Encoding:, as far as they decide where headers are and what bytes may occur.
+//! Content-Type: and Content-Transfer-Encoding:, as far as they decide where headers are and which bytes may occur.
 
 /// The type of a part, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum MediaType {
 /// What a Content-Type: header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContentType {
-    /// The type; `None` leaves the default of the place: the type is none of those that matter here.
+    /// The type; `None` leaves the default of the place: the type does not matter here.
     pub(crate) media_type: Option<MediaType>,
     /// The parts of a `multipart/digest` are messages unless they say otherwise.
     pub(crate) digest: bool,
@@ -86,7 +86,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding in a header value, that is, what is behind the colon; `None` if it is none of these.
+    /// The encoding in a header value, that is, what is behind the colon; `None` if it is another one.
     pub(crate) fn parse(mut value: &[u8]) -> Option<Self> {
         const SPECIALS: &[u8] = b"()<>@,;:\\\".[]";
         let Some(Token::Word(word)) = next_tokens(&mut value, SPECIALS)?.into_iter().next() else {

@@ -1,4 +1,4 @@
-//! Headers: which ones mean something, their addresses, how they are written as records.
+//! Headers: the known ones, their addresses, and their form as records.
 
 mod addresses;
 mod content_type;

@@ -1,4 +1,4 @@
-//! A header becomes records.
+//! Writes a header as records.
 
 use memchr::memchr;
 use postfix::record::{RecordType, encode};

@@ -1,4 +1,4 @@
-//! One address for another.
+//! Canonical mapping: replaces one address by another.
 
 use memchr::memrchr;
 

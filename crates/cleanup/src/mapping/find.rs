@@ -1,4 +1,4 @@
-//! In which order the parts of an address are looked up.
+//! The order in which the parts of an address are looked up.
 
 use memchr::memrchr;
 

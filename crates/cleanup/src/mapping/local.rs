@@ -1,4 +1,4 @@
-//! Which domains are those of this host.
+//! Decides whether a domain belongs to this host.
 
 use std::net::IpAddr;
 

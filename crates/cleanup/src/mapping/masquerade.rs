@@ -1,4 +1,4 @@
-//! Hosts hidden behind their domain.
+//! Masquerading: replaces a host by its domain.
 
 use memchr::memrchr;
 

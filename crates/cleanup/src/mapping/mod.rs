@@ -42,7 +42,7 @@ pub(crate) struct Mapping<'a> {
     tables: &'a dyn Tables,
     queue_id: &'a str,
     notices: &'a mut Notices,
-    /// A table could not answer, or had an answer that is none: the message cannot be accepted now.
+    /// A table could not answer, or gave an invalid answer: the message cannot be accepted now.
     pub(crate) failed: bool,
 }
 

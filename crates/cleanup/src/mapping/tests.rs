@@ -339,7 +339,7 @@ fn a_log_line_shows_no_byte_of_an_address_that_is_no_text() {
     );
     let (.., log) = canonical(&options(), &tables, "b\u{1b}@x");
     assert_eq!(log[0], "canonical_maps lookup of \"b?\"@x returns non-address result \",\"");
-    // A byte that is no text is one question mark, as with Postfix.
+    // A byte that is not text becomes one question mark, as with Postfix.
     let tables = Fixed::new(&[(Maps::VirtualAlias, &[("c\u{fffd}@x", "FAIL")])]);
     let (.., log) = with(&options(), &tables, |mapping| mapping.final_recipients(b"c\xff@x"));
     assert!(log[0].contains(" for c?@x "), "{log:?}");

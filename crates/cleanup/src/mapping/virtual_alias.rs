@@ -1,4 +1,4 @@
-//! Any number of recipients for one.
+//! Virtual aliases: replace one recipient by any number of recipients.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What filters, and the rules about their headers, have decided so far about a message.
+//! The decisions so far of filters, and of rules about their headers, for one message.
 
 /// A sender that filters have set in place of the client's.
 #[derive(Debug, Default)]

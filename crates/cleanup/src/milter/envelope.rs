@@ -1,4 +1,4 @@
-//! Changes of the envelope that filters ask for: another sender, recipients more or less.
+//! Changes of the envelope that filters request: another sender, added or deleted recipients.
 
 use std::collections::HashSet;
 

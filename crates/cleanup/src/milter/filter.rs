@@ -1,4 +1,4 @@
-//! The conversation with one filter: what is sent at a step, and what the answer means.
+//! The dialogue with one filter: what is sent at each step, and what the reply means.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub enum Response {
     Hold,
     /// Taken, and dropped.
     Discard,
-    /// Refused; begins with an SMTP code that says whether for good.
+    /// Rejected; begins with an SMTP code that says whether permanently.
     Refuse(String),
 }
 
@@ -83,7 +83,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter that nobody has talked to yet. `soft_bounce`: what it refuses for good is refused for now.
+    /// A filter that was not contacted yet. `soft_bounce`: its permanent rejections become temporary ones.
     #[must_use]
     pub const fn new(service: Arc<Service>, soft_bounce: bool) -> Self {
         Self { service, state: State::New, negotiated: None, standing: None, skipped: None, soft_bounce }
@@ -230,7 +230,7 @@ impl Filter {
 
 const UNAVAILABLE: &str = "451 4.7.1 Service unavailable - try again later";
 
-/// A refusal for good as one for now, line by line.
+/// A permanent rejection as a temporary one, line by line.
 fn softened(text: &str) -> String {
     let soften = |line: &str| match line.strip_prefix('5') {
         Some(rest) => match rest.split_at_checked(3) {

@@ -15,7 +15,7 @@ const EDIT_BYTES_MAX: usize = 1024 * 1024;
 
 /// More changes than one message may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more changes of a message than are kept: {EDITS_MAX} headers of {EDIT_BYTES_MAX} bytes together")]
+#[error("too many changes of a message: at most {EDITS_MAX} headers with {EDIT_BYTES_MAX} bytes together")]
 pub struct LimitExceeded;
 
 /// A header as its records.
@@ -67,7 +67,7 @@ pub struct Edits {
 }
 
 impl Edits {
-    /// Takes a change of a header; anything else is none of its business. `header` is the new header, none for one that
+    /// Takes a change of a header; it ignores anything else. `header` is the new header, none for one that
     /// goes; `header_size_limit` and `line_length_limit` bound it.
     ///
     /// # Errors

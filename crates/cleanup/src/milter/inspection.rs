@@ -1,4 +1,4 @@
-//! What filters do to one message: the envelope as they hear it, and what their decisions and changes make of it.
+//! Applies filters to one message: sends them the envelope, and applies their decisions and changes.
 
 use std::collections::HashSet;
 use std::sync::Arc;

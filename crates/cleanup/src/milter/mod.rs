@@ -1,4 +1,5 @@
-//! Mail filters: what they are told of a message, and what their answers do to it. No I/O: a caller carries the packets.
+//! Mail filters: what they are sent, and what their replies do to a message. No I/O: the caller transports the
+//! packets.
 //!
 //! ```text
 //! for each filter   Filter      what is sent at a step, whether an answer is awaited, what the answer decides
@@ -7,8 +8,8 @@
 //!                   NewBody     a body that takes the place of the old one
 //! ```
 //!
-//! What a filter hears is what Postfix 3.7 tells one about mail that does not come by SMTP: a client on this host, the
-//! rewritten sender and recipients, then headers and body as they would be in the queue file, but without the
+//! What a filter hears is what Postfix 3.7 tells one about mail that does not come by SMTP: a client on this host,
+//! the rewritten sender and recipients, then headers and body as they would be in the queue file, but without the
 //! Received: header that we put in front. Observed with a filter that writes down every byte.
 
 mod body;

@@ -1,4 +1,4 @@
-//! Records of recipients: what filters hear of them, and what is left when filters have deleted some.
+//! Recipient records: sends them to filters, and drops the recipients that filters deleted.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a message by the standards of MIME.
+//! The MIME errors that a message can have.
 
 use postfix::settings::words::EndOfHeader;
 

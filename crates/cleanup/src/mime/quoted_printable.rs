@@ -1,4 +1,4 @@
-//! 8-bit text becomes quoted-printable.
+//! Converts 8-bit text to quoted-printable.
 
 use postfix::record::RecordType;
 

@@ -152,7 +152,7 @@ fn eight_bit_parts_become_quoted_printable() {
         let kept = lines.strip_prefix(COMPLETE).unwrap();
         assert_eq!(kept, expected, "{content}");
     }
-    // It is no 8-bit message any more.
+    // It is not an 8-bit message any more.
     let (outcome, _) = receive(options(), vec![], "Content-Transfer-Encoding: 8bit\n\nx\n");
     assert_eq!(outcome.result.unwrap().extracted, b"");
 }
@@ -203,7 +203,7 @@ fn what_a_rule_decides_is_told() {
 fn our_own_header_is_foreseen_or_held_against_what_it_became() {
     let subject = (Maps::HeaderChecks, "Subject", "REJECT");
     let content = "Subject: x\n\nx\n";
-    // Whoever the recipient is.
+    // For any recipient.
     let (outcome, _) = receive(
         Options::default(),
         vec![subject, (Maps::HeaderChecks, "Received: from host", "PASS")],

@@ -158,7 +158,7 @@ fn there(
     }
     for address in absent {
         missing.push(format!(
-            "{name} stands for {address} too, which this machine does not have: it is not listened on"
+            "{name} also resolves to {address}, which this machine does not have: not listening there"
         ));
     }
     present
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(there("localhost", both(), |it| it.is_ipv4(), &mut missing), [Ipv4Addr::LOCALHOST]);
         assert_eq!(
             missing,
-            ["localhost stands for ::1 too, which this machine does not have: it is not listened on"]
+            ["localhost also resolves to ::1, which this machine does not have: not listening there"]
         );
         let mut missing = Vec::new();
         assert_eq!(there("localhost", both(), |_| false, &mut missing), both());

@@ -30,7 +30,7 @@ pub(super) fn find(reading: &Reading<'_>, file: Option<MasterCf>, found: &mut Fo
     let public = file.services().iter().filter(|line| is_public(line));
     found.public_services = Some(public.map(|line| line.name.clone()).collect());
     if loaded.is_set("qmqpd_listen") {
-        let text = "qmqpd_listen means nothing here: Postfix's master(8) listens where master.cf says";
+        let text = "qmqpd_listen has no effect here: Postfix's master(8) listens where master.cf says";
         found.notices.push(Notice::info(text.to_owned()));
     }
     for line in file.services() {
@@ -96,7 +96,7 @@ fn another_program(settings: &Settings, line: &Line, origin: &str) -> Option<Not
         Ok(program) if std::env::current_exe().and_then(std::fs::read).is_ok_and(|own| own == program) => {
             return None;
         }
-        Ok(_) => format!("{origin}: {shown} is another program than the one that checks"),
+        Ok(_) => format!("{origin}: {shown} is not the program that runs this check"),
     };
     Some(Notice::info(text))
 }

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Reads at most, when a file does not come to rest.
 const READS_MAX: usize = 10;
 
-/// The content of a file that nobody is writing to: one that changed just now is read again until two reads, 0.3 s
+/// The content of a file that is not being written: one that changed just now is read again until two reads, 0.3 s
 /// apart, agree. (Postfix waits until the file is a second or two old; the result is the same.)
 pub(super) fn read_at_rest(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut content = std::fs::read(path)?;

@@ -123,7 +123,7 @@ pub fn queue_directory(
                 vec![
                     ConfigError::new(
                         format!("parameter {name}: the value cannot be expanded"),
-                        "run `qmqpd check`, which says why",
+                        "run `qmqpd check` for the reason",
                     )
                     .in_file(source.main_cf_path(), None)
                     .about(name, ""),
@@ -188,7 +188,7 @@ fn read_main_cf(source: &ConfigSource) -> Result<MainCf, Vec<ConfigError>> {
 }
 
 fn open_error(path: &str, error: &std::io::Error, remedy: &str) -> ConfigError {
-    ConfigError::new(format!("open {path}: {error}"), remedy).in_file(path, None)
+    ConfigError::new(format!("cannot cannot open {path}: {error}"), remedy).in_file(path, None)
 }
 
 /// What the loader wants to know about host and process.
@@ -263,7 +263,7 @@ pub fn own_addresses(settings: &Settings) -> Vec<IpAddr> {
 
 /// The checks of accounts that Postfix makes at its start. They matter where we switch users: an ordinary user
 /// stays who he is. Mode alone we need mail_owner only; the other two belong to programs that we do not run, and
-/// are looked at if somebody set them.
+/// are checked if they are set.
 fn account_errors(
     source: &ConfigSource,
     main_cf: &MainCf,

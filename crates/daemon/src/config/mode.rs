@@ -20,13 +20,13 @@ const DEFAULT_DIRECTORY: &str = "/etc/postfix";
 /// The name of the queue that is made where no configuration says otherwise.
 const UNCONFIGURED_QUEUE: &str = "qmqpd-spool";
 
-/// The clients that are let in where no configuration says otherwise.
+/// The clients that are authorized when there is no configuration.
 pub const UNCONFIGURED_CLIENTS: &str = "127.0.0.1, [::1]";
 
 /// Where main.cf and master.cf are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigSource {
-    /// Nowhere: defaults that let anybody try the server, and let nobody else in.
+    /// Nowhere: defaults that let any local user try the server, and authorize no other client.
     Unconfigured {
         /// The directory in which the server was started; the queue is made in it. Absolute.
         start_directory: PathBuf,
@@ -151,7 +151,7 @@ fn unconfigured_owner(queue: &Path) -> Result<Owner, Box<ConfigError>> {
         Box::new(
             ConfigError::new(
                 error.to_string(),
-                "start the server as an ordinary user, or give it one with -o mail_owner=NAME",
+                "start the server as an ordinary user, or set one with -o mail_owner=NAME",
             )
             .about("mail_owner", ""),
         )
@@ -186,7 +186,7 @@ fn place(mode: Mode, settings: &Settings) -> Place {
     match settings.qmqpd_log {
         LogTarget::Stderr => Place::Stderr,
         LogTarget::Syslog if mode == Mode::UnderPostfix || Path::new(SYSLOG_SOCKET).exists() => syslog,
-        // A container without a syslog daemon: whoever started us reads this.
+        // A container without a syslog daemon: the user who started us reads this.
         LogTarget::Syslog => Place::Stderr,
     }
 }

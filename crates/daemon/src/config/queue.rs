@@ -17,7 +17,7 @@ pub(crate) fn writer(config: &Config) -> Result<Writer, String> {
         return Ok(Writer {
             user_id: user.as_raw(),
             group_id: Gid::effective().as_raw(),
-            description: format!("{name}, who starts the server"),
+            description: format!("{name}, who started the server"),
             is_other: false,
         });
     }
@@ -42,8 +42,8 @@ pub(crate) fn journal_note(config: &Config) -> Option<String> {
     let queue = config.queue_directory();
     let above = queue_directory::shares_file_system_with(queue)?;
     Some(format!(
-        "{} shares its file system with {}: under load the journal syncs all of it once in \
-         qmqpd_journal_checkpoint_delay; a file system of its own for the queue, or qmqpd_commit = file, avoids that",
+        "{} shares its file system with {}: under load the journal syncs the whole file system every \
+         qmqpd_journal_checkpoint_delay; use a separate file system for the queue, or qmqpd_commit = file",
         queue.display(),
         above.display()
     ))

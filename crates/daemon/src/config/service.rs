@@ -78,11 +78,11 @@ pub(super) struct Found {
     pub(super) notices: Vec<Notice>,
     /// What is wrong with them.
     pub(super) errors: Vec<ConfigError>,
-    /// The services that anybody may ask, where Postfix's master(8) runs them.
+    /// The services that any program may contact, where Postfix's master(8) runs them.
     pub(super) public_services: Option<Vec<String>>,
 }
 
-/// The services of these programs that the configuration asks for: qmqpd_listen if somebody set it, else the lines of master.cf
+/// The services of these programs that the configuration asks for: qmqpd_listen if it is set, else the lines of master.cf
 /// with their commands, else the default of qmqpd_listen.
 pub(super) fn find(reading: &Reading<'_>) -> Found {
     let Reading { source, loaded, programs, .. } = *reading;
@@ -101,7 +101,7 @@ pub(super) fn find(reading: &Reading<'_>) -> Found {
             if lines > 0 {
                 let path = file.path();
                 found.notices.push(Notice::info(format!(
-                    "qmqpd_listen is set: the qmqpd lines of {path} are left to others"
+                    "qmqpd_listen is set: the qmqpd lines of {path} are ignored"
                 )));
             }
         } else {
@@ -197,8 +197,8 @@ fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut Found) {
         notices.extend(missing.iter().map(|text| Notice::warning(format!("{place}: {text}"))));
         for address in &addresses {
             if let Some(other) = services.iter().find(|other| other.addresses.contains(address)) {
-                let what = format!("{address} is listened on by {} already", other.origin);
-                errors.push(wrong(what, "give each service an address or a port of its own"));
+                let what = format!("{address} is already used by {}", other.origin);
+                errors.push(wrong(what, "give each service a separate address or port"));
             }
         }
         let mut arguments = line.arguments.clone();
@@ -257,7 +257,7 @@ pub(super) fn own_settings(
             errors.push(
                 ConfigError::new(
                     error.to_string(),
-                    "write only options of Postfix's daemons behind the command, such as -v or -o name=value",
+                    "write only options of Postfix's daemons after the command, such as -v or -o name=value",
                 )
                 .in_file(origin, None)
                 .about("", arguments.join(" ")),

@@ -146,6 +146,6 @@ fn remarks(loaded: &Loaded, master_cf: &str) -> Vec<String> {
     let unused = loaded.unused_besides(master_cf).filter(|unknown| !is_own(unknown));
     let unused = unused.map(|unknown| remark(unknown, "unused", ""));
     let undefined = loaded.undefined.iter();
-    let undefined = undefined.map(|unknown| remark(unknown, "undefined", " (it stands for nothing)"));
+    let undefined = undefined.map(|unknown| remark(unknown, "undefined", " (it expands to nothing)"));
     unused.chain(undefined).collect()
 }

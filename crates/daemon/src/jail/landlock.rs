@@ -33,8 +33,8 @@ pub(super) fn restrict(needs: &Needs) -> Result<Layer, JailError> {
         let reason = if knows(AccessFs::ReadFile) {
             "this kernel's is too old (ABI 1): it needs Linux 5.19 or later"
         } else {
-            "this kernel does not have it, or hides it: it needs Linux 5.19 or later, built with \
-             CONFIG_SECURITY_LANDLOCK, landlock among lsm= on its command line, and no filter around us"
+            "this kernel does not support it, or hides it: it needs Linux 5.19 or later, built with \
+             CONFIG_SECURITY_LANDLOCK, landlock among lsm= on its command line, and no outer filter"
         };
         return Ok(Layer::Missing(reason.to_owned()));
     }

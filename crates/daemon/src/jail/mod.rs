@@ -45,7 +45,7 @@ pub struct JailPlan {
     pub owner: Option<Owner>,
 }
 
-/// Why a process could not be confined. It must not serve anybody then.
+/// Why a process could not be confined. It must not serve clients then.
 #[derive(Debug, thiserror::Error)]
 pub enum JailError {
     /// The name is in no user database.
@@ -86,7 +86,7 @@ pub enum JailError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Nobody told us whom to become.
+    /// No user to become was given.
     #[error(
         "the Postfix QMQP server must run with $mail_owner privileges: write y or - into the unpriv column of \
          its master.cf line"
@@ -101,9 +101,7 @@ pub enum JailError {
         source: std::io::Error,
     },
     /// The kernel has a layer of the sandbox, and refused ours.
-    #[error(
-        "cannot put {layer} in force: {reason}; to serve without it, leave {keyword} out of qmqpd_sandbox"
-    )]
+    #[error("cannot enable {layer}: {reason}; to serve without it, remove {keyword} from qmqpd_sandbox")]
     Sandbox {
         /// Its name.
         layer: &'static str,
@@ -113,7 +111,7 @@ pub enum JailError {
         reason: String,
     },
     /// The kernel let us have root back.
-    #[error("root privileges came back after they were given up as user {name}: refusing to go on")]
+    #[error("root privileges could be regained after the switch to user {name}: refusing to continue")]
     Regained {
         /// The user that we became.
         name: String,
@@ -191,8 +189,8 @@ pub fn enter(plan: &JailPlan) -> Result<(), JailError> {
     }
     if plan.chroot {
         nix::unistd::chroot(".").map_err(step(format!(
-            "chroot to {directory} (it needs root or CAP_SYS_CHROOT; else write n into the chroot column of the \
-             master.cf line)"
+            "chroot to {directory} (it needs root or CAP_SYS_CHROOT; otherwise write n into the chroot \
+             column of the master.cf line)"
         )))?;
         nix::unistd::chdir("/").map_err(step("change to / after chroot".to_owned()))?;
     }
@@ -201,7 +199,7 @@ pub fn enter(plan: &JailPlan) -> Result<(), JailError> {
             .map_err(step(format!("set user ID {} of user {}", owner.user_id, owner.name)))?;
         verify(owner)?;
     }
-    drop_capabilities().map_err(step("give up all capabilities".to_owned()))?;
+    drop_capabilities().map_err(step("drop all capabilities".to_owned()))?;
     nix::sys::prctl::set_no_new_privs()
         .map_err(step("forbid new privileges (PR_SET_NO_NEW_PRIVS)".to_owned()))
 }

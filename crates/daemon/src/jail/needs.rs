@@ -25,7 +25,7 @@ impl Needs {
         self.tcp_ports.insert(DNS_PORT);
     }
 
-    /// Adds servers by host and TCP port. A host that is no address is looked up by the C library.
+    /// Adds servers by host and TCP port. A host that is not an address is looked up by the C library.
     pub fn connect_to(&mut self, servers: &[(String, u16)]) {
         self.tcp_ports.extend(servers.iter().map(|(_, port)| *port));
         self.resolves_by_libc |= servers.iter().any(|(host, _)| host.parse::<std::net::IpAddr>().is_err());

@@ -2,14 +2,14 @@
 //!
 //! Four filters, of which the strictest answer counts:
 //!
-//! - what no honest part of this program asks for by accident (another program, another user, other processes, the kernel
-//!   itself) ends the process at once: whoever asks is no longer us;
+//! - what no honest part of this program asks for by accident (another program, another user, other processes, the
+//!   kernel itself) ends the process at once: only an intruder makes them;
 //! - a socket of a family that we do not speak fails with EAFNOSUPPORT;
-//! - a call that is allowed in one form only fails with EPERM in the others: threads but no processes, memory but none
-//!   that can be run, its own resource limits to read but not to set; mode and times of a file that is open, and no mode
-//!   that lets others in, since Landlock knows nothing of either;
-//! - whatever is in no list fails with ENOSYS, as on an older kernel. The C library has a way round calls that are not
-//!   there, and a new version of it must not end a server by trying a new call.
+//! - a call that is allowed in one form only fails with EPERM in the others: threads but no processes, memory but
+//!   none that can be run, its own resource limits to read but not to set; mode and times of a file that is open,
+//!   and no mode that lets others in, since Landlock knows nothing of either;
+//! - whatever is in no list fails with ENOSYS, as on an older kernel. The C library has a way round calls that are
+//!   not there, and a new version of it must not end a server by trying a new call.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ const SERVE_OLDER: &[c_long] = &[];
 /// What the process that waits for its worker makes besides.
 const WAIT: &[c_long] = &[libc::SYS_kill, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_signalfd4];
 
-/// Only somebody who has taken the process over asks for these.
+/// Only an intruder makes these calls.
 #[rustfmt::skip]
 const NEVER: &[c_long] = &[
     // Another program, another process.
@@ -141,7 +141,8 @@ pub(super) fn restrict(calls: Calls, loads_modules: bool) -> Result<Layer, JailE
             Ok(()) => {}
             // Where one filter is in force, there is seccomp.
             Err(Error::Seccomp(error)) if at == 0 && is_missing(&error) => {
-                let reason = "this kernel does not have it, or a filter around us hides it: it needs CONFIG_SECCOMP_FILTER";
+                let reason = "this kernel does not support it, or an outer filter hides it: it needs \
+                 CONFIG_SECCOMP_FILTER";
                 return Ok(Layer::Missing(reason.to_owned()));
             }
             Err(error) => return Err(failed(&error)),
@@ -230,7 +231,7 @@ fn forms(calls: Calls, loads_modules: bool) -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// That the argument, of 32 bits, is none of these values.
+/// That the argument, of 32 bits, has no value of these.
 fn none_of(argument: u8, values: impl Iterator<Item = u64>) -> Result<SeccompRule, BackendError> {
     let differs = |value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
     SeccompRule::new(values.map(differs).collect::<Result<_, _>>()?)

@@ -85,7 +85,7 @@ fn loss(count: u64, reason: Option<&std::io::Error>) -> String {
             let words = system_words(error);
             format!("{count} log lines were lost: the log could not be written: {words}")
         }
-        None => format!("{count} log lines were lost: the log did not take them fast enough"),
+        None => format!("{count} log lines were lost: the log was too slow"),
     }
 }
 
@@ -209,7 +209,7 @@ impl Log {
         self.write_bytes(program, severity, text.as_bytes());
     }
 
-    /// As [`Log::write`], for text that holds bytes from outside: each that is no valid UTF-8 becomes one `?`.
+    /// As [`Log::write`], for text that holds bytes from outside: each that is not valid UTF-8 becomes one `?`.
     pub fn write_bytes(&self, program: Program, severity: Severity, text: &[u8]) {
         let line = Line { seconds: now_seconds(), program, severity, text: escape(text, self.0.utf8) };
         let Some(queue) = self.0.queue.get() else {

@@ -1,7 +1,8 @@
 //! Lines on their way to the thread that writes them.
 //!
-//! A line that finds the writer idle wakes it; what comes while it writes, and within [`PAUSE`] after that, is written
-//! together. So a busy server has some hundred writes a second, whatever its rate, and its sessions wake nobody.
+//! A line that finds the writer idle wakes it; what comes while it writes, and within [`PAUSE`] after that, is
+//! written together. So a busy server has some hundred writes a second, whatever its rate, and its sessions wake no
+//! thread.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ struct State {
     being_written: usize,
     /// The writer waits for a first line.
     is_idle: bool,
-    /// Somebody waits until all is written.
+    /// A thread waits until all is written.
     is_urgent: bool,
     /// There will be no more lines.
     is_closed: bool,

@@ -249,7 +249,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let log = Log::open(&config(Place::Syslog { path: path.clone() })).unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "lost: nobody listens yet");
+        log.write(Program::Qmqpd, Severity::Info, "lost: no daemon listens yet");
         let first = UnixDatagram::bind(&path).unwrap();
         log.write(Program::Qmqpd, Severity::Info, "one");
         assert!(receive(&first).ends_with("]: one"));

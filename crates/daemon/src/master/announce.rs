@@ -17,10 +17,10 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
         say(&format!("service {name} listens on {}", addresses.join(", ")));
     }
     let queue = config.queue_directory().display();
-    say(&format!("mail is kept in {queue}, written by user ID {} ({})", writer.user_id, writer.description));
+    say(&format!("queue: {queue}, owner: user ID {} ({})", writer.user_id, writer.description));
     config::journal_note(config).iter().for_each(|note| say(note));
     if !writer.is_other {
-        say("not started as root: no change of user, no chroot; mail_owner is not used");
+        say("not started as root: user and root directory do not change; mail_owner is not used");
     }
     if matches!(config.source, ConfigSource::Unconfigured { .. }) {
         say(&format!("no configuration was given (-c DIRECTORY): {}", who_may_send(config)));
@@ -31,7 +31,7 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
     }
 }
 
-/// The clients that are let in, as the first service sees it: `-o` may have changed it.
+/// The clients that are authorized, as the first service sees it: `-o` may have changed it.
 fn who_may_send(config: &Config) -> String {
     let list = config.services.first().map_or("", |service| service.settings.qmqpd_authorized_clients.trim());
     match list {
@@ -54,13 +54,10 @@ fn how_to_try(address: &str, queue: &Path) -> Vec<String> {
     };
     vec![
         format!(
-            "send it a message: printf 'Subject: hello\\n\\nHello.\\n' | {} -s {address} -f you@example.com friend@example.com",
+            "send a message: printf 'Subject: hello\\n\\nHello.\\n' | {} -s {address} -f \
+             you@example.com friend@example.com",
             command("qmqp-send")
         ),
-        format!(
-            "see it in the queue: {} queue list --queue-directory {}",
-            command("qmqpctl"),
-            queue.display()
-        ),
+        format!("list the queue: {} queue list --queue-directory {}", command("qmqpctl"), queue.display()),
     ]
 }

@@ -1,10 +1,10 @@
 //! The processes of one service: who lives, who is idle, when to start another one, when to wait.
 //!
 //! The rules are those of Postfix's master(8), with four differences. One process is always there, since a process
-//! of ours serves many clients. One that says it is busy has stopped accepting for good, because a table changed for
-//! example, so that a successor is started at once and not when a client knocks. The process limit does not count those:
-//! however many finish their sessions, one takes clients (what bounds them is qmqpd_old_process_limit, in `supervise`).
-//! And a process that fails at its start is tried again after 1 s, then 2 s, 4 s and so on up to
+//! of ours serves many clients. One that says it is busy has permanently stopped accepting, because a table changed
+//! for example, so that a successor is started at once and not when a client knocks. The process limit does not
+//! count those: however many finish their sessions, one takes clients (what bounds them is qmqpd_old_process_limit,
+//! in `supervise`). And a process that fails at its start is tried again after 1 s, then 2 s, 4 s and so on up to
 //! `service_throttle_time`, where Postfix always waits that long.
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use postfix::notice::Notice;
 /// The first wait after a process failed to start up.
 const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 
-/// A process that ends sooner than this without having served anybody counts as one that failed to start up.
+/// A process that ends sooner than this without having served a client counts as one that failed to start up.
 const QUICK: Duration = Duration::from_secs(1);
 
 /// A process that lives longer than this has not failed in a row with the ones before. One that cannot work, but tells
@@ -143,7 +143,7 @@ impl Children {
             notices.push(Notice::warning(format!("{program}: bad command startup -- throttling")));
             notices.push(Notice::info(format!("{program}: next attempt in {} s", wait.as_secs())));
         } else if child.reported {
-            // It worked, whoever killed it then: that is no failure, and the row ends.
+            // It worked before it was killed: that is not a failure, and the series ends.
             self.failures_in_a_row = 0;
         }
         Some(notices)
@@ -302,7 +302,7 @@ mod tests {
     fn giving_way_soon_after_the_start_is_no_bad_start() {
         let mut children = Children::default();
         let now = Instant::now();
-        // A table that changes again and again: each process is ready, then gives way within the second.
+        // A table that changes again and again: each process is ready, then drains within the second.
         for process_id in 1..=20 {
             assert_eq!(children.need(now), Need::Process, "process {process_id}");
             children.started(process_id, now);

@@ -59,19 +59,21 @@ impl fmt::Display for ListenError {
         write!(f, "cannot listen on {} ({}): {}", self.address, self.origin, self.source)?;
         match self.source.kind() {
             std::io::ErrorKind::AddrInUse if self.address.path().is_some() => {
-                write!(f, "; another program listens there, or there is a file of another kind: remove it")
+                write!(f, "; another program listens there, or a file of another type exists: remove it")
             }
             std::io::ErrorKind::AddrInUse => write!(
                 f,
-                "; another program listens there (`ss -ltnp` tells which): stop it, or choose another address or port"
+                "; another program listens there (`ss -ltnp` shows which): stop it, or choose another \
+                 address or port"
             ),
             std::io::ErrorKind::PermissionDenied if self.address.path().is_some() => {
-                write!(f, "; the user who starts the server must be able to write to the directory")
+                write!(f, "; the user starting the server must be able to write to the directory")
             }
             std::io::ErrorKind::PermissionDenied => {
                 write!(
                     f,
-                    "; ports below 1024 need root or CAP_NET_BIND_SERVICE: start it so, or choose a higher port"
+                    "; ports below 1024 need root or CAP_NET_BIND_SERVICE: start the server with it, or \
+                     choose a higher port"
                 )
             }
             std::io::ErrorKind::AddrNotAvailable => {
@@ -118,7 +120,7 @@ impl Listener {
         Ok(Self { address: address.clone(), socket })
     }
 
-    /// A socket that another program, such as systemd, bound and left to us. `None`: it is no listening stream socket.
+    /// A socket that another program, such as systemd, bound and left to us. `None`: it is not a listening stream socket.
     pub(super) fn adopt(descriptor: &OwnedFd) -> std::io::Result<Option<Self>> {
         let socket = SockRef::from(descriptor);
         let listens = socket.is_listener().unwrap_or(false) && socket.r#type()? == Type::STREAM;
@@ -178,7 +180,7 @@ fn bind_inet(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds a socket in the file system, which everybody may use who gets as far as its directory: as Postfix's, with mode 0666.
+/// Binds a socket in the file system, which every user may use who can reach its directory: as Postfix's, with mode 0666.
 /// A socket that another server left behind goes away; one on which a process listens stays.
 ///
 /// The directory belongs to mail_owner, so nothing is changed by path: the mode comes from the umask.
@@ -271,7 +273,7 @@ mod tests {
         ListenSpec { address: Listen::Inet(address), backlog: 10, origin: "qmqpd_listen".to_owned() }
     }
 
-    /// An address with a port that nobody uses. The socket that found it is closed again.
+    /// An address with an unused port. The socket that found it is closed again.
     fn free_address(host: [u8; 4]) -> SocketAddr {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         SocketAddr::from((host, port))

@@ -43,7 +43,7 @@ const OPEN_FILES_MAX: u64 = 1024;
 /// Runs the services of these programs until it is told to stop.
 ///
 /// # Errors
-/// It could not start: the configuration is bad, an address is taken, the queue belongs to somebody else.
+/// It could not start: the configuration is bad, an address is taken, the queue belongs to another user.
 pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) -> Result<(), Exit> {
     let inherited = inherited_sockets();
     let config = config::load(source, overrides, programs).map_err(|errors| Exit::config(&errors))?;
@@ -64,7 +64,7 @@ pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) ->
     pid_file::write(&run_directory).map_err(|error| refuse(error.to_string()))?;
 
     let witness = make_witness(&queue, &log);
-    let signals = take_signals().map_err(|errno| refuse(format!("cannot take signals: {errno}")))?;
+    let signals = take_signals().map_err(|errno| refuse(format!("cannot receive signals: {errno}")))?;
     let keep_stdout = config.services.iter().any(|service| service.settings.maillog_file == "/dev/stdout");
     let starter = start::Starter::new(keep_stdout).map_err(|error| refuse(error.to_string()))?;
     let reload_source = source.clone();
@@ -77,7 +77,7 @@ pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) ->
             let findings = Findings::of(&survey);
             let outcome = match survey.config {
                 Some(config) if findings.errors.is_empty() => Ok(Box::new(config)),
-                _ if findings.errors.is_empty() => Err(vec!["there is no configuration".to_owned()]),
+                _ if findings.errors.is_empty() => Err(vec!["no configuration".to_owned()]),
                 _ => Err(findings.errors),
             };
             Reloaded {
@@ -115,13 +115,17 @@ fn make_witness(queue: &Path, log: &Log) -> Option<Witness<UnixDisk>> {
         .map_err(std::io::Error::from)
         .and_then(|_| Witness::create(UnixDisk::open(queue)?, id));
     let failed = |error: &std::io::Error| {
-        let text = format!("{}: no witness that the file system stays mounted: {error}", queue.display());
+        let text = format!(
+            "{}: cannot lock the file that proves that the file system stays mounted: \
+         {error}",
+            queue.display()
+        );
         log.write(Program::Master, Severity::Info, &text);
     };
     witness.inspect_err(failed).ok()
 }
 
-/// Returns why the master ends, for whoever reads the terminal, and logs it for whoever only reads the log.
+/// Returns why the master ends, for the terminal, and logs it.
 fn refuse(log: &Log, places: &[Place], text: String) -> Exit {
     if !places.contains(&Place::Stderr) {
         log.write(Program::Master, Severity::Fatal, &text);

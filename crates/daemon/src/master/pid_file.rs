@@ -16,7 +16,7 @@ const PID_FILE: &str = "qmqpd.pid";
 
 /// The file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {path}: {source}; it must be writable for the user who runs `qmqpd serve`")]
+#[error("cannot write {path}: {source}; it must be writable for the user that runs `qmqpd serve`")]
 pub(super) struct PidFileError {
     path: String,
     source: std::io::Error,

@@ -161,7 +161,7 @@ impl Process {
         self.pulse = (!self.limits.silence_max.is_zero()).then(|| Pulse::new(self.limits.silence_max, now));
         match (state, self.stage) {
             (State::Available, Stage::Starting) => self.enter(Stage::Serving, now),
-            // To our master busy means: for good.
+            // To our master, busy means: permanently.
             (State::Taken, Stage::Starting | Stage::Serving) => self.enter(Stage::Draining, now),
             (State::Syncing, Stage::Starting | Stage::Serving | Stage::Draining | Stage::Ending) => {
                 self.enter(Stage::Syncing, now);
@@ -223,15 +223,15 @@ impl Process {
                 SESSIONS_PATIENCE.as_secs()
             ))),
             Stage::Syncing if waited >= self.limits.disk_max => Some(Measure::Kill(format!(
-                "service {service}: process {process_id} waited for the disk for {} s (qmqpd_stop_timeout): killed; what \
-                 its journal holds may be delivered again",
+                "service {service}: process {process_id} waited for the disk for {} s \
+                 (qmqpd_stop_timeout): killed; messages in its journal may be delivered again",
                 self.limits.disk_max.as_secs()
             ))),
             Stage::Syncing if waited >= DISK_QUIET && !self.is_disk_said => {
                 self.is_disk_said = true;
                 Some(Measure::Say(format!(
-                    "service {service}: process {process_id} has ended its sessions and waits for the disk, which still \
-                     has accepted mail to write: at most {} s (qmqpd_stop_timeout)",
+                    "service {service}: process {process_id} has no sessions and waits until accepted \
+                     mail is on disk: at most {} s (qmqpd_stop_timeout)",
                     self.limits.disk_max.as_secs()
                 )))
             }
@@ -342,7 +342,7 @@ mod tests {
         );
         let measures = scene.pass(59);
         assert!(
-            matches!(&measures[..], [(2, Measure::Say(text))] if text.contains("waits for the disk")),
+            matches!(&measures[..], [(2, Measure::Say(text))] if text.contains("waits until accepted mail is on disk")),
             "{measures:?}"
         );
         assert!(killed(&scene.pass(1), 1, "waited for the disk for 60 s"));

@@ -43,8 +43,8 @@ pub(crate) enum LockError {
     },
     /// The holder cannot be told from here.
     #[error(
-        "{path} is locked by a process that cannot be seen from here: a `qmqpd serve` in another container, or on \
-         another machine"
+        "{path} is locked by a process that is not visible here: a `qmqpd serve` in another container, \
+         or on another machine"
     )]
     OutOfSight {
         /// The file.
@@ -52,8 +52,8 @@ pub(crate) enum LockError {
     },
     /// The file cannot be used.
     #[error(
-        "cannot {verb} {path}: {source}; the file must belong to the user who runs `qmqpd serve`, or the directory be \
-         writable for that user"
+        "cannot {verb} {path}: {source}; the file must belong to the user that runs `qmqpd serve`, or \
+         that user must be able to write to the directory"
     )]
     File {
         /// What was being done.
@@ -115,7 +115,7 @@ impl QueueLock {
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
                 let holder = match locked_by(&file).map_err(failed("look at the lock of", &path))? {
                     Some(number) if number > 0 => format!("process {number}"),
-                    _ => "a process that cannot be seen from here".to_owned(),
+                    _ => "a process that is not visible here".to_owned(),
                 };
                 Err(LockError::Held { holder, path })
             }

@@ -88,7 +88,7 @@ impl Master {
             if self.has_orphans() {
                 self.say(
                     Severity::Warning,
-                    "journals of accepted messages are left in journal/; the next start settles them",
+                    "journals of accepted messages remain in journal/; the next start settles them",
                 );
             }
             return false;
@@ -114,7 +114,7 @@ impl Master {
                 if !std::mem::replace(&mut self.settlement.has_warned, true) {
                     self.say(
                         Severity::Warning,
-                        &format!("cannot look for journals of earlier processes: {error}"),
+                        &format!("cannot search for journals of earlier processes: {error}"),
                     );
                 }
                 false

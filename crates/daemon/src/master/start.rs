@@ -28,7 +28,7 @@ pub(super) struct Command<'a> {
     pub(super) name: &'a str,
     /// What the process is for, if it is not to serve clients at `addresses`.
     pub(super) transport: Option<&'a str>,
-    /// The process limit; 0 is none.
+    /// The process limit; 0 means no limit.
     pub(super) process_limit: u32,
     /// Whether the service gives up root for mail_owner.
     pub(super) unprivileged: bool,
@@ -126,7 +126,8 @@ pub(super) enum StartError {
     Nul(#[from] NulError),
     /// Their numbers would be those of descriptors that the master keeps.
     #[error(
-        "a service can have {} sockets under this limit of open files: raise it (ulimit -n) to 1024 or more",
+        "a service can have only {} sockets with this limit of open files: raise the limit (ulimit -n) \
+         to 1024 or more",
         listeners_max()
     )]
     TooManySockets,

@@ -41,7 +41,7 @@ impl LastReload {
             let more = texts.len().saturating_sub(TEXTS_MAX);
             texts.truncate(TEXTS_MAX);
             if more > 0 {
-                texts.push(format!("and {more} more: `qmqpd check` says all of them"));
+                texts.push(format!("and {more} more: `qmqpd check` reports all"));
             }
         }
         Self { errors, warnings }

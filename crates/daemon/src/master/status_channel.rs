@@ -1,9 +1,9 @@
-//! The channel between the master and one service process: the process says on it that it is ready, gives way, lives, or only
-//! waits for the disk; its end tells the process to finish.
+//! The channel between the master and one service process: the process says on it that it is ready, drains, lives,
+//! or only waits for the disk; its end tells the process to finish.
 //!
-//! Each process has one of its own, so that nothing it says can be about another. What comes is judged as if from a process
-//! that a stranger has taken over: a bounded amount is read at a time, nothing is kept but a piece of one message, and
-//! what no process of ours would say is a [`Breach`].
+//! Each process has one of its own, so that nothing it says can be about another. What comes is judged as if from a
+//! process that a stranger has taken over: a bounded amount is read at a time, nothing is kept but a piece of one
+//! message, and what no process of ours would say is a [`Breach`].
 
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
@@ -28,7 +28,7 @@ const MESSAGES_PER_SECOND: u32 = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Breach {
     /// It speaks of a process or a state that is not its own.
-    #[error("it says what no process of ours would say")]
+    #[error("it sent an invalid status message")]
     Nonsense,
     /// It says far more than there is to say.
     #[error("it floods its status channel")]

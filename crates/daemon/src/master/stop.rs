@@ -41,14 +41,14 @@ impl Master {
             let Some(process) = self.processes.get(&process_id) else { continue };
             if process.stage() == Stage::Syncing {
                 let text = format!(
-                    "process {process_id} only waits for the disk: no signal to this process shortens that; kill -9 \
-                     {process_id} does, and what its journal holds may be delivered again"
+                    "process {process_id} only waits for the disk: further signals to the master have \
+                     no effect; after kill -9 {process_id}, messages in its journal may be delivered again"
                 );
                 self.say(Severity::Info, &text);
             } else if process.stage() != Stage::Killed {
                 self.put_down(
                     process_id,
-                    &format!("process {process_id}: killed, as told by a second signal"),
+                    &format!("process {process_id}: killed because of a second signal"),
                 );
             }
         }
@@ -56,7 +56,7 @@ impl Master {
 
     /// SIGQUIT.
     pub(super) fn begin_drain(&mut self) {
-        self.say(Severity::Info, "draining: no new clients, and the end when the last session has ended");
+        self.say(Severity::Info, "draining: accepting no new clients, exiting when the last session ends");
         self.manager.stopping();
         self.dismiss_all(Vec::new());
         self.stop.get_or_insert(Stop::Drained);
@@ -128,8 +128,8 @@ impl Master {
             let count = processes.len();
             for (_, process_id) in processes.into_iter().take(count.saturating_sub(limit)) {
                 let text = format!(
-                    "service {service}: more than {limit} processes finish their sessions (qmqpd_old_process_limit): the \
-                     oldest, process {process_id}, is told to end them"
+                    "service {service}: more than {limit} draining processes (qmqpd_old_process_limit): \
+                     the oldest, process {process_id}, must end its sessions"
                 );
                 excess.push((process_id, text));
             }
@@ -167,7 +167,7 @@ impl Master {
         }
         let waiting = self.processes.values().filter(|process| process.stage() == Stage::Syncing).count();
         if waiting > 0 {
-            let text = format!("{waiting} processes have ended their sessions and wait for the disk");
+            let text = format!("{waiting} processes without sessions wait for the disk");
             self.manager.extend_stop(&text);
         } else if self.settling_since.is_some() {
             self.manager.extend_stop("journals of accepted mail are settled");

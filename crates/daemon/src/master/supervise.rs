@@ -141,7 +141,7 @@ fn specs(services: &[Service]) -> Vec<ListenSpec> {
 }
 
 impl Master {
-    /// Binds what the configuration asks for; `inherited` are sockets that somebody bound for us.
+    /// Binds what the configuration asks for; `inherited` are sockets that were bound for us.
     pub(super) fn new(parts: Parts, mut inherited: Vec<Listener>) -> Result<Self, MasterError> {
         let Parts { log, config, run_directory, reload, starter, signals, manager, program } = parts;
         let settlement = Settlement::new(config.queue_directory(), Instant::now());
@@ -170,10 +170,7 @@ impl Master {
         for stray in &inherited {
             master.say(
                 Severity::Warning,
-                &format!(
-                    "the socket on {} that was handed to this process belongs to no service: closed",
-                    stray.address()
-                ),
+                &format!("the inherited socket on {} does not belong to a service: closed", stray.address()),
             );
         }
         master.slots = slots(&master.config.services);
@@ -250,11 +247,11 @@ impl Master {
             match listener.heal(slot.backlog()) {
                 Ok(false) => {}
                 Ok(true) => notices.push(Notice::warning(format!(
-                    "service {name}: the socket on {} had stopped listening: it listens again",
+                    "service {name}: the socket on {} had stopped listening: listening again",
                     listener.address()
                 ))),
                 Err(error) => notices.push(Notice::warning(format!(
-                    "service {name}: the socket on {} is of no use: {error}",
+                    "service {name}: the socket on {} cannot be used: {error}",
                     listener.address()
                 ))),
             }
@@ -439,7 +436,7 @@ impl Master {
             );
         } else {
             errors.iter().for_each(|error| self.say(Severity::Error, error));
-            self.say(Severity::Error, "reload refused: the configuration that was in force stays in force");
+            self.say(Severity::Error, "reload rejected: the current configuration stays in effect");
         }
         self.last_reload = LastReload::new(errors, warnings);
         let outcome = self.last_reload.summary();
@@ -451,7 +448,7 @@ impl Master {
         if config.queue_directory() != self.config.queue_directory() {
             self.say(
                 Severity::Warning,
-                "queue_directory does not change with a reload: stop and start the server for that",
+                "a reload does not change queue_directory: stop and start the server",
             );
         }
         let log = Log::open(&config.log).map_err(|error| MasterError::Log { source: error })?;

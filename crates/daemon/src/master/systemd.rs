@@ -1,4 +1,5 @@
-//! Telling systemd, or whoever set `NOTIFY_SOCKET`, how we are: sd_notify(3), Type=notify-reload, watchdog.
+//! Reports our state to systemd, or to the program that set `NOTIFY_SOCKET`: sd_notify(3), Type=notify-reload,
+//! watchdog.
 
 use std::time::{Duration, Instant};
 

@@ -13,10 +13,10 @@ pub(super) trait Acceptor: Send + Sync + 'static {
     /// Who comes through it.
     type Accepted: Send + 'static;
 
-    /// Waits until somebody is there, without taking him.
+    /// Waits until a client is there, without accepting it.
     fn wait_for_client(&self) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Takes one; `None` if another process was faster, or nobody is left.
+    /// Accepts one; `None` if another process was faster, or no client is left.
     fn accept(&self) -> io::Result<Option<Self::Accepted>>;
 }
 
@@ -37,7 +37,7 @@ pub(super) trait Server: Send + Sync + 'static {
     /// All places are taken, and the master may start another process.
     fn full(&self);
 
-    /// Nobody comes in any more: a successor takes over, and this process ends with its last session.
+    /// Stops accepting: a replacement takes over, and this process exits with its last session.
     fn begin_drain(&self, reason: &str);
 
     /// Serves a client to the end. The place is given back when all that is left is to tell the client that it may not send.
@@ -47,14 +47,14 @@ pub(super) trait Server: Send + Sync + 'static {
         permit: Permit,
     ) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Tells somebody that there is no place.
+    /// Tells a client that the connection limit is reached.
     fn turn_away(
         self: Arc<Self>,
         accepted: <Self::Acceptor as Acceptor>::Accepted,
         slot: RejectSlot,
     ) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Nobody could be taken. Returns when it is worth another try.
+    /// No client could be accepted. Returns when it is worth another try.
     fn failed(&self, error: &io::Error) -> impl Future<Output = ()> + Send;
 }
 
@@ -94,10 +94,10 @@ pub(super) async fn run<H: Server>(server: Arc<H>, acceptor: H::Acceptor, relief
             }
             match acceptor.accept() {
                 Ok(Some(accepted)) => start_session(&server, accepted, permit),
-                nobody => {
+                no_client => {
                     drop(permit);
                     server.usage().none_came();
-                    if let Err(error) = nobody {
+                    if let Err(error) = no_client {
                         server.failed(&error).await;
                     }
                     break;

@@ -21,7 +21,7 @@ pub type Permit = OwnedSemaphorePermit;
 /// one who has been here longest goes.
 #[derive(Debug)]
 struct RejectSlots {
-    /// Twice as many as may stay: those who have been asked to leave are on their way out.
+    /// Twice as many as may stay: those that were asked to leave are still closing.
     slots: Arc<Semaphore>,
     queue: Mutex<Queue>,
 }
@@ -79,7 +79,7 @@ impl ConnectionLimit {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    /// Waits for a place. (`None` would mean that somebody closed the semaphore; nobody does.)
+    /// Waits for a permit. (`None` would mean that the semaphore was closed, which does not happen.)
     pub async fn permit(&self) -> Option<Permit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
@@ -107,17 +107,17 @@ impl ConnectionLimit {
         Some(RejectSlot { room: Arc::clone(room), number, wanted, _permit: permit })
     }
 
-    /// Whether nobody has a place.
+    /// Whether no client has a permit.
     pub(super) fn is_empty(&self) -> bool {
         u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX) >= self.places_max
     }
 
-    /// From now on nobody comes in. Returns whether somebody could until now.
+    /// From now on no client is accepted. Returns whether one could be until now.
     pub(super) fn close(&self) -> bool {
         !self.is_over.send_replace(true)
     }
 
-    /// Whether nobody comes in any more.
+    /// Whether accepting has stopped.
     pub(super) fn is_closed(&self) -> bool {
         *self.is_over.borrow()
     }
@@ -127,9 +127,9 @@ impl ConnectionLimit {
         self.is_over.subscribe()
     }
 
-    /// Waits for the last client to leave, when nobody comes in any more.
+    /// Waits for the last client to leave, after accepting has stopped.
     pub(super) async fn drained(&self) {
-        // Errors would mean that somebody closed a semaphore; nobody does.
+        // Errors would mean that a semaphore was closed, which does not happen.
         // Held to the end: who is in a reject slot could still wait for a place.
         let _places = self.places.acquire_many(self.places_max).await;
         let _ = self.reject_slots.slots.acquire_many(REJECT_SLOTS_MAX.saturating_mul(2)).await;

@@ -10,7 +10,7 @@ use crate::log::{Log, Program};
 /// Counts when it is there, whatever its value.
 const DEBUG_VARIABLE: &str = "MAIL_DEBUG";
 
-/// Whether somebody wants to look at this process.
+/// Whether this process is to be debugged.
 pub(super) fn is_wanted(arguments: &Arguments) -> bool {
     arguments.debug || std::env::var_os(DEBUG_VARIABLE).is_some()
 }
@@ -26,6 +26,6 @@ pub(super) fn run(command: &str, log: &Log) -> Result<(), String> {
     }
     log.write(Program::Qmqpd, Severity::Info, &format!("running: {command}"));
     let started = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).status();
-    // What the command makes of itself is for whoever wrote it.
+    // The result of the command is for its author.
     started.map(drop).map_err(|error| format!("run debugger_command: {error}"))
 }

@@ -1,5 +1,5 @@
-//! The life of a service process: it accepts, gives way to a successor, drains, ends. What is heard from outside; `drain`
-//! does the rest.
+//! The life of a service process: it accepts, drains while a replacement takes over, and exits. What is heard from
+//! outside; `drain` does the rest.
 //!
 //! ```text
 //! accepting ──► giving way ──► draining ──► exit 0
@@ -42,7 +42,7 @@ pub(super) async fn live<S: Sessions>(
     let known_process = known_process.transpose()?;
     if let Some(status) = &status {
         // Postfix's master counts us so from birth and ignores it; ours takes it for the end of our start.
-        // It must be said before somebody finds no place and says the contrary.
+        // It must be said before a client finds no permit and the opposite is said.
         status.reporter.ready();
     }
     let doors = sockets.listeners.into_iter();
@@ -62,7 +62,7 @@ pub(super) async fn live<S: Sessions>(
         },
         successor_is_wanted(&service, status.as_ref(), known_process.as_ref()),
         || {
-            // Whoever counts us as waiting for clients would start no successor.
+            // A master that counts us as waiting for clients would not start a replacement.
             if let Some(status) = &status {
                 status.reporter.retire();
             }
@@ -90,7 +90,7 @@ async fn beats(service: &Service, status: Option<&StatusChannel>) {
 /// The master counts four ticks in that time, and there has to be a beat in each.
 const BEATS_PER_TIMEOUT: u32 = 5;
 
-/// Waits until a successor should take over for a reason that comes from outside, or because this process is worn out.
+/// Waits until a replacement should take over, for a reason from outside or because this process has served its share.
 async fn successor_is_wanted(
     service: &Service,
     status: Option<&StatusChannel>,
@@ -98,7 +98,7 @@ async fn successor_is_wanted(
 ) {
     let somebody_is_gone = async {
         match (known_process, status) {
-            // It looks after the master, and knows more. Nobody writes into this pipe: what can be read is its end.
+            // It looks after the master, and knows more. No process writes into this pipe: only its end can be read.
             (Some(pipe), _) => drop(pipe.readable().await),
             (None, Some(status)) => status.closed().await,
             (None, None) => std::future::pending().await,

@@ -116,7 +116,7 @@ impl<S: Sessions> Server for Process<S> {
             .or_else(|| {
                 self.service
                     .is_cut_off_from_log()
-                    .then(|| "the log daemon is out of sight -- restarting".to_owned())
+                    .then(|| "the log daemon cannot be reached -- restarting".to_owned())
             })
     }
 
@@ -151,7 +151,7 @@ impl<S: Sessions> Server for Process<S> {
     }
 
     async fn turn_away(self: Arc<Self>, accepted: Accepted, slot: RejectSlot) {
-        // Somebody else's client hears that from him who has it.
+        // A passed client is turned away by the server that still holds its connection.
         if let Accepted::Client(socket, peer) = accepted {
             Arc::clone(&self.sessions).turn_away(socket, peer, slot).await;
         }

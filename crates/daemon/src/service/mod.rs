@@ -76,7 +76,7 @@ pub struct Service {
 const CUT_OFF_AGE_MIN: Duration = Duration::from_secs(10);
 
 impl Service {
-    /// Whether the log is lost to this process for good: the log daemon was started anew, and its socket is outside of our root
+    /// Whether this process has permanently lost its log: the log daemon was started anew, and its socket is outside of our root
     /// directory. The next process opens it from there.
     fn is_cut_off_from_log(&self) -> bool {
         self.is_chrooted && self.log.is_unreachable() && self.usage.age() >= CUT_OFF_AGE_MIN

@@ -1,6 +1,7 @@
-//! Service processes under a model checker: how they take clients, report, give way, drain and end, with the very code of
-//! `accept`, `admission`, `commits`, `drain`, `status` and the decisions of `worker`. Sockets, signals and masters are
-//! imitated; shuttle decides who runs next. `make model`; a failure prints the schedule that repeats it (`shuttle::replay`).
+//! Service processes under a model checker: how they accept clients, report, drain and exit, with the very code of
+//! `accept`, `admission`, `commits`, `drain`, `status` and the decisions of `worker`. Sockets, signals and masters
+//! are imitated; shuttle decides who runs next. `make model`; a failure prints the schedule that repeats it
+//! (`shuttle::replay`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -81,7 +82,7 @@ struct Process {
     answered: AtomicUsize,
     is_outdated: AtomicBool,
     has_handed_over: Arc<AtomicBool>,
-    /// A session lasts until so many clients of anybody have been answered.
+    /// A session lasts until so many clients of any process have been answered.
     patience: usize,
 }
 
@@ -223,7 +224,7 @@ fn come(world: &Arc<World>, clients: std::ops::Range<Client>) {
     }
 }
 
-/// A process gives way to a successor for any reason, while clients come.
+/// A process drains, and a replacement takes over, for any reason, while clients come.
 async fn succession(places: usize, begin_drain: impl FnOnce(&Process, &Event)) {
     const CLIENTS: usize = 4;
     let world = Arc::new(World::default());
@@ -344,7 +345,7 @@ fn the_master_hears_the_truth_and_hears_it_once() {
         let houses = Arc::clone(&full);
         let reporter = told.reporter(move |state| {
             let is_full = houses.load(Ordering::SeqCst) > 0;
-            assert!(state == State::Taken || !is_full, "available while somebody waits for a place");
+            assert!(state == State::Taken || !is_full, "available while a client waits for a permit");
         });
         reporter.ready();
         let waiters = (0..3).map(|_| {
@@ -366,7 +367,7 @@ fn the_master_hears_the_truth_and_hears_it_once() {
             waiter.await.unwrap();
         }
         assert_eq!(told.last(), Some(State::Available));
-        // Two that give up, because the process takes nobody any more.
+        // Two that give up, because the process accepts no client any more.
         let first = reporter.report_full();
         drop(reporter.report_full());
         drop(first);
@@ -376,7 +377,7 @@ fn the_master_hears_the_truth_and_hears_it_once() {
 }
 
 /// Under Postfix's master: it starts another process when a client waits and no process is available. The sessions of
-/// the first process last until the second has served somebody, so this ends only if it was told.
+/// the first process last until the second has served a client, so this ends only if it was told.
 #[test]
 fn a_full_process_lets_the_master_start_another() {
     const CLIENTS: usize = 3;
@@ -418,7 +419,7 @@ fn a_full_process_lets_the_master_start_another() {
     });
 }
 
-/// Also a process gives way whose clients wait for places: its sessions last until the successor has served somebody.
+/// Also a process whose clients wait for permits drains: its sessions last until the replacement has served a client.
 #[test]
 fn a_full_process_gives_way_too() {
     const CLIENTS: usize = 3;
@@ -489,7 +490,7 @@ async fn known_process(
     gone.happen();
 }
 
-/// Postfix's master wants a successor, or removes the service, while the worker gives way for a reason of its own.
+/// Postfix's master wants a replacement, or removes the service, while the worker drains for another reason.
 #[test]
 fn the_known_process_gives_way_and_its_worker_ends() {
     const CLIENTS: usize = 3;

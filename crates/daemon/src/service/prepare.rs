@@ -35,7 +35,7 @@ pub(super) struct Prepared<C> {
     /// Where the processes of the service tell each other what clients take.
     pub(super) regions: Option<RegionFile>,
     pub(super) confinement: Confinement,
-    /// Somebody looks at this process: it does the work itself.
+    /// The process is being debugged: it does the work itself.
     pub(super) is_debugged: bool,
 }
 

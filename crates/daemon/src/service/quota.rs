@@ -63,7 +63,7 @@ pub struct QuotaGuard<'q> {
 }
 
 impl SessionQuota {
-    /// `limit` is qmqpd_session_log_limit; zero is none.
+    /// `limit` is qmqpd_session_log_limit; zero means no limit.
     #[must_use]
     pub fn new(limit: i64) -> Self {
         let limit = u32::try_from(limit).ok().filter(|limit| *limit > 0);
@@ -112,7 +112,8 @@ impl SessionQuota {
             (shown(client), is_first)
         };
         let text = format!(
-            "too many sessions without a message from {who}: until the minute is over, further ones are only counted"
+            "too many sessions without a message from {who}: further ones this minute will be counted, \
+             not logged"
         );
         (quota_guard(true), is_news.then_some(text))
     }
@@ -255,8 +256,8 @@ mod tests {
     #[test]
     fn a_client_is_silent_from_its_limit_on_until_the_window_is_over() {
         let quota = SessionQuota::new(3);
-        let words = "too many sessions without a message from [192.0.2.1]: until the minute is over, further ones are \
-                     only counted";
+        let words = "too many sessions without a message from [192.0.2.1]: further ones this minute \
+         will be counted, not logged";
         assert_eq!(sessions(&quota, "192.0.2.1", 10), (7, vec![words.to_owned()]));
         assert_eq!(sessions(&quota, "192.0.2.2", 3), (0, vec![]));
         assert_eq!(quota.end_window(), ["sessions without a message, not logged: 7 from [192.0.2.1]"]);
@@ -338,8 +339,8 @@ mod tests {
         for client in 1..=10 {
             assert_eq!(sessions(&quota, &format!("192.0.2.{client}"), 2), (0, vec![]));
         }
-        let words = "too many sessions without a message from all clients: until the minute is over, further ones are \
-                     only counted";
+        let words = "too many sessions without a message from all clients: further ones this minute \
+         will be counted, not logged";
         assert_eq!(sessions(&quota, "192.0.2.11", 1), (1, vec![words.to_owned()]));
         assert_eq!(sessions(&quota, "192.0.2.12", 2), (2, vec![]));
         assert_eq!(

@@ -53,7 +53,7 @@ pub(super) fn run(
     ExitCode::SUCCESS
 }
 
-/// The same for a process whose only client is at standard input and output: it hears `Z`, and the exit status is that by
+/// The same for a process whose only client is at standard input and output: it is answered `Z`, and the exit status is that by
 /// which programs under tcpserver(1) say "try again later". The program that started it need not wait.
 pub(super) fn stdin(log: &Log, reasons: &[String], reply: &[u8]) -> ExitCode {
     for reason in reasons {
@@ -78,7 +78,7 @@ fn confine() -> Result<(), JailError> {
     sandbox.restrict_calls(Calls::Serve).map(drop)
 }
 
-/// The listening sockets on which somebody waits; `None` when the time is over or the master wants us gone.
+/// The listening sockets on which a client waits; `None` when the time is over or the master wants us gone.
 fn wait(sockets: &Inherited, until: Instant) -> Option<Vec<&OwnedFd>> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {

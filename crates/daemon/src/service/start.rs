@@ -133,9 +133,9 @@ pub struct TypedByHand {
 
 /// What a process is for.
 enum Work {
-    /// Whoever connects.
+    /// Clients that connect.
     Clients(Inherited),
-    /// Whoever is at standard input.
+    /// The client at standard input.
     Stdin,
 }
 

@@ -149,11 +149,11 @@ impl Reporter {
     /// Says that a client waits and that there is no place for it. Do not accept as long as the value lives.
     pub(super) fn report_full(&self) -> Full<'_> {
         self.update(|told| told.waiting = told.waiting.saturating_add(1));
-        // Whoever stops waiting without a place does it because nobody is taken any more.
+        // A client stops waiting without a permit only when no client is accepted any more.
         Full { reporter: self, is_over: true }
     }
 
-    /// Tells the master that this process has served somebody: from now on a crash is a crash to it, not a bad start.
+    /// Tells the master that this process has served a client: from now on a crash is a crash to it, not a bad start.
     pub(super) fn report_served(&self) {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // A full house has said the one, and says the other when it ends.
@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// Between two writes the master could look at the clients, find one and nobody idle, and start a process too many.
+    /// Between two writes the master could look at the clients, find one and no idle process, and start a process too many.
     #[tokio::test]
     async fn busy_and_idle_again_is_one_write() {
         let (ours, mut master) = UnixStream::pair().unwrap();

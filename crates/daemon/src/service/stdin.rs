@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use super::program::Sessions;
 use crate::peer_address::PeerAddress;
 
-/// Serves whoever is at the other end of standard input; needs the runtime.
+/// Serves the client at standard input; needs the runtime.
 pub(super) async fn serve<S: Sessions>(sessions: Arc<S>) -> io::Result<()> {
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     if is_inet_socket(&input) {
@@ -68,7 +68,7 @@ impl Pumps {
         })?;
         let mut reader = session;
         let output = std::thread::Builder::new().name("stdout".to_owned()).spawn(move || {
-            // If nobody reads the reply, nobody is left to be told.
+            // If the client does not read the reply, it has gone.
             let _ = io::copy(&mut reader, &mut io::stdout().lock());
         })?;
         Ok(Self { output })

@@ -23,13 +23,13 @@ pub struct Usage {
     sessions: AtomicU64,
     /// Since `began`.
     last_end_milliseconds: AtomicU64,
-    /// The first session has ended, or one that is the `max_use`th or a later one. Between these nobody waits for the end of
+    /// The first session has ended, or one that is the `max_use`th or a later one. Between these no task waits for the end of
     /// a session, and it costs no wake-up.
     noteworthy: Notify,
 }
 
 impl Usage {
-    /// A process that has served nobody.
+    /// A process that has not served a client yet.
     #[must_use]
     pub fn new(sessions_max: u64, idle_max: Duration, age_min: Duration) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Usage {
         self.began.elapsed() >= self.age_min
     }
 
-    /// A place was held for nobody, and is free. Whoever asked in between whether somebody is here has heard yes.
+    /// A permit was held without a client, and is free again. In between, this process counted as busy.
     pub(super) fn none_came(&self) {
         if self.sessions.load(Ordering::Acquire) >= self.sessions_max && self.is_old_enough() {
             self.noteworthy.notify_waiters();
@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_without_clients_ends_in_time() {
         let usage = Usage::new(100, IDLE_MAX, Duration::ZERO);
-        usage.limit_reached(|| true, || panic!("nobody was served")).await;
+        usage.limit_reached(|| true, || panic!("no client was served")).await;
         assert!(usage.began.elapsed() >= IDLE_MAX);
     }
 

@@ -1,12 +1,12 @@
 //! Two processes in place of one, under Postfix's master(8).
 //!
-//! That master starts a successor only when the process that it knows has ended, and a process with many clients cannot
-//! end at once without cutting them off. So the process that the master knows does no work: it forks a worker, waits,
-//! and ends as soon as a successor is wanted, while the worker serves its last clients to their end.
+//! That master starts a successor only when the process that it knows has ended, and a process with many clients
+//! cannot end at once without cutting them off. So the process that the master knows does no work: it forks a
+//! worker, waits, and ends as soon as a successor is wanted, while the worker serves its last clients to their end.
 //!
 //! ```text
-//! master ── status channel ──┬── known process   ends: channel closed, worker gives way, worker ends, SIGTERM
-//!                            └── worker          gives way: known process gone, table changed
+//! master ── status channel ──┬── known process   ends: channel closed, worker drains, worker ends, SIGTERM
+//!                            └── worker          drains: known process gone, table changed
 //! ```
 #![allow(unsafe_code)]
 
@@ -39,7 +39,7 @@ pub(super) struct WorkerLink {
     pub(super) known_process_id: u32,
     /// Closed when the known process ends.
     pub(super) known_process: OwnedFd,
-    /// Closed, by whatever end of ours, it tells the known process that we give way.
+    /// When it is closed, for whatever reason, the known process learns that we drain.
     pub(super) draining: OwnedFd,
 }
 
@@ -131,7 +131,7 @@ fn wait(status: &OwnedFd, worker: &OwnedFd, child: Pid, signals: &SigSet) -> io:
 pub(super) struct Seen {
     /// SIGTERM.
     pub(super) terminated: bool,
-    /// The worker gives way, or is gone.
+    /// The worker drains, or is gone.
     pub(super) worker_closed: bool,
     /// The master wants a successor, or is gone.
     pub(super) master_closed: bool,
@@ -191,7 +191,7 @@ const REMOVAL_SIGNAL_DELAY_MAX_MILLISECONDS: u8 = 100;
 impl WorkerLink {
     /// Says that a successor may be started, and lets the known process end.
     pub(super) fn begin_drain(self) {
-        // If nobody reads it, the known process has ended already.
+        // If it is not read, the known process has ended already.
         let _ = nix::unistd::write(&self.draining, b"g");
     }
 }

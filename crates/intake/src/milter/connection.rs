@@ -150,7 +150,7 @@ impl Connection {
         })
     }
 
-    /// Tells the filter that this was all. Nobody waits for what it makes of it.
+    /// Tells the filter that this was all. No reply is awaited.
     pub(super) async fn quit(&mut self, deadline: Instant) {
         self.unsent.clear();
         self.filter.quit(&mut self.unsent);

@@ -32,7 +32,7 @@ impl<'a> Conversation<'a> {
     pub(crate) async fn begin(milters: &'a Milters, lookups: &'a Lookups) -> Self {
         let deadline = Instant::now().checked_add(milters.time_max);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let turn = milters.turns.acquire().await.ok();
         let filter = |place: &Place| Filter::new(Arc::clone(&place.service), milters.soft_bounce);
         let connections = milters.filters.iter().map(|place| Connection::new(filter(place)));

@@ -76,7 +76,10 @@ fn commit_way(settings: &Settings, log: &Log) -> CommitWay {
             checkpoint_bytes: u64::try_from(settings.qmqpd_journal_checkpoint_size).unwrap_or(0),
         }),
         Err(error) => {
-            let text = format!("no journal, each queue file is synced instead: no random numbers: {error}");
+            let text = format!(
+                "no journal, each queue file is synced instead: cannot get random \
+             numbers: {error}"
+            );
             log.notice(Program::Cleanup, &Notice::warning(text));
             CommitWay::File
         }

@@ -34,7 +34,7 @@ pub(super) enum Failure {
     #[error("write queue file: {0}")]
     NotTaken(spool::committer::Reason),
     /// The file was given up after an earlier failure, or the thread that had it ended.
-    #[error("write queue file: it was given up before it was complete")]
+    #[error("write queue file: abandoned before it was complete")]
     GivenUp,
     /// The thread that was to make it durable ended without an answer.
     #[error("write queue file: it was given up when it was complete, and may be there")]

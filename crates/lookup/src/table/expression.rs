@@ -473,7 +473,7 @@ mod tests {
             let key = "x".repeat(100_000);
             assert!(table.lookup(key.as_bytes(), &mut call).is_err());
             let text = format!(
-                "{}, line 2: expressions have taken all processor time that a message may have: \
+                "{}, line 2: expressions have used all processor time of this message: \
                  qmqpd_expression_time_limit = 0.02s",
                 table.words
             );
@@ -505,7 +505,7 @@ mod tests {
             ),
             (
                 r"(x*)\1".to_owned(),
-                r"\1 refers back to a group, which can take all memory and time; write the rule into a pcre: table",
+                r"\1 refers back to a group, which can use all memory and time; write the rule into a pcre: table",
             ),
         ] {
             let text = format!("regexp map f, line 2: {reason}");

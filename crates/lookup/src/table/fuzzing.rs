@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets; built for them alone.
+//! Entry points for the fuzz targets; compiled for them only.
 
 use std::cell::Cell;
 
@@ -56,7 +56,7 @@ impl Storage for InMemory<'_> {
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Fault> {
         self.read.set(self.read.get().saturating_add(bytes.len()));
         let there = usize::try_from(at).ok().and_then(|at| self.bytes.get(at..)?.get(..bytes.len()));
-        bytes.copy_from_slice(there.ok_or(Fault::Damaged("it ends too early"))?);
+        bytes.copy_from_slice(there.ok_or(Fault::Damaged("it is truncated"))?);
         Ok(())
     }
 }

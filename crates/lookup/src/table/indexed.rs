@@ -92,7 +92,7 @@ impl Indexed {
     }
 }
 
-/// Whether the source was written after the index was built, and not just now (somebody may be about to build it).
+/// Whether the source was written after the index was built, and not just now (it may be about to be built).
 fn is_stale(index: &Watched, source: &Path) -> bool {
     let Ok(source) = std::fs::metadata(source) else { return false };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

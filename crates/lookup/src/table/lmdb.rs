@@ -96,7 +96,7 @@ impl<'a> ReadLock<'a> {
                 Err(error) => return Err(format!("lock dictionary: {}", error.desc())),
             }
             if until.is_some_and(|until| Instant::now() >= until) {
-                return Err("lock dictionary: another process holds it for too long".to_owned());
+                return Err("lock dictionary: another process holds the lock for too long".to_owned());
             }
             // A writer holds it for a moment only.
             std::thread::sleep(Duration::from_millis(1));

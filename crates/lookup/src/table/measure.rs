@@ -80,8 +80,8 @@ pub(crate) fn measure(pattern: &[u8], extended: bool) -> Result<usize, String> {
         match sign {
             b'1'..=b'9' if escaped => {
                 return Err(format!(
-                    "\\{} refers back to a group, which can take all memory and time; \
-                     write the rule into a pcre: table",
+                    "\\{} refers back to a group, which can use all memory and time; write the rule \
+                     into a pcre: table",
                     char::from(sign)
                 ));
             }

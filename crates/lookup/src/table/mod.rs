@@ -2,7 +2,7 @@
 //!
 //! A table is written `type:name`. One that cannot be opened does not stop the server (unless
 //! daemon_table_open_error_is_fatal says so): it becomes a table whose every lookup fails, so that it neither
-//! authorises nor refuses anybody. Names of types, formats of files and texts of log lines are Postfix's.
+//! authorizes nor rejects a client. Names of types, formats of files and texts of log lines are Postfix's.
 
 mod berkeley;
 mod cdb;
@@ -206,7 +206,7 @@ impl Opener<'_> {
     }
 }
 
-/// Why a type is not supported; for those that Postfix may know, with the way out.
+/// Why a type is not supported; for those that Postfix may know, with the remedy.
 fn unsupported(type_name: &str, name: &str) -> String {
     let reason = format!("unsupported dictionary type: {type_name}");
     match way_out(type_name, name) {

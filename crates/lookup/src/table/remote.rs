@@ -56,7 +56,7 @@ impl Endpoint {
     }
 }
 
-/// A server, and the connections to it that nobody uses at the moment.
+/// A server, and the connections to it that are idle.
 pub(super) struct Server {
     endpoint: Endpoint,
     idle: Arc<Mutex<Idle>>,
@@ -65,7 +65,7 @@ pub(super) struct Server {
     lifetime: Lifetime,
 }
 
-/// The connections that nobody uses at the moment.
+/// The connections that are idle.
 #[derive(Default)]
 struct Idle {
     connections: Vec<Connection>,

@@ -35,7 +35,7 @@ impl InMemory {
     }
 }
 
-/// How many keys are complained about; whoever has more has the same reason for all.
+/// How many keys are reported; further ones have the same cause.
 const REMARKS_MAX: usize = 20;
 
 impl InMemory {

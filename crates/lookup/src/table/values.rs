@@ -48,22 +48,25 @@ pub(crate) fn remark(table: &dyn Table) -> Option<(String, String)> {
     Some(match kind(&value)? {
         Foreign::Denied => (
             format!(
-                "this file was made by tcprules(1), and {entry} lets the client in that it denies to tcpserver(1)"
+                "this file was made by tcprules(1), and {entry} authorizes the client that it denies to \
+                 tcpserver(1)"
             ),
             format!(
-                "write !{key} in front of what lets the others in, and addresses and networks instead of this table"
+                "write !{key} before the pattern that authorizes the others, and addresses and networks \
+                 instead of this table"
             ),
         ),
         Foreign::Environment => (
             format!(
-                "this file was made by tcprules(1), and {entry} has no effect here; denied clients are let in"
+                "this file was made by tcprules(1), and {entry} has no effect here: denied clients are \
+                 authorized"
             ),
-            "write addresses and networks, each denied one with a ! in front of them, instead of this table"
+            "write addresses and networks, each denied one with a ! before it, instead of this table"
                 .to_owned(),
         ),
         Foreign::Refused => (
             format!("{entry} has no effect: every client that the table knows matches"),
-            format!("write !{key} in front of the table, or take the entry out of it"),
+            format!("write !{key} before the table, or remove the entry"),
         ),
     })
 }

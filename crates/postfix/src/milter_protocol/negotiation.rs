@@ -1,4 +1,4 @@
-//! What server and filter agree on before the first step.
+//! The negotiation between server and filter before the first step.
 
 use super::packet::{BadReply, NEGOTIATE, Step, encode_packet, number, text};
 
@@ -19,7 +19,7 @@ pub struct Offer {
     protocol: u32,
 }
 
-/// Why a value of `milter_protocol` is none.
+/// Why a value of `milter_protocol` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadProtocol {
     /// A word that is neither a version nor an extension, or a second version.
@@ -72,7 +72,7 @@ pub enum BadNegotiation {
         /// The version that was offered.
         ours: u32,
     },
-    /// It wants to do what nobody offered.
+    /// The filter requests actions that were not offered.
     #[error("request mask {theirs:#x} conflict with MTA request mask {:#x}", ACTIONS)]
     Actions {
         /// What the filter wants to do.
@@ -160,7 +160,7 @@ impl Negotiated {
         self.options & LEADING_BLANK != 0
     }
 
-    /// The names of the macros that the filter wants with a step; `None`: those that the server sends to anybody.
+    /// The names of the macros that the filter wants with a step; `None`: those that the server sends by default.
     #[must_use]
     pub fn macros(&self, step: Step) -> Option<&str> {
         let [connect, helo, mail, rcpt, data, end_of_body, end_of_header] = &self.macros;
@@ -225,7 +225,7 @@ mod tests {
         // It says of a step that its version lacks that it does not want it: it is never sent.
         assert!(!agreed("6", [2, 0, 1 << 9], b"").unwrap().wants(Step::Data));
         assert!(!agreed("3", [3, 0, 0], b"").unwrap().has(Step::Data));
-        // A version that nobody defined has what the one before it has.
+        // An undefined version has what the one before it has.
         assert!(agreed("6", [5, 0, 0], b"").unwrap().has(Step::Data));
         let picky = agreed("6", [6, 0x1ff, 1 << 5 | 1 << 20 | 1 << 15], b"").unwrap();
         assert!(picky.has(Step::Header) && !picky.wants(Step::Header) && picky.leading_blank());

@@ -1,4 +1,4 @@
-//! Packets, the steps of a message, and what is wrong with an answer.
+//! Packets, the steps of a message, and errors in replies.
 
 /// The command that opens the negotiation, and its answer.
 pub const NEGOTIATE: u8 = b'O';
@@ -137,7 +137,7 @@ pub enum BadReply {
         /// How many bytes.
         len: usize,
     },
-    /// A command that nobody knows, or not at this step.
+    /// An unknown command, or one that is not allowed at this step.
     #[error("unexpected filter response {reply} after event {step}")]
     Unexpected {
         /// The command.
@@ -145,7 +145,7 @@ pub enum BadReply {
         /// What it was to answer.
         step: &'static str,
     },
-    /// A reply code that is none. Unlike the others it is the filter's configuration that is blamed.
+    /// An invalid reply code. Unlike the other errors, it counts as an error of the filter's configuration.
     #[error("malformed reply")]
     ReplyCode,
     /// An index that no header can have.

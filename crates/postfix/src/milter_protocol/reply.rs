@@ -1,4 +1,4 @@
-//! What a filter answers.
+//! The replies of a filter.
 
 use super::packet::{BadReply, Step, number, text};
 
@@ -13,7 +13,7 @@ pub enum Reply {
     Accept,
     /// Drop the message without a word.
     Discard,
-    /// Refuse for good.
+    /// Reject permanently.
     Reject,
     /// Refuse for now.
     Tempfail,

@@ -1,4 +1,4 @@
-//! Which filters there are: `non_smtpd_milters` and the parameters beside it.
+//! The configured filters: `non_smtpd_milters` and related parameters.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub type Macro = (String, String);
 pub enum DefaultAction {
     /// As if the filter were not there.
     Accept,
-    /// Refuse for good.
+    /// Reject permanently.
     Reject,
     /// Refuse for now.
     Tempfail,
@@ -83,7 +83,7 @@ pub struct Defaults<'a> {
     pub default_action: &'a str,
 }
 
-/// Why a list of filters is none.
+/// Why a list of filters is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadService {
     /// Unbalanced braces, an option without `=`.
@@ -98,7 +98,7 @@ pub enum BadService {
     /// Neither `inet:` nor `unix:`.
     #[error("Milter service needs transport:endpoint instead of \"{0}\"; transport is inet or unix")]
     Transport(String),
-    /// `inet:` with something that is no address.
+    /// `inet:` without a valid address.
     #[error("Milter service {name}: {error}")]
     Endpoint {
         /// The filter.

@@ -1,4 +1,4 @@
-//! What a row of the table says, and how its value is loaded.
+//! The contents of a row of the table, and how its value is loaded.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::value::{Bounds, Keyword, KeywordSet};
 pub enum Kind {
     /// Any text; the bounds are those of its length in bytes.
     Text(Bounds),
-    /// A list of patterns or names, read by whoever uses it.
+    /// A list of patterns or names, parsed by the code that uses it.
     List,
     /// `yes` or `no`.
     Boolean,
@@ -28,7 +28,7 @@ pub enum Kind {
     Level,
 }
 
-/// The value of a parameter that nobody sets.
+/// The value of a parameter that is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultValue {
     /// This text, before expansion.
@@ -57,7 +57,7 @@ pub struct Parameter {
     pub name: &'static str,
     /// What it may be.
     pub kind: Kind,
-    /// What it is when nobody sets it.
+    /// Its value when it is not set.
     pub default: DefaultValue,
     /// Unit of a number, `bytes` for example; empty where there is none. Times carry their own.
     pub unit: &'static str,
@@ -107,7 +107,7 @@ impl Parameter {
             Kind::Boolean => "write yes or no".to_owned(),
             Kind::Integer(_) | Kind::Long(_) => format!("write a {} (digits only)", self.kind_in_words()),
             Kind::Time(_) => format!(
-                "write a {}: digits, and directly behind them a unit (s, m, h, d or w), for example {}",
+                "write a {}: digits, directly followed by a unit (s, m, h, d or w), for example {}",
                 self.kind_in_words(),
                 match self.default {
                     DefaultValue::Text(text) if !text.starts_with('$') => text,

@@ -1,4 +1,4 @@
-//! Rows by their names, and the names that look like one.
+//! Finds rows by name, and suggests names for misspelt ones.
 
 use super::kind::Parameter;
 use super::other::other_names;

@@ -1,4 +1,4 @@
-//! Parameter values that are one word out of a few.
+//! Parameter values that are one of a few keywords.
 
 use crate::value::keyword_enum;
 

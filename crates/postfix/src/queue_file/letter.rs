@@ -1,4 +1,4 @@
-//! What a queue file says: its records interpreted as qmgr(8) interprets them.
+//! Interprets the records of a queue file as qmgr(8) does.
 
 use super::reader::{Located, Source, WalkError, Walker};
 use super::size_record::{InvalidSizeRecord, SizeRecord};

@@ -1,10 +1,10 @@
-//! Queue files: how the records of one message stand in a file.
+//! Queue files: the order of a message's records in a file.
 //!
-//! A file is: the size record, the envelope (arrival time, sender, attributes, recipients), `M`, the content, `X`, what
-//! was extracted from or found out about the content, `E`. Two layouts are written. [`classic`] is that of cleanup(8),
-//! byte for byte; it needs all of the message at hand. [`Streamed`] is for a receiver that learns the envelope after
-//! the content and does not want to keep the content in memory; every program of Postfix reads it as well, because all
-//! of them follow pointer records. Observed on Postfix 3.7; `docs/queue-file.md` has the bytes.
+//! A file is: the size record, the envelope (arrival time, sender, attributes, recipients), `M`, the content, `X`,
+//! what was extracted from or found out about the content, `E`. Two layouts are written. [`classic`] is that of
+//! cleanup(8), byte for byte; it needs all of the message at hand. [`Streamed`] is for a receiver that learns the
+//! envelope after the content and does not want to keep the content in memory; every program of Postfix reads it as
+//! well, because all of them follow pointer records. Observed on Postfix 3.7; `docs/queue-file.md` has the bytes.
 
 pub mod letter;
 pub mod reader;

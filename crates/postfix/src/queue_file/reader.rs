@@ -288,7 +288,7 @@ mod tests {
             walk(&file).unwrap_err(),
             "damaged at offset 1000000: reverse jump record leads in a circle"
         );
-        // Whoever keeps what is read must not be made to keep a small file ten thousand times.
+        // A caller that keeps what is read must not have to keep a small file ten thousand times.
         let mut file = Vec::new();
         encode(&mut file, RecordType::TIME, b"1");
         encode(&mut file, RecordType::ATTRIBUTE, b"a=b");
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(walk(b"").unwrap(), []);
         assert_eq!(
             walk(b"N\x01aN\x05abc").unwrap_err(),
-            "damaged at offset 3: the record of type 'N' announces 5 bytes of data, but only 3 follow"
+            "damaged at offset 3: the record of type 'N' declares 5 bytes of data, but only 3 follow"
         );
         assert_eq!(
             walk(b"N").unwrap_err(),

@@ -23,7 +23,7 @@ pub struct Group {
     pub name_of_gid: String,
 }
 
-/// What the system knows of the accounts that the settings name; `None` when there is none of that name.
+/// What the system knows of the accounts that the settings name; `None` when no account has that name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccountFacts {
     /// The user `mail_owner`.
@@ -65,8 +65,7 @@ impl Check<'_> {
 
     fn push(&mut self, name: &str, value: &str, what: String) {
         let what = format!("file {}: {what}", self.path);
-        let remedy =
-            format!("name an account of its own, without privilege, in {name}; create it if need be");
+        let remedy = format!("name a separate, unprivileged account in {name}; create it if necessary");
         self.errors.push(ConfigError::new(what, remedy).in_file(self.path, None).about(name, value));
     }
 

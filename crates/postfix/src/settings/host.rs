@@ -1,4 +1,4 @@
-//! What a configuration depends on beside its files.
+//! Facts about the host that a configuration depends on.
 
 use std::net::IpAddr;
 

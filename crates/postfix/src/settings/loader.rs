@@ -1,4 +1,4 @@
-//! From expanded text to typed values, one row of the table after the other.
+//! Converts expanded text to typed values, row by row.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What each name stands for: overrides before main.cf before defaults.
+//! Looks up the value of each name: first overrides, then main.cf, then defaults.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +169,7 @@ impl<'a> Namespace<'a> {
         self.find(name.as_bytes()).map(|found| found.text.into_owned())
     }
 
-    /// The value before expansion that the name would have if nobody set it.
+    /// The unexpanded value that the name has when it is not set.
     #[must_use]
     pub fn default_raw(&self, name: &str) -> Option<&str> {
         match find(name)?.default {

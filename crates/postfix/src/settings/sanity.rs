@@ -1,4 +1,4 @@
-//! The checks that Postfix makes at start on values that are right each for itself, and those of our own parameters.
+//! The checks that Postfix makes at start on combinations of valid values, and checks of our own parameters.
 
 use super::namespace::Namespace;
 use crate::config_error::ConfigError;
@@ -99,8 +99,8 @@ impl Check<'_, '_> {
                 _ => (
                     "non_smtpd_milters",
                     &self.settings.non_smtpd_milters,
-                    "write inet:host:port or unix:path, or { inet:host:port, default_action=accept }, and look at \
-                     milter_protocol and milter_default_action",
+                    "write inet:host:port or unix:path, or { inet:host:port, default_action=accept }, \
+                     and check milter_protocol and milter_default_action",
                 ),
             };
             self.add(name, &value.clone(), bad.to_string(), remedy);

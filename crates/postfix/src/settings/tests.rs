@@ -218,8 +218,8 @@ fn all_errors_are_found_at_once() {
     let shown: Vec<_> = error.errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         shown[0],
-        "/p/main.cf, line 1: missing '=' after attribute name: \"oops\"; write \"name = value\"; a line that continues \
-         the one before begins with white space"
+        "/p/main.cf, line 1: missing '=' after attribute name: \"oops\"; write \"name = value\"; a line \
+         that continues the previous one begins with white space"
     );
     assert_eq!(
         shown[6],

@@ -15,7 +15,7 @@ pub fn names_a_server(resolv_conf: &[u8]) -> bool {
     dns::names_a_server(Some(resolv_conf))
 }
 
-/// The name that one message gives to a client, when all answers about it stand there; `None` if it is no message.
+/// The name that one message gives to a client, when it contains all answers about it; `None` if it is not a message.
 #[must_use]
 pub fn name_in_response(message: &[u8], client: IpAddr) -> Option<PeerName> {
     let message = Message::from_vec(message).ok()?;
@@ -47,7 +47,7 @@ pub fn name_in_hosts(text: &[u8], client: IpAddr) -> Option<PeerName> {
     Some(name::verified(host, client, &addresses))
 }
 
-/// The full names to ask for when a client claims this one, under a resolv.conf; `None` if it is no host name, or nobody is to
+/// The full names to ask for when a client claims this one, under a resolv.conf; `None` if it is not a host name, or no server is to
 /// be asked.
 #[must_use]
 pub fn names_to_ask(host: &[u8], resolv_conf: &[u8]) -> Option<Vec<String>> {

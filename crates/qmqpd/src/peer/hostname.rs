@@ -60,7 +60,7 @@ fn complaint(name: &[u8]) -> Option<String> {
     (name.len() > NAME_BYTES_MAX).then(|| format!("bad length {} for {quoted}...", name.len()))
 }
 
-/// Whether Postfix takes the text for an address. `0.1.2.3` is none, `0.0.0.0` is one; leading zeros do not matter.
+/// Whether Postfix takes the text for an address. `0.1.2.3` is not an address to it, `0.0.0.0` is; leading zeros do not matter.
 fn is_address(text: &[u8]) -> bool {
     if text.contains(&b':') {
         return std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());

@@ -89,7 +89,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The resolver library refuses the configuration.
-    #[error("cannot set up DNS look-ups from {path}: {reason}", path = path.display())]
+    #[error("cannot set up DNS lookups from {path}: {reason}", path = path.display())]
     Resolver {
         /// The configuration.
         path: PathBuf,
@@ -160,7 +160,7 @@ impl PeerNames {
         let resolv_conf = read_if_there(&options.resolv_conf)?;
         if !dns::names_a_server(resolv_conf.as_deref()) {
             let path = options.resolv_conf.display();
-            notices.push(Notice::info(format!("{path} names no name server: asking the one at 127.0.0.1")));
+            notices.push(Notice::info(format!("{path} names no name server: using 127.0.0.1")));
         }
         let dns = Dns::new(resolv_conf.as_deref(), options.name_server_port)
             .map_err(|reason| OpenError::Resolver { path: options.resolv_conf.clone(), reason })?;

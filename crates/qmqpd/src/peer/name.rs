@@ -1,4 +1,4 @@
-//! From answers to the name that a client goes by. Nothing here asks anybody.
+//! From answers to the name that a client goes by. Nothing here queries a server.
 
 use std::net::IpAddr;
 
@@ -57,7 +57,7 @@ pub(super) enum Answer<T> {
     NoName,
     /// The name exists, but not with such data.
     NoData,
-    /// Nobody could say.
+    /// No server could say.
     Temporary,
 }
 

@@ -372,7 +372,7 @@ fn a_dead_name_server_delays_only_those_who_need_it() {
     });
     assert_eq!(world.runtime.block_on(slow).unwrap(), PeerName::silent(Name::Unresolved));
     assert!(start.elapsed() >= deadline);
-    // The failure is remembered for a while: nobody is asked again.
+    // The failure is remembered for a while: no server is asked again.
     let questions = world.questions();
     assert_eq!(world.lookup("192.0.2.1"), PeerName::silent(Name::Unresolved));
     assert_eq!(world.questions(), questions);
@@ -493,7 +493,7 @@ fn files_that_are_missing_or_unreadable() {
         ..Options::default()
     };
     let (_, notices) = PeerNames::open(nowhere.clone()).unwrap();
-    let words = "/nonexistent/resolv.conf names no name server: asking the one at 127.0.0.1";
+    let words = "/nonexistent/resolv.conf names no name server: using 127.0.0.1";
     assert_eq!(notices, [Notice::info(words)]);
     let unreadable = Options { hosts: Path::new("/").to_owned(), ..nowhere };
     let error = PeerNames::open(unreadable).unwrap_err().to_string();

@@ -21,7 +21,7 @@ pub struct Connection(Socket);
 /// A client that sends its message at once, and takes its reply, is served without the runtime ever watching its socket.
 #[derive(Debug)]
 enum Socket {
-    /// Nobody had to wait yet.
+    /// No session had to wait yet.
     Fresh(Arc<OwnedFd>),
     /// Watched by the runtime.
     Watched(AsyncFd<Arc<OwnedFd>>),
@@ -226,7 +226,7 @@ impl Connection {
         }
     }
 
-    /// True if the peer has sent something that nobody has read. One system call, no waiting.
+    /// True if the peer has sent something that was not read yet. One system call, no waiting.
     #[must_use]
     pub fn has_unread_bytes(&self) -> bool {
         let mut byte = [0];

@@ -88,7 +88,7 @@ impl Context {
         }
     }
 
-    /// `qmqpd_session_deadline`; 0 is none.
+    /// `qmqpd_session_deadline`; 0 means none.
     #[must_use]
     pub fn session_deadline(&self) -> Option<Duration> {
         Some(self.settings.qmqpd_session_deadline).filter(|limit| !limit.is_zero())

@@ -51,7 +51,7 @@ pub(super) struct Met {
     pub(super) refusal: Option<Ending>,
 }
 
-/// Finds out who it is. A client that the list lets in by what is known at once, or refuses, waits for its name briefly, for the
+/// Finds out who it is. A client that the list authorizes by what is known at once, or rejects, waits for its name briefly, for the
 /// log; all others until the list has what it needs.
 pub(super) async fn meet<'s>(
     service: &'s Context,

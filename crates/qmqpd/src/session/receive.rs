@@ -113,7 +113,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Reads what is there. While all shares of the memory are taken, a message that does not come on gives way: a few hundred
+    /// Reads what is there. While all shares of the memory are taken, a stalled message is ended: a few hundred
     /// clients that stop in the middle would hold up all others for `qmqpd_timeout`.
     pub(super) async fn read(
         &mut self,

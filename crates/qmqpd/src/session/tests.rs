@@ -514,7 +514,7 @@ fn a_client_that_waits_takes_little_memory() {
     assert!(bytes < 2500, "{bytes} bytes");
 }
 
-/// While others wait for memory, a message that does not come on gives way; one that comes on does not.
+/// While others wait for memory, a stalled message is ended; one that makes progress is not.
 #[tokio::test]
 async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
     let fixture = Fixture::new("qmqpd_stress_timeout = 5s");

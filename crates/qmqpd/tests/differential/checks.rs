@@ -447,7 +447,7 @@ fn own_received() -> Vec<Case> {
             |postfix| postfix.assert_queued(),
             |ours| {
                 ours.assert_refused("ZError: queue file write error");
-                ours.assert_logged("was not to be foreseen without the recipient");
+                ours.assert_logged("depends on the recipient and could not be predicted");
             },
         ),
         with(

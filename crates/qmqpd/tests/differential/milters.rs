@@ -728,7 +728,7 @@ fn differences() -> Vec<Case> {
         Outcome::assert_queued,
         |ours| {
             ours.assert_refused("ZError: 4.3.5 Server configuration problem - try again later");
-            ours.assert_logged("more changes of a message than are kept");
+            ours.assert_logged("too many changes of a message");
         },
     ));
     let short = format!("{}\nbody\n", "X: y\n".repeat(100));

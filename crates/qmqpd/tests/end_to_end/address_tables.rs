@@ -230,7 +230,7 @@ fn berkeley(is_under_postfix: bool) {
     std::fs::File::options().write(true).open(file).unwrap().set_len(5000).unwrap();
     let said = send();
     assert_eq!(said, "ZError: server configuration error");
-    let words = format!("not all of its pages are there; run \"postmap {clients}\" to build it anew");
+    let words = format!("some of its pages are missing; run \"postmap {clients}\" to rebuild it");
     log.all_with(&words);
     postmap(&config, &clients, "127.0.0.1 ok\n");
     let said = send();

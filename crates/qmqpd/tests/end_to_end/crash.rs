@@ -245,7 +245,7 @@ fn unsettled() {
     let server = Instance::start(&setup);
     assert!(try_send(server.address, "beside it").is_some());
     wait::until("it is told", || {
-        server.log.all().contains("stays, and keeps the accepted messages").then_some(())
+        server.log.all().contains("stays, and holds accepted messages").then_some(())
     });
     assert!(left.exists());
     assert!(try_send(server.address, "behind it").is_some());

@@ -182,7 +182,7 @@ fn work_for_nobody_ends(leaves: Leaves) {
         (log.matches(" connect from").count() == log.matches(" disconnect from").count()).then_some(())
     });
     let words = match leaves {
-        Leaves::Reset => ", line 1: the client has left",
+        Leaves::Reset => ", line 1: the client has disconnected",
         Leaves::InMidMessage => "lost connection while receiving recipient address",
     };
     server.log.all_with(words);

@@ -169,7 +169,7 @@ fn nonsense() {
     status_channel(process).write_all(&message).unwrap();
     until_gone(&server, process);
     assert!(send(&server).starts_with('K'));
-    let words = format!("process {process}: it says what no process of ours would say: killed");
+    let words = format!("process {process}: it sent an invalid status message: killed");
     until_logged(&server, &words);
 }
 
@@ -254,7 +254,7 @@ fn silenced() {
     kill(process, Signal::SIGKILL).unwrap();
     wait::until("it listens again", || TcpStream::connect(server.address).ok());
     assert!(send(&server).starts_with('K'));
-    until_logged(&server, "had stopped listening: it listens again");
+    until_logged(&server, "had stopped listening: listening again");
 }
 
 /// Ends with the value.
@@ -324,7 +324,7 @@ fn stale_number() {
     let innocent = Holder(innocent);
     assert_eq!(refused.status.code(), Some(69), "{}", text(&refused.stderr));
     assert!(
-        text(&refused.stderr).contains("no `qmqpd serve` runs on the queue"),
+        text(&refused.stderr).contains("no `qmqpd serve` is running on the queue"),
         "{}",
         text(&refused.stderr)
     );
@@ -372,7 +372,7 @@ fn status_for_others() {
     let refused = run("stop");
     assert_eq!(refused.status.code(), Some(69));
     assert!(
-        text(&refused.stderr).contains("be root, or the user who started it"),
+        text(&refused.stderr).contains("run this as root, or as the user that started the server"),
         "{}",
         text(&refused.stderr)
     );

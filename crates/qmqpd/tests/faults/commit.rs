@@ -169,7 +169,7 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
         .collect();
     let is_queued = matches!(heard, Heard::Queued | Heard::QueuedWithoutJournal);
     if is_queued {
-        let is_given_up = complaints.iter().any(|text| text.contains("no journal from here on"));
+        let is_given_up = complaints.iter().any(|text| text.contains("the journal is no longer used"));
         assert_eq!(is_given_up, heard == Heard::QueuedWithoutJournal, "{fault}: {lines:?}");
         assert_eq!(letter, 'K', "{fault}: {text}");
         let stored = server.queue.take();
@@ -218,7 +218,7 @@ fn checkpoint() {
         // The next checkpoint is about this message at the latest.
         assert_eq!(letter_after(&mut server), Some('K'));
         wait::until("the journal is given up", || {
-            server.log.all().contains("no journal from here on").then_some(())
+            server.log.all().contains("the journal is no longer used").then_some(())
         });
         let injected = injection.injected();
         drop(injection);

@@ -55,7 +55,7 @@ fn assert_stopped_in_order(server: &Instance) {
     let log = server.log.all();
     assert_eq!(journals(server), 0, "a journal is left: {log}");
     assert!(!log.contains("killed"), "{log}");
-    assert!(log.contains("has ended its sessions and waits for the disk"), "{log}");
+    assert!(log.contains("has no sessions and waits until accepted mail is on disk"), "{log}");
 }
 
 fn stop_waits() {
@@ -73,10 +73,12 @@ fn second_signal() {
     let mut server = Instance::start(&Setup::default());
     let _slow = with_a_slow_disk(&server, only_service(&server), &SLOW);
     server.signal(Signal::SIGTERM);
-    wait::until("the disk is waited for", || server.log.all().contains("waits for the disk").then_some(()));
+    wait::until("the disk is waited for", || {
+        server.log.all().contains("waits until accepted mail is on disk").then_some(())
+    });
     server.signal(Signal::SIGTERM);
     wait::until("it was heard", || {
-        server.log.all().contains("only waits for the disk: no signal").then_some(())
+        server.log.all().contains("only waits for the disk: further signals").then_some(())
     });
     assert!(server.wait().success());
     assert_stopped_in_order(&server);

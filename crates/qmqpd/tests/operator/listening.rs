@@ -35,14 +35,14 @@ fn localhost_without_ipv6_is_served_where_it_is_and_warned_of() {
         (
             "qmqpd_listen = 628\ninet_interfaces = localhost\n",
             "",
-            "qmqpd_listen: localhost stands for ::1 too",
+            "qmqpd_listen: localhost also resolves to ::1",
         ),
-        ("qmqpd_listen = localhost:628\n", "", "qmqpd_listen: localhost stands for ::1 too"),
-        ("qmqpd_listen = 628\ninet_interfaces = loopback-only\n", "", "loopback-only stands for ::1 too"),
+        ("qmqpd_listen = localhost:628\n", "", "qmqpd_listen: localhost also resolves to ::1"),
+        ("qmqpd_listen = 628\ninet_interfaces = loopback-only\n", "", "loopback-only also resolves to ::1"),
         (
             "inet_interfaces = localhost\n",
             "628 inet n - n - - qmqpd\n",
-            "master.cf, line 1: localhost stands for ::1 too",
+            "master.cf, line 1: localhost also resolves to ::1",
         ),
     ] {
         site.configure(&format!("{lines}qmqpd_authorized_clients = 127.0.0.1\n"));
@@ -51,7 +51,7 @@ fn localhost_without_ipv6_is_served_where_it_is_and_warned_of() {
         let checked = check.args(["check", "-c", "etc"]).output().unwrap();
         let said = String::from_utf8(checked.stderr).unwrap();
         assert_eq!(checked.status.code(), Some(0), "{lines}: {said}");
-        let rest = ", which this machine does not have: it is not listened on";
+        let rest = ", which this machine does not have: not listening there";
         assert!(said.contains(&format!("{warning}{rest}")), "{lines}: {said}");
         let mut serve = without_ipv6(&site);
         serve.args(["serve", "-c", "etc"]);

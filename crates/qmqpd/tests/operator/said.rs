@@ -28,7 +28,7 @@ fn what_never_applies_is_said_by_check_start_and_reload() {
     let listen = format!("qmqpd_listen = {}\nmynetworks = 127.0.0.0/8, 198.51.100.0/24\n", free_address());
     let late = format!("{listen}qmqpd_authorized_clients = $mynetworks, !198.51.100.7\n");
     let words = "line 8: parameter qmqpd_authorized_clients: \"!198.51.100.7\": this exception never applies: \
-                 \"198.51.100.0/24\" before it matches already; write it in front of \"198.51.100.0/24\"";
+                 \"198.51.100.0/24\" before it already matches; write it before \"198.51.100.0/24\"";
     site.configure(&late);
     let (status, said) = site.outcome(&["check", "-c", "etc"]);
     assert_eq!(status, Some(0));
@@ -42,11 +42,11 @@ fn what_never_applies_is_said_by_check_start_and_reload() {
         ("$mynetworks, !198.51.100.7", words),
         (
             "permit_mynetworks",
-            "\"permit_mynetworks\": only a client of this very name matches; write $mynetworks",
+            "\"permit_mynetworks\": only a client with this name matches; write $mynetworks",
         ),
         (
             "192.0.2.1-192.0.2.9",
-            "a range of addresses is not understood; write 192.0.2.1, 192.0.2.2/31, 192.0.2.4/30",
+            "ranges of addresses are not supported; write 192.0.2.1, 192.0.2.2/31, 192.0.2.4/30",
         ),
     ] {
         site.configure(&format!("{listen}qmqpd_authorized_clients = {value}\n"));
@@ -78,8 +78,8 @@ fn reload_refuses_and_prints_what_check_does_one_error_a_line() {
     // Notes are for those who ask for a check.
     let is_no_note = |line: &&str| !line.starts_with("qmqpd: note: ");
     let checked: String = checked.split_inclusive('\n').filter(is_no_note).collect();
-    assert_eq!(said, format!("{checked}qmqpd: the configuration that was in force stays in force\n"));
-    assert!(said.contains("a port is no part of a pattern; write 127.0.0.1"), "{said}");
+    assert_eq!(said, format!("{checked}qmqpd: the current configuration stays in effect\n"));
+    assert!(said.contains("a pattern cannot contain a port; write 127.0.0.1"), "{said}");
     // The owner of the queue is one of the things that check looks at.
     if nix::unistd::Uid::effective().is_root() {
         site.configure(&listen);
@@ -154,7 +154,7 @@ fn the_start_says_who_may_send_and_a_reload_that_an_option_changes_nothing() {
         let reloaded = server.control("reload");
         let said = String::from_utf8(reloaded.stderr).unwrap();
         let words =
-            "-o qmqpd_listen changes nothing at a reload: the server keeps the -o that it was started with";
+            "-o qmqpd_listen has no effect on a reload: the server keeps the -o that it was started with";
         assert!(reloaded.status.success() && said.contains(words), "{said}");
     }
 }

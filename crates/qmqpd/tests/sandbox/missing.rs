@@ -21,12 +21,12 @@ pub(crate) fn add(trials: &mut Trials) {
     trials.add("missing::a_kernel_without_landlock_is_named", &needs, || {
         let (line, warning) = start("landlock");
         assert!(line.ends_with("no new privileges, seccomp, no Landlock"), "{line}");
-        assert!(warning.contains("Landlock is not in force: this kernel does not have it"), "{warning}");
+        assert!(warning.contains("Landlock is not in force: this kernel does not support it"), "{warning}");
     });
     trials.add("missing::a_kernel_without_seccomp_is_named", &[Peer::Landlock, needs[0], needs[1]], || {
         let (line, warning) = start("seccomp");
         assert!(line.contains("no new privileges, no seccomp, Landlock (ABI "), "{line}");
-        assert!(warning.contains("seccomp is not in force: this kernel does not have it"), "{warning}");
+        assert!(warning.contains("seccomp is not in force: this kernel does not support it"), "{warning}");
     });
 }
 

@@ -240,7 +240,7 @@ fn foreign(kind: &'static str) {
         let name = path.to_str().unwrap();
         let table = table::open(kind, name, &Options::default(), &mut notices).unwrap();
         let start = format!("open database {name}.db: Invalid argument; ");
-        let remedy = format!("run \"postmap {kind}:{name}\" to build it anew");
+        let remedy = format!("run \"postmap {kind}:{name}\" to rebuild it");
         let said = &notices[0].text;
         assert!(said.starts_with(&start) && said.contains(expected) && said.ends_with(&remedy), "{said}");
         let mut call = table::Call { notices: &mut Vec::new(), deadline: None, budget: None };

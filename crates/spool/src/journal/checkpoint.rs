@@ -1,4 +1,4 @@
-//! Checkpoints: the queue files themselves become durable, and the journal is free again.
+//! Checkpoints: sync the queue files, then reuse the journal space.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -18,7 +18,7 @@ impl<D: Disk> Journal<D> {
     pub(crate) fn run_checkpoints(&self, shared: &Shared<D>) {
         loop {
             let mut state = self.lock();
-            // While somebody else makes one there is nothing to do but wait for its end.
+            // While another thread makes one, wait for its end.
             while (state.ring.end_sequence().is_none() || state.is_checkpointing) && !state.is_closed {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -69,13 +69,13 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Makes a checkpoint, unless nothing is to be retired or somebody is at it.
+    /// Makes a checkpoint, unless there is nothing to retire or another thread is making one.
     pub(crate) fn checkpoint(&self, shared: &Shared<D>) {
         self.sync_queue_files(shared);
         self.drive(shared);
     }
 
-    /// The first half of a checkpoint; whoever writes to the journal does the second.
+    /// The first half of a checkpoint; the thread that writes to the journal does the second.
     pub(super) fn sync_queue_files(&self, shared: &Shared<D>) {
         let below = {
             let mut state = self.lock();

@@ -1,16 +1,16 @@
-//! Whether a journal was written on the mount that is here now.
+//! Decides whether a journal was written on the current mount.
 //!
-//! A queue file that was written and not synced is in the kernel's memory as long as its file system stays mounted, however
-//! the process ended. When that is proven, a queue file that is missing was taken away by its reader, and not by a crash. An
-//! equal boot ID proves nothing: a file system can be unmounted, repaired and mounted anew while the machine runs, or the
-//! volume below it replaced. Two things prove it, beside the boot ID:
+//! A queue file that was written and not synced is in the kernel's memory as long as its file system stays mounted,
+//! however the process ended. When that is proven, a queue file that is missing was taken away by its reader, and
+//! not by a crash. An equal boot ID proves nothing: a file system can be unmounted, repaired and mounted anew while
+//! the machine runs, or the volume below it replaced. Two things prove it, beside the boot ID:
 //!
-//! - **A witness.** A process that outlives the one with the journal, such as the master, makes a file of a random name in the
-//!   directory of journals, locks it, and never locks one again. A lock lives in the kernel's memory beside the file system that it
-//!   belongs to, and goes with it. Who finds the file locked looks at the file system that the witness opened: bind mounts and
-//!   mount namespaces make no difference.
-//! - **The mount.** Linux 6.8 gives each mount an ID that is not used again, and a mount keeps its file system. In a mount
-//!   namespace of its own a process has mounts of its own, so that this proves less often.
+//! - **A witness.** A process that outlives the one with the journal, such as the master, makes a file of a random
+//!   name in the directory of journals, locks it, and never locks one again. A lock lives in the kernel's memory
+//!   beside the file system that it belongs to, and goes with it. Who finds the file locked looks at the file
+//!   system that the witness opened: bind mounts and mount namespaces make no difference.
+//! - **The mount.** Linux 6.8 gives each mount an ID that is not used again, and a mount keeps its file system. In
+//!   a mount namespace of its own a process has mounts of its own, so that this proves less often.
 //!
 //! Without proof a missing file counts as lost.
 

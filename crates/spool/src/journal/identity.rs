@@ -1,8 +1,8 @@
-//! Who wrote a journal, and where: the names that its records carry.
+//! Identifies the writer of a journal: the names in its records.
 
 use std::fmt;
 
-/// Which running of which program wrote a journal file: 16 bytes that nobody can guess, so that no message can contain a
+/// Which running of which program wrote a journal file: 16 bytes that cannot be guessed, so that no message can contain a
 /// record that passes for one of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(pub [u8; 16]);
@@ -39,7 +39,7 @@ impl BootId {
     /// It could not be found out. It is never [the same](BootId::is_same) as another.
     pub const UNKNOWN: Self = Self([0; 16]);
 
-    /// Reads the text of `/proc/sys/kernel/random/boot_id`; anything that is none is [`BootId::UNKNOWN`].
+    /// Reads the text of `/proc/sys/kernel/random/boot_id`; anything else is [`BootId::UNKNOWN`].
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let digits: String = text.trim().chars().filter(|c| *c != '-').collect();

@@ -1,4 +1,4 @@
-//! Is a file the message that a journal answers for? Bytes to judgements, nothing else.
+//! Compares a file with the message of a journal record. Bytes in, judgements out.
 
 use postfix::record::{Reader, RecordType, encoded_len};
 

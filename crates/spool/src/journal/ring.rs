@@ -1,7 +1,7 @@
-//! Which bytes of a journal file are in use.
+//! Tracks which bytes of a journal file are in use.
 //!
-//! Behind the places for marks the file is a ring of batches. It first grows to its limit, then begins again at the front,
-//! where by then everything is retired; when everything is retired before that, it begins again at once.
+//! Behind the places for marks the file is a ring of batches. It first grows to its limit, then begins again at the
+//! front, where by then everything is retired; when everything is retired before that, it begins again at once.
 
 use std::collections::VecDeque;
 

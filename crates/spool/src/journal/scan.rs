@@ -1,7 +1,7 @@
-//! What a journal file says, whatever has happened to it.
+//! Reads a journal file in any condition.
 //!
-//! [`scan`] finds the records that can be proven whole, wherever they stand; [`account`] says which of them are still
-//! needed, and what is missing. Both only read.
+//! [`scan`] finds the records that can be proven whole, wherever they stand; [`account`] says which of them are
+//! still needed, and what is missing. Both only read.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(read(&journal.file).lost_batches, 1);
     }
 
-    /// Settlement stopped in the middle of a journal whose last batch is torn: that is no loss.
+    /// Settlement stopped in the middle of a journal whose last batch is torn: nothing is lost.
     #[test]
     fn a_mark_of_settlement_retires_and_says_nothing_else() {
         let mut journal = journal(&[(vec![10, 10], 0), (vec![10, 10], 0)]);

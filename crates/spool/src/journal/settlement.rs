@@ -1,12 +1,13 @@
-//! What happens to the journals of processes that are gone.
+//! Settles the journals of processes that have exited.
 //!
-//! Each message that such a journal answers for is looked up in all queues. What is there, whole, is written to disk; what is
-//! torn or missing is written again, unless it is proven that its reader took it away: see [`continuity`]. This goes
-//! in steps: so many messages, one sync, one mark in the journal that says so. A crash in between repeats the step that was
-//! under way, and a disk that is full stops it where it is. When nothing is left, the journal goes.
+//! Each message that such a journal answers for is looked up in all queues. What is there, whole, is written to
+//! disk; what is torn or missing is written again, unless it is proven that its reader took it away: see
+//! [`continuity`]. This goes in steps: so many messages, one sync, one mark in the journal that says so. A crash in
+//! between repeats the step that was under way, and a disk that is full stops it where it is. When nothing is left,
+//! the journal goes.
 //!
-//! No client has to wait for this. Until a message is settled its journal answers for it, and new messages have journals of
-//! their own.
+//! No client has to wait for this. Until a message is settled its journal answers for it, and new messages have
+//! journals of their own.
 //!
 //! [`continuity`]: super::continuity
 
@@ -89,20 +90,23 @@ pub(crate) fn run<D: Disk>(
     for name in names(&shared.disk)? {
         let path = names::path_of(&name);
         match Name::parse(&name) {
-            Name::Journal { instance, version } => match Orphan::open(shared, instance, version, path.clone()) {
-                Ok(Some(orphan)) => {
-                    done.extend(orphan.account.done.iter().copied());
-                    orphans.push(orphan);
+            Name::Journal { instance, version } => {
+                match Orphan::open(shared, instance, version, path.clone()) {
+                    Ok(Some(orphan)) => {
+                        done.extend(orphan.account.done.iter().copied());
+                        orphans.push(orphan);
+                    }
+                    Ok(None) => settled.live = settled.live.saturating_add(1),
+                    Err(error) => {
+                        settled.kept = settled.kept.saturating_add(1);
+                        shared.notify(kept(&path, &error));
+                    }
                 }
-                Ok(None) => settled.live = settled.live.saturating_add(1),
-                Err(error) => {
-                    settled.kept = settled.kept.saturating_add(1);
-                    shared.notify(kept(&path, &error));
-                }
-            },
+            }
             Name::Later { version } => shared.notify(Notice::warning(format!(
-                "{path}: a journal of format {version}, which this version of qmqpd does not know, is left as it is; the \
-                 messages in it wait: start the later version once on this queue, and stop it with `qmqpd stop`"
+                "{path}: a journal of format {version}, which this version of qmqpd does not support, \
+                 is not changed, and its messages wait: start the later version once on this queue, and \
+                 stop it with `qmqpd stop`"
             ))),
             Name::Witness(_) | Name::Other => {}
         }
@@ -131,8 +135,8 @@ pub(crate) fn run<D: Disk>(
 
 fn kept(path: &str, error: &SpoolError) -> Notice {
     Notice::error(format!(
-        "{error}; {path} stays, and keeps the accepted messages that are not certainly on disk: mend this, do not remove the \
-         file, and they are written from it"
+        "{error}; {path} stays, and holds accepted messages that may not be on disk: correct this and \
+         do not remove the file; the messages will be restored from it"
     ))
 }
 
@@ -247,12 +251,12 @@ impl<D: Disk> Settlement<'_, D> {
         let why = if self.lasts {
             "its process is gone"
         } else {
-            "its process is gone, and perhaps what was only in memory: the machine was started again, the file system mounted \
-             anew, or the whole server killed"
+            "its process is gone, and data that was only in memory may be lost: the machine was \
+             rebooted, the file system remounted, or the whole server killed"
         };
         self.shared.notify(Notice::info(format!(
-            "{}: {why}: {messages} messages since the last checkpoint, {} of them written again, {} more not finished and not \
-             acknowledged",
+            "{}: {why}: {messages} messages since the last checkpoint, {} of them written again, {} \
+             more incomplete and not acknowledged",
             self.orphan.path, self.written_again, self.orphan.account.unfinished
         )));
     }
@@ -460,12 +464,12 @@ impl<D: Disk> Settlement<'_, D> {
         self.shared.disk.rename_new(path, &aside).map_err(disk(Step::Rename, path))?;
         self.shared.disk.sync(file).map_err(disk(Step::Sync, &aside))?;
         let version = match found.other_version {
-            Some(version) => format!(", records of format {version}, which this program does not know"),
+            Some(version) => format!(", records of format {version}, which this program does not support"),
             None => String::new(),
         };
         self.shared.notify(Notice::error(format!(
             "{aside}: accepted messages may be lost: {} records and {} batches of records cannot be read ({} damaged \
-             places{version}); what could be read is in the queue, the file is kept for you to look at, and to remove",
+             places{version}); all readable messages are in the queue; examine the file, then remove it",
             account.lost, account.lost_batches, found.damaged
         )));
         Ok(())

@@ -36,7 +36,7 @@ const MAKING_ATTEMPTS_MAX: u32 = 10;
 /// How a journal is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The name of the file, and the mark of its records: nobody may be able to guess it.
+    /// The name of the file, and the mark of its records; it must not be guessable.
     pub instance: Instance,
     /// How long after the first message that is not retired a checkpoint begins.
     pub checkpoint_delay: Duration,
@@ -77,7 +77,7 @@ pub(super) struct State {
     pub(super) is_given_up: bool,
 }
 
-/// A message whose queue file is complete, and which nobody has acknowledged.
+/// A message whose queue file is complete, and which is not acknowledged yet.
 pub(super) struct Entry {
     path: String,
     queue_id: QueueId,
@@ -171,7 +171,7 @@ impl<D: Disk> Journal<D> {
         self.drive(shared);
     }
 
-    /// Writes what waits, and what comes meanwhile; returns at once if somebody else is at it.
+    /// Writes what waits, and what comes meanwhile; returns at once if another thread is writing.
     pub(super) fn drive(&self, shared: &Shared<D>) {
         {
             let mut state = self.lock();
@@ -183,7 +183,7 @@ impl<D: Disk> Journal<D> {
         let mut in_hand = Vec::new();
         let written = catch_unwind(AssertUnwindSafe(|| self.write_all(shared, &mut in_hand)));
         if written.is_err() {
-            // A bug. It must not keep anybody waiting, now or later.
+            // A bug. No thread may wait for it, now or later.
             shared.notify(Notice::panic(format!("{}: the writer panicked", self.path)));
             self.give_up(shared, &disk(Step::Write, &self.path)(io::ErrorKind::Other.into()));
             let mut state = self.lock();
@@ -248,8 +248,9 @@ impl<D: Disk> Journal<D> {
         *lock(&self.file) = None;
         self.changed.notify_all();
         shared.notify(Notice::error(format!(
-            "{error}; no journal from here on: each message is synced by itself, until `qmqpd reload`; look at the disk and the \
-             kernel's log; what {} keeps is being settled: do not remove it",
+            "{error}; the journal is no longer used: each message is synced by itself, until `qmqpd \
+             reload`; check the disk and the kernel's log; the messages in {} are being settled: do not \
+             remove it",
             self.path
         )));
     }

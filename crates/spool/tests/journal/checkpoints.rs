@@ -342,7 +342,7 @@ fn a_journal_that_goes_between_open_and_lock_is_not_settled_twice() {
 fn where_a_sync_of_everything_tells_of_no_errors_there_is_no_journal() {
     type Lack = (fn(&Simulated), &'static str);
     let lacks: [Lack; 3] = [
-        (Simulated::remove_sync_all, "syncfs(2) does not tell of errors (before Linux 5.8)"),
+        (Simulated::remove_sync_all, "syncfs(2) does not report errors (before Linux 5.8)"),
         (Simulated::remove_locks, "the file system has no locks"),
         (|disk| disk.put("journal", 0o600, b"not a directory"), "cannot create journal/"),
     ];

@@ -69,7 +69,7 @@ fn a_start_that_cannot_make_or_remove_a_journal_does_without() {
         let server = Server::open(&disk, &options(FIRST_BOOT, 1)).unwrap();
         assert!(!server.spool.has_journal());
         let told = notices(&server);
-        assert!(told.iter().any(|n| n.text.contains("no journal") && n.text.contains(words)), "{told:?}");
+        assert!(told.iter().any(|n| n.text.contains("journal") && n.text.contains(words)), "{told:?}");
         let id = server.accept("m", 20).unwrap();
         let lost = disk.after_power_cut(Names::Lost, Bytes::Lost, 1);
         assert!(lost.bytes(&format!("incoming/{id}")).is_some(), "{words}");
@@ -149,7 +149,7 @@ fn the_log_counts_messages_that_were_all_there() {
         let image = disk.after_power_cut(Names::Kept, Bytes::Kept, 1);
         let server = start(&image, SECOND_BOOT, 2).unwrap();
         let told = notices(&server);
-        let words = "2 messages since the last checkpoint, 0 of them written again, 0 more not finished";
+        let words = "2 messages since the last checkpoint, 0 of them written again, 0 more incomplete";
         let expected = usize::from(!is_retired);
         assert_eq!(told.iter().filter(|n| n.text.contains(words)).count(), expected, "{told:?}");
         assert_eq!(told.len(), expected, "{told:?}");

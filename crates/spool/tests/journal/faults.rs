@@ -334,11 +334,11 @@ fn the_log_counts_what_was_written_again() {
         assert_eq!(sums.len(), expected, "{notices:?}");
         for sum in sums {
             let words = format!(
-                "5 messages since the last checkpoint, {} of them written again, 0 more not finished",
+                "5 messages since the last checkpoint, {} of them written again, 0 more incomplete",
                 settled.written_again
             );
             assert!(
-                sum.text.contains(&words) && sum.text.contains("the machine was started again"),
+                sum.text.contains(&words) && sum.text.contains("the machine was rebooted"),
                 "{}",
                 sum.text
             );

@@ -57,8 +57,8 @@ fn complaints_name_what_is_wrong() {
         output("oops\na = ${\n", &["-x", "a", "mesage_size_limit", "smtpd_banner", "zzzzzz"]);
     assert_eq!(text, "");
     assert!(complaints[0].ends_with(
-        "main.cf, line 1: missing '=' after attribute name: \"oops\"; write \"name = value\"; a line that continues \
-         the one before begins with white space"
+        "main.cf, line 1: missing '=' after attribute name: \"oops\"; write \"name = value\"; a line \
+         that continues the previous one begins with white space"
     ));
     assert_eq!(
         complaints.get(1..).unwrap(),

@@ -1,21 +1,23 @@
-//! Limits that are held over all processes of a service: those that finish their sessions after a reload, and those that
-//! Postfix's master(8) starts beside each other.
+//! Limits that are held over all processes of a service: those that finish their sessions after a reload, and those
+//! that Postfix's master(8) starts beside each other.
 //!
-//! Each process has a region of one file (`file`) that it holds by a lock, and tells there (`region`) how many connections,
-//! sessions and messages its clients have, and how many sessions it has logged. It reads what the others tell, and what they
-//! come to (`sums`) is added to its own counts. Sessions never do that: a thread does, [`Changes`] wakes it, and what it has read
-//! is in memory. So accepting costs no system call, and a disk that stands still holds up no client.
+//! Each process has a region of one file (`file`) that it holds by a lock, and tells there (`region`) how many
+//! connections, sessions and messages its clients have, and how many sessions it has logged. It reads what the
+//! others tell, and what they come to (`sums`) is added to its own counts. Sessions never do that: a thread does,
+//! [`Changes`] wakes it, and what it has read is in memory. So accepting costs no system call, and a disk that
+//! stands still holds up no client.
 //!
-//! - Counts are exchanged 100 ms after they have changed, and 10 ms after a client has come to a quarter of a limit. What a
-//!   client does within that time in several processes is counted too late; that, and all clients but the 255 that take
-//!   most in a process, is the error.
-//! - What a process holds goes with its lock, so nothing is left of one that was killed. What was counted within a time unit
-//!   (connections, messages, logged sessions) is adopted by a process that finds the region free.
-//! - Under Postfix's master(8) a process that has given way is known to no master. It reads how many have begun to give way after it,
-//!   and cuts its sessions when these are `qmqpd_old_process_limit`.
+//! - Counts are exchanged 100 ms after they have changed, and 10 ms after a client has come to a quarter of a
+//!   limit. What a client does within that time in several processes is counted too late; that, and all clients but
+//!   the 255 that take most in a process, is the error.
+//! - What a process holds goes with its lock, so nothing is left of one that was killed. What was counted within a
+//!   time unit (connections, messages, logged sessions) is adopted by a process that finds the region free.
+//! - Under Postfix's master(8) a process that drains is unknown to the master. It reads how many have begun to
+//!   drain after it, and cuts its sessions when these are `qmqpd_old_process_limit`.
 //!
-//! A process that was taken over can tell what it likes, in the regions of others, too; and hold regions, so that others count by
-//! themselves. Its bytes are parsed with bounds, nothing waits for its locks, and the work for one exchange is bounded by the file.
+//! A process that was taken over can tell what it likes, in the regions of others, too; and hold regions, so that
+//! others count by themselves. Its bytes are parsed with bounds, nothing waits for its locks, and the work for one
+//! exchange is bounded by the file.
 
 mod changes;
 mod file;

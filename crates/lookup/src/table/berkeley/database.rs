@@ -54,12 +54,12 @@ pub(crate) enum Fault {
     /// The system says so.
     #[error("{0}")]
     Unreadable(String),
-    #[error("it is no Berkeley DB file, or a damaged one")]
+    #[error("it is not a Berkeley DB file, or it is damaged")]
     NoDatabase,
     #[error("it is a {}: table", .0.name())]
     OtherMethod(Method),
     #[error(
-        "it has version {version} of the {} format, and {} to {} are known here",
+        "it has version {version} of the {} format, and versions {} to {} are supported",
         .method.name(), .method.versions().start(), .method.versions().end()
     )]
     Version { method: Method, version: u32 },
@@ -83,7 +83,7 @@ pub(super) struct Budget {
 impl Budget {
     fn take(&mut self, bytes: usize) -> Result<(), Fault> {
         let left = self.bytes.checked_sub(bytes);
-        self.bytes = left.ok_or(Fault::Damaged("its pages form a chain without end"))?;
+        self.bytes = left.ok_or(Fault::Damaged("its pages form an endless chain"))?;
         Ok(())
     }
 }
@@ -101,7 +101,7 @@ impl<S: Storage> Database<S> {
     /// Reads the first page. A value longer than the bound counts as damage.
     ///
     /// # Errors
-    /// It is no file of this kind, or not all of it is there.
+    /// It is not a file of this kind, or a part of it is missing.
     pub(crate) fn open(storage: S, method: Method, value_bytes_max: u64) -> Result<Self, Fault> {
         let len = storage.len()?;
         let mut first = [0; META_BYTES];
@@ -117,7 +117,7 @@ impl<S: Storage> Database<S> {
         let page_bytes = u64::try_from(meta.page_bytes).unwrap_or(u64::MAX);
         let pages = len.checked_div(page_bytes).unwrap_or_default();
         if u64::from(meta.last_page) >= pages || len.checked_rem(page_bytes) != Some(0) {
-            return Err(Fault::Damaged("not all of its pages are there"));
+            return Err(Fault::Damaged("some of its pages are missing"));
         }
         Ok(Self { storage, meta, len, value_bytes_max })
     }
@@ -149,7 +149,7 @@ impl<S: Storage> Database<S> {
 
     fn page_bytes(&self, number: u32, budget: &mut Budget) -> Result<Vec<u8>, Fault> {
         if number == 0 || number > self.meta.last_page {
-            return Err(Fault::Damaged("a page is named that does not exist"));
+            return Err(Fault::Damaged("it refers to a page that does not exist"));
         }
         budget.take(self.meta.page_bytes)?;
         let page_bytes = u64::try_from(self.meta.page_bytes).unwrap_or(u64::MAX);
@@ -166,7 +166,7 @@ impl<S: Storage> Database<S> {
         budget: &mut Budget,
         mut more: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Fault> {
-        const WRONG_LENGTH: Fault = Fault::Damaged("a long item has another length than it says");
+        const WRONG_LENGTH: Fault = Fault::Damaged("a long item has a wrong length");
         let room = self.meta.page_bytes.saturating_sub(HEADER_BYTES);
         let (mut next, mut left) = (Some(first), len);
         while left > 0 {

@@ -55,7 +55,7 @@ struct Berkeley {
 pub(super) fn open(method: Method, name: &[u8], options: &Options, notices: &mut Vec<Notice>) -> Opened {
     let mut indexed = Indexed::open(method.name(), name, ".db", options, notices)?;
     indexed.file = indexed.file.read_live();
-    let remedy = format!("run \"postmap {}\" to build it anew", indexed.name);
+    let remedy = format!("run \"postmap {}\" to rebuild it", indexed.name);
     let table =
         Berkeley { indexed, method, remedy, turn: Mutex::new(None), timeout: options.operation_timeout };
     let opened = table.wait(Instant::now().checked_add(OPEN_PATIENCE), |_| Ok(()));
@@ -118,7 +118,7 @@ impl Berkeley {
         }
     }
 
-    /// One try, which does not wait for anybody.
+    /// One try, which does not wait for another process.
     fn attempt<T>(&self, ask: &mut impl FnMut(&Database<&File>) -> Result<T, Fault>) -> Result<T, Failure> {
         // What a thread that panicked has left behind is a stamp that was true.
         let mut seen = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +160,7 @@ impl Table for Berkeley {
         let found = self.wait(until, |database| self.indexed.find(key, |key| database.find(key)));
         found.map_err(|failure| {
             let reason = match failure {
-                Failure::Busy => "lock dictionary: another process holds it for too long".to_owned(),
+                Failure::Busy => "lock dictionary: another process holds the lock for too long".to_owned(),
                 Failure::Fault(fault) => self.explain(&fault),
             };
             call.notices.push(Notice::warning(format!("error reading {}: {reason}", self.path())));
@@ -256,7 +256,7 @@ impl Storage for &File {
 
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Fault> {
         self.read_exact_at(bytes, at).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => Fault::Damaged("it ends too early"),
+            std::io::ErrorKind::UnexpectedEof => Fault::Damaged("it is truncated"),
             _ => Fault::Unreadable(system_words(&error)),
         })
     }

@@ -15,8 +15,8 @@ const HASH: u8 = 13;
 const BROKEN_ITEM: Fault = Fault::Damaged("an item of a page is not within it");
 const WRONG_TYPE: Fault = Fault::Damaged("a page has the wrong type");
 const WRONG_ITEM: Fault = Fault::Damaged("an item of a page has the wrong type");
-const WRONG_LENGTH: Fault = Fault::Damaged("a long item has another length than it says");
-const NO_SUCH_PAGE: Fault = Fault::Damaged("a page is named that does not exist");
+const WRONG_LENGTH: Fault = Fault::Damaged("a long item has a wrong length");
+const NO_SUCH_PAGE: Fault = Fault::Damaged("it refers to a page that does not exist");
 
 /// A file in memory, of a machine whose numbers begin with their low byte.
 #[derive(Clone)]
@@ -197,7 +197,7 @@ fn a_tree_is_gone_down_by_keys_from_level_to_level() {
         (level + 1, OVERFLOW, WRONG_TYPE),
         (level + 1, HASH, WRONG_TYPE),
         (level + 1, 4, WRONG_TYPE),
-        (2 * PAGE + 8, 3, Fault::Damaged("a page has the number of another")),
+        (2 * PAGE + 8, 3, Fault::Damaged("a page has the number of another page page page page page")),
         (88, 0, NO_SUCH_PAGE),
         (88, 7, NO_SUCH_PAGE),
     ] {
@@ -271,7 +271,7 @@ fn a_bucket_is_looked_through_to_the_end_of_its_chain() {
     assert_eq!(odd.ask(key(0)), Ok(None));
     // A chain that bites its tail.
     let endless = pages.with(5 * PAGE + 16, 3).ask(key(6));
-    assert_eq!(endless, Err(Fault::Damaged("its pages form a chain without end")));
+    assert_eq!(endless, Err(Fault::Damaged("its pages form an endless chain")));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn pages_have_one_of_the_sizes_of_the_format_and_are_all_there() {
     }
     let sound = Pages::tree().page(LEAF, 1, 0, &[]);
     assert_eq!(sound.clone().with(20, 2).ask(b"k"), Err(Fault::NoDatabase), "no power of two");
-    let missing = Fault::Damaged("not all of its pages are there");
+    let missing = Fault::Damaged("some of its pages are missing");
     assert_eq!(sound.clone().with(32, 2).ask(b"k"), Err(missing.clone()));
     for more in [1, 511] {
         let file = [sound.0.clone(), vec![0; more]].concat();

@@ -17,7 +17,7 @@ impl Storage for InMemory<'_> {
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Fault> {
         self.read.set(self.read.get() + bytes.len());
         let there = self.bytes.get(at as usize..).and_then(|rest| rest.get(..bytes.len()));
-        bytes.copy_from_slice(there.ok_or(Fault::Damaged("it ends too early"))?);
+        bytes.copy_from_slice(there.ok_or(Fault::Damaged("it is truncated"))?);
         Ok(())
     }
 }
@@ -127,7 +127,7 @@ fn the_first_page_is_understood_or_refused_in_words() {
         assert_eq!(ask(file, other, b"k"), Err(Fault::OtherMethod(method)));
     }
     let fault = Fault::Version { method: Method::Hash, version: 12 };
-    assert_eq!(fault.to_string(), "it has version 12 of the hash format, and 7 to 10 are known here");
+    assert_eq!(fault.to_string(), "it has version 12 of the hash format, and versions 7 to 10 are supported");
 }
 
 /// Numbers that look random; the first one is the seed.

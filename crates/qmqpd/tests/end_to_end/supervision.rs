@@ -111,7 +111,7 @@ fn hung_and_draining() {
     let _client = sticky(&server);
     server.signal(Signal::SIGHUP);
     wait::until("it drains", || {
-        status(&server).contains(&format!("finishing their sessions: processes {process}")).then_some(())
+        status(&server).contains(&format!("draining: processes {process}")).then_some(())
     });
     kill(process, Signal::SIGSTOP).unwrap();
     until_gone(&server, process);

@@ -1,0 +1,9 @@
+pub mod delays;
+pub mod dialogue;
+pub mod exit_status;
+pub mod failure_log;
+pub mod nexthop;
+pub mod outcome;
+pub mod report;
+pub mod schedule;
+pub mod window;

@@ -127,6 +127,13 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// As there.
     fn is_locked(&self, file: &Self::File) -> io::Result<bool>;
 
+    /// Takes the lock by which the queue manager and the delivery agents of Postfix know that one of them works on this file:
+    /// flock(2), exclusive. `false` if another open of the file has it. It goes with the last descriptor of this open.
+    ///
+    /// # Errors
+    /// What flock(2) says.
+    fn try_lock_for_delivery(&self, file: &Self::File) -> io::Result<bool>;
+
     /// Writes all the bytes at this offset. After an error any part of them can be there.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ mod disk;
 mod draft;
 mod error;
 pub mod journal;
+pub mod lease;
 mod logs;
 mod modes;
 mod open_file;

@@ -56,6 +56,8 @@ struct World {
     /// What lies between the two, in order.
     pending_names: Vec<NameChange>,
     locks: BTreeMap<u64, u64>,
+    /// Those of flock(2), apart from the others.
+    delivery_locks: BTreeMap<u64, u64>,
     /// Files that a process holds locked which lives on when this one is killed.
     held: BTreeSet<u64>,
     mount_id: u64,
@@ -127,6 +129,9 @@ impl Drop for SimulatedFile {
         if world.locks.get(&self.inode) == Some(&self.handle) {
             world.locks.remove(&self.inode);
         }
+        if world.delivery_locks.get(&self.inode) == Some(&self.handle) {
+            world.delivery_locks.remove(&self.inode);
+        }
     }
 }
 
@@ -146,6 +151,7 @@ impl Simulated {
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
             locks: BTreeMap::new(),
+            delivery_locks: BTreeMap::new(),
             held: BTreeSet::new(),
             mount_id: 0,
             is_read_only: false,
@@ -457,6 +463,7 @@ impl World {
 
     fn calm(&mut self) {
         self.locks.clear();
+        self.delivery_locks.clear();
         self.open_handles.clear();
         self.calls = 0;
         self.hook = None;

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, StatVfsMountFlags, StatxFlags,
-    Timespec, Timestamps, UTIME_OMIT, Uid,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, StatVfsMountFlags,
+    StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -113,6 +113,14 @@ impl Disk for UnixDisk {
         let mut lock = whole_file();
         fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(lock_error)?;
         Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    fn try_lock_for_delivery(&self, file: &OwnedFd) -> io::Result<bool> {
+        match retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_at(&self, file: &OwnedFd, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -73,6 +73,11 @@ impl Disk for Simulated {
         Ok(is_held || world.locks.get(&file.inode).is_some_and(|handle| *handle != file.handle))
     }
 
+    fn try_lock_for_delivery(&self, file: &SimulatedFile) -> io::Result<bool> {
+        let mut world = self.call()?;
+        Ok(*world.delivery_locks.entry(file.inode).or_insert(file.handle) == file.handle)
+    }
+
     fn write_at(&self, file: &SimulatedFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut world = self.enter();
         let mut fault = world.begin_call();

@@ -231,9 +231,12 @@ fn resolve(recipient: &str, settings: &Settings, directory: &impl Directory) -> 
             None => (address.clone(), None),
         };
         if let Some(domain) = domain {
-            let domain = checked_domain(&domain, settings)?;
-            if !is_local(&domain, directory)? {
-                return Ok(Resolved { local_part, domain, is_local: false });
+            // `user%domain@` names a domain all the same; nothing at all behind the last `@` is found out below.
+            if !domain.is_empty() {
+                let domain = checked_domain(&domain, settings)?;
+                if !is_local(&domain, directory)? {
+                    return Ok(Resolved { local_part, domain, is_local: false });
+                }
             }
             stripped = Some(domain);
         }
@@ -246,6 +249,7 @@ fn resolve(recipient: &str, settings: &Settings, directory: &impl Directory) -> 
                 return Err(NoRoute::BadAddress);
             }
         } else if let Some(domain) = stripped {
+            let domain = checked_domain(&domain, settings)?;
             return Ok(Resolved { local_part, domain, is_local: true });
         } else {
             address = format!("{local_part}@{}", settings.hostname);
@@ -268,11 +272,12 @@ fn inner_address(local_part: &str, settings: &Settings) -> Option<String> {
     Some(format!("{user}@{domain}"))
 }
 
-/// A domain without the dot at its end, in lower case where it is a name.
+/// A domain without the dot at its end, and with the bracket that somebody forgot.
 fn domain_text(domain: &str) -> String {
-    let domain =
-        domain.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with('.')).unwrap_or(domain);
-    domain.to_lowercase()
+    let without_dot = domain.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with('.'));
+    let domain = without_dot.unwrap_or(domain);
+    let bracket = if domain.starts_with('[') && !domain.contains(']') { "]" } else { "" };
+    format!("{domain}{bracket}")
 }
 
 /// The domain, if it is a host name or an address in brackets.
@@ -296,8 +301,8 @@ fn checked_domain(domain: &str, settings: &Settings) -> Result<String, NoRoute> 
 /// The address in `[192.0.2.1]` or `[ipv6:2001:db8::1]`.
 fn literal(domain: &str) -> Option<IpAddr> {
     let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
-    match inside.strip_prefix("ipv6:") {
-        Some(address) => address.parse().ok().map(IpAddr::V6),
+    match inside.split_at_checked(5).filter(|(prefix, _)| prefix.eq_ignore_ascii_case("ipv6:")) {
+        Some((_, address)) => address.parse().ok().map(IpAddr::V6),
         None => inside.parse().ok(),
     }
 }
@@ -308,7 +313,7 @@ fn is_local(domain: &str, directory: &impl Directory) -> Result<bool, LookupFail
     {
         return Ok(true);
     }
-    directory.lists(Domains::Local, domain)
+    directory.lists(Domains::Local, &domain.to_lowercase())
 }
 
 fn by_class(
@@ -318,24 +323,29 @@ fn by_class(
     settings: &Settings,
     directory: &impl Directory,
 ) -> Result<Route, LookupFailure> {
-    let direct = |class, transport: &str| parameter_route(class, transport, domain.to_owned(), false);
+    let direct = |class, parameter, transport: &str| {
+        parameter_route(class, (parameter, transport), domain.to_owned(), false)
+    };
     if is_local {
-        return Ok(direct(Class::Local, &settings.local_transport));
+        return direct(Class::Local, "local_transport", &settings.local_transport);
     }
-    if directory.lists(Domains::VirtualAlias, domain)? {
+    let key = domain.to_lowercase();
+    if directory.lists(Domains::VirtualAlias, &key)? {
         let table = if settings.shows_table_name { " in virtual alias table" } else { "" };
-        let mut route = direct(Class::VirtualAlias, "error");
+        let mut route = direct(Class::VirtualAlias, "virtual_alias_domains", "error")?;
         route.nexthop = format!("5.1.1 User unknown{table}");
         return Ok(route);
     }
-    if directory.lists(Domains::VirtualMailbox, domain)? {
-        return Ok(direct(Class::VirtualMailbox, &settings.virtual_transport));
+    if directory.lists(Domains::VirtualMailbox, &key)? {
+        return direct(Class::VirtualMailbox, "virtual_transport", &settings.virtual_transport);
     }
-    let (class, transport) = if directory.lists(Domains::Relay, domain)? {
-        (Class::Relay, settings.relay_transport.clone())
+    let (class, parameter, transport) = if directory.lists(Domains::Relay, &key)? {
+        (Class::Relay, "relay_transport", settings.relay_transport.clone())
     } else {
-        let chosen = by_sender(Maps::SenderDefaultTransport, sender, settings, directory)?;
-        (Class::Default, chosen.unwrap_or_else(|| settings.default_transport.clone()))
+        match by_sender(Maps::SenderDefaultTransport, sender, settings, directory)? {
+            Some(chosen) => (Class::Default, Maps::SenderDefaultTransport.parameter(), chosen),
+            None => (Class::Default, "default_transport", settings.default_transport.clone()),
+        }
     };
     let chosen = by_sender(Maps::SenderRelayhost, sender, settings, directory)?;
     // A relay host of one sender's is his own affair: what Postfix forgives is the one of main.cf.
@@ -345,15 +355,24 @@ fn by_class(
         None if by_relayhost => settings.relayhost.clone(),
         None => domain.to_owned(),
     };
-    Ok(parameter_route(class, &transport, nexthop, by_relayhost))
+    parameter_route(class, (parameter, &transport), nexthop, by_relayhost)
 }
 
-/// A route by a parameter `transport[:nexthop]`; its next-hop counts more than the one given.
-fn parameter_route(class: Class, parameter: &str, nexthop: String, by_relayhost: bool) -> Route {
-    let (transport, own) = parameter.split_once(':').unwrap_or((parameter, ""));
+/// A route by a parameter with the value `transport[:nexthop]`; its next-hop counts more than the one given.
+fn parameter_route(
+    class: Class,
+    (parameter, value): (&'static str, &str),
+    nexthop: String,
+    by_relayhost: bool,
+) -> Result<Route, LookupFailure> {
+    let (transport, own) = value.split_once(':').unwrap_or((value, ""));
+    if transport.is_empty() {
+        let words = format!("{value:?} names no transport; write transport:next-hop");
+        return Err(LookupFailure { parameter, words });
+    }
     let (nexthop, by_relayhost) =
         if own.is_empty() { (nexthop, by_relayhost) } else { (own.to_owned(), false) };
-    Route { class, transport: transport.to_owned(), nexthop, recipient: String::new(), by_relayhost }
+    Ok(Route { class, transport: transport.to_owned(), nexthop, recipient: String::new(), by_relayhost })
 }
 
 /// What a table by sender says; `DUNNO` and an empty value say nothing.
@@ -415,7 +434,7 @@ fn transport_entry(
     if let Some(found) = find_address(Maps::Transport, recipient, settings, directory, false)? {
         return Ok(Some(found));
     }
-    let mut key = domain.to_owned();
+    let mut key = domain.to_lowercase();
     loop {
         if let Some(found) = directory.find(Maps::Transport, &key, Key::Part)? {
             return Ok(Some(found));
@@ -537,7 +556,9 @@ mod tests {
     fn classes() {
         for (recipient, found) in [
             ("bob@other.example", "smtp|other.example|bob@other.example"),
-            ("bob@Other.Example.", "smtp|other.example|bob@other.example"),
+            ("bob@Other.Example.", "smtp|Other.Example|bob@Other.Example"),
+            ("bob@LOCAL.example", "local|mx.example.test|bob@LOCAL.example"),
+            ("a%b@", "smtp|b|a@b"),
             ("bob@local.example", "local|mx.example.test|bob@local.example"),
             ("bob", "local|mx.example.test|bob@mx.example.test"),
             ("bob@sub.relay.example", "relay|sub.relay.example|bob@sub.relay.example"),
@@ -545,7 +566,7 @@ mod tests {
             ("bob@alias.example", "error|5.1.1 User unknown in virtual alias table|bob@alias.example"),
             ("bob@[1.2.3.4]", "smtp|[1.2.3.4]|bob@[1.2.3.4]"),
             ("bob@[127.0.0.1]", "local|mx.example.test|bob@[127.0.0.1]"),
-            ("bob@[IPv6:::1]", "local|mx.example.test|bob@[ipv6:::1]"),
+            ("bob@[IPv6:::1]", "local|mx.example.test|bob@[IPv6:::1]"),
             ("a%b@local.example", "smtp|b|a@b"),
             ("b!a@local.example", "smtp|b|a@b"),
             ("a%b%c@local.example", "smtp|c|a%b@c"),
@@ -554,6 +575,7 @@ mod tests {
             ("", "local|mx.example.test|MAILER-DAEMON@mx.example.test"),
             ("bob@1.2.3.4", "bad"),
             ("bob@", "bad"),
+            ("@other.example", "smtp|other.example|@other.example"),
             ("bob@x..y", "bad"),
             ("bob@[x]", "bad"),
             ("-bob@other.example", "bad"),
@@ -641,6 +663,21 @@ mod tests {
         assert!(to("a@alias.example", &settings, &world).starts_with("error|5.1.1"));
     }
 
+    /// Postfix says "null transport is not allowed", and defers.
+    #[test]
+    fn a_parameter_without_a_transport_is_named() {
+        let world =
+            World::new().with("sender_dependent_default_transport_maps", &[("@sender.example", ":[gw]")]);
+        let words =
+            "sender_dependent_default_transport_maps: \":[gw]\" names no transport; write transport:next-hop";
+        assert_eq!(to("a@other.example", &settings(), &world), words);
+        let empty = Settings { local_transport: String::new(), ..settings() };
+        assert!(
+            to("a@local.example", &empty, &World::new())
+                .starts_with("local_transport: \"\" names no transport")
+        );
+    }
+
     #[test]
     fn who_has_moved_is_told_where() {
         let world = World::new().with("relocated_maps", &[("bob@local.example", "bob@new.example")]);
@@ -673,7 +710,7 @@ mod tests {
         fn every_address_has_an_answer(address in proptest::collection::vec(prop_oneof![Just(b'@'), Just(b'%'), Just(b'!'), Just(b'.'), Just(b'['), any::<u8>()], 0..40)) {
             if let Ok(route) = route(b"", &address, &settings(), &World::new()) {
                 prop_assert!(!route.transport.is_empty() && !route.nexthop.is_empty());
-                prop_assert!(route.recipient.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty()));
+                prop_assert!(route.recipient.rsplit_once('@').is_some_and(|(_, domain)| !domain.is_empty()));
             }
         }
     }

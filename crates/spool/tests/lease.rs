@@ -1,13 +1,7 @@
 //! Can a letter that is being delivered be lost? The power goes, the process is killed, or the disk says no, at every single
 //! call of a queue manager's round.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "these are tests"
-)]
+#![cfg(test)]
 
 use std::sync::Arc;
 

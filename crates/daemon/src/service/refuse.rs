@@ -105,10 +105,13 @@ fn wait(sockets: &Inherited, until: Instant) -> Option<Vec<&OwnedFd>> {
 fn answer(listener: &OwnedFd, reply: &[u8], passes_connections: bool) -> Option<PeerAddress> {
     let accepted = rustix::net::acceptfrom_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC);
     let (mut socket, address) = accepted.ok()?;
+    // Stays open until the client has its answer: who passes a connection on still writes what there is to know of it.
+    let mut _passer = None;
     if passes_connections {
         let passer = UnixStream::from(socket);
         let _ = passer.set_read_timeout(Some(CLIENT_TIME_MAX));
         socket = passed::take_descriptor(&passer).ok()?;
+        _passer = Some(passer);
     }
     let stream = TcpStream::from(socket);
     let peer = match address {

@@ -20,6 +20,11 @@ pub(crate) fn add(trials: &mut Trials) {
         too_little_address_space_is_a_sentence_and_never_a_crash,
     );
     trials.add("limits::few_open_files_are_lived_with", &[], few_open_files_are_lived_with);
+    trials.add(
+        "limits::mail_filters_count_among_the_open_files",
+        &[],
+        mail_filters_count_among_the_open_files,
+    );
 }
 
 /// A session on standard input under this shell's limit.
@@ -117,7 +122,6 @@ fn few_open_files_are_lived_with() {
 }
 
 /// Each filter is a socket more for each session: a limit that is enough without filters is too low with them.
-#[test]
 fn mail_filters_count_among_the_open_files() {
     let site = Site::new();
     let address = free_address();
@@ -128,7 +132,7 @@ fn mail_filters_count_among_the_open_files() {
     for (filters, is_warned) in [("", false), (filters, true)] {
         site.configure(&format!("{own}{filters}"));
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n 1400 && exec {PROGRAM} serve -c etc");
+        let script = format!("ulimit -n 1400 && exec {} serve -c etc", qmqpd());
         command.args(["-c", &script]).current_dir(site.directory.path());
         let server = site.start(command, &["-c", "etc"]);
         until("it runs", || server.status().contains(": running\n").then_some(()));

@@ -47,7 +47,7 @@ fn no_command_panics_where_nobody_listens_and_a_full_output_is_named() {
             // clap prints help and version, and lets that be.
             if command.contains(&"etc") {
                 assert_eq!(status, Some([0, 74][kind]), "{command:?}: {said}");
-                let named = said.contains("standard output cannot be written: No space left on device");
+                let named = said.contains("its output cannot be written: No space left on device");
                 assert_eq!(named, kind == 1, "{command:?}: {said}");
             }
         }

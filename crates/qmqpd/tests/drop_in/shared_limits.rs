@@ -118,7 +118,7 @@ fn generations() {
     let (old, young) = clients.split_at(RELOADS - 2);
     wait::until("the oldest end their sessions", || old.iter().all(is_over).then_some(()));
     assert!(!young.iter().any(is_over), "two may finish: {}", server.log.all());
-    let words = "more than 2 processes finish their sessions (qmqpd_old_process_limit)";
+    let words = "more than 2 draining processes (qmqpd_old_process_limit)";
     assert_eq!(server.log.all().matches(words).count(), RELOADS - 2, "{}", server.log.all());
     for mut client in clients.split_off(RELOADS - 2) {
         client.write_all(&message()[20..]).unwrap();

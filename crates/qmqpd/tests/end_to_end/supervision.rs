@@ -213,7 +213,7 @@ fn many_reloads() {
     assert!(send(&server).starts_with('K'));
     wait::until("few processes are left", || (server.services().len() <= 3).then_some(()));
     assert!(clients.iter().take(6).all(is_over) && !clients.iter().skip(6).any(is_over));
-    until_logged(&server, "more than 2 processes finish their sessions (qmqpd_old_process_limit)");
+    until_logged(&server, "more than 2 draining processes (qmqpd_old_process_limit)");
     let log = server.log.all();
     assert!(!log.contains("killed by signal"), "{log}");
 }

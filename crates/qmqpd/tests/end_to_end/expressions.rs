@@ -115,7 +115,7 @@ fn hold_up_nobody((kind, rule, _): Attack, attackers: usize, message: &[u8]) {
     assert!(beside < alone * 100, "{alone:?} alone, {beside:?} beside");
     // Another limit comes first where one place of the key takes all the time.
     if message.len() > 1_000_000 && !rule.contains("(x+)+") {
-        let place = format!("{kind} map {}, line 2: expressions have taken all", rules.display());
+        let place = format!("{kind} map {}, line 2: expressions have used all", rules.display());
         let limit = "qmqpd_expression_time_limit = 1s";
         let log = server.log.all_with(&place);
         let is_named = log.lines().any(|line| line.contains(&place) && line.ends_with(limit));

@@ -140,7 +140,7 @@ impl Exchange {
                 let limit = self.service.settings.qmqpd_old_process_limit;
                 let name = &self.service_name;
                 let text = format!(
-                    "service {name}: more than {limit} processes finish their sessions (qmqpd_old_process_limit): this is the \
+                    "service {name}: more than {limit} draining processes (qmqpd_old_process_limit): this is the \
                      oldest, and ends them"
                 );
                 self.service.log.write(Program::Qmqpd, Severity::Warning, &text);

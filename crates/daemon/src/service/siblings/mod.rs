@@ -141,7 +141,7 @@ impl Exchange {
                 let name = &self.service_name;
                 let text = format!(
                     "service {name}: more than {limit} draining processes (qmqpd_old_process_limit): this is the \
-                     oldest, and ends them"
+                     oldest, and ends its sessions"
                 );
                 self.service.log.write(Program::Qmqpd, Severity::Warning, &text);
                 self.service.too_old.notify_one();

@@ -159,7 +159,7 @@ impl Clients {
     }
 
     /// For a session whose client may send, and which holds a place while so many others are free in this process. A client may
-    /// have [`SHARE_FACTOR`] times as many places of the service as are free: some always are, for those who have few. `None` if
+    /// have `SHARE_FACTOR` times as many places of the service as are free: some always are, for those who have few. `None` if
     /// it has its share.
     pub fn session(&self, client: Option<IpAddr>, free_places: usize) -> Option<Held<'_>> {
         let mut state = self.state();

@@ -352,11 +352,11 @@ fn the_master_hears_the_truth_and_hears_it_once() {
             let (reporter, full) = (Arc::clone(&reporter), Arc::clone(&full));
             spawn(async move {
                 for _ in 0..2 {
-                    let full = reporter.report_full();
+                    let report = reporter.report_full();
                     full.fetch_add(1, Ordering::SeqCst);
                     yield_now().await;
                     full.fetch_sub(1, Ordering::SeqCst);
-                    full.end();
+                    report.end();
                 }
             })
         });

@@ -6,7 +6,7 @@
 //! message ─── … ──────────────────────────────────┘   within one, messages take turns
 //! ```
 //!
-//! Three rules keep anybody from holding up anybody else. Destinations take turns, so a slow one costs only its own
+//! Three rules keep mail from waiting for other mail. Destinations take turns, so a slow one costs only its own
 //! mail. Within a destination messages take turns, so a single message overtakes a long list. And when most of the
 //! places for deliveries are taken, a destination gets no more than its share of them, so that a few slow destinations
 //! cannot fill all.

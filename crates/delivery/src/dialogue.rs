@@ -11,7 +11,7 @@ use crate::outcome::{Diagnostic, Outcome, Peer, Status, status};
 pub enum Trouble<'a> {
     /// No connection: the system's words.
     Unreachable(&'a str),
-    /// A reply that is no success, or one at a place where it cannot be.
+    /// A reply that is not a success, or one at a place where it cannot be.
     Refused(&'a Reply),
     /// The server hung up.
     Lost,
@@ -75,7 +75,7 @@ pub fn consequence(stage: Stage, trouble: &Trouble<'_>, peer: &Peer, rules: Rule
     }
 }
 
-/// The session is gone, through whose fault ever: another host may serve, and the destination is to blame if none does.
+/// The session is gone: another host may serve, and the destination is to blame if no host does.
 fn no_session(outcome: Outcome) -> Consequence {
     Consequence {
         scope: Scope::Message,
@@ -91,7 +91,7 @@ fn refused(stage: Stage, reply: &Reply, peer: &Peer, rules: Rules) -> Consequenc
         matches!(stage, Stage::Greeting | Stage::Ehlo | Stage::Helo | Stage::Lhlo | Stage::Idle);
     let status = match stage {
         Stage::Greeting if rules.skip_5xx_greeting => reply.status.made_temporary(),
-        // A success here is none: the server lost its place in the dialogue.
+        // A success cannot stand here: the server lost its place in the dialogue.
         _ if reply.is_success() => Status::PROTOCOL_ERROR,
         _ => reply.status,
     };

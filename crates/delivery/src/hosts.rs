@@ -101,7 +101,7 @@ impl Default for Settings {
 /// Who takes mail for `domain`: its exchangers, the preferred ones first, or the domain itself if it has none.
 ///
 /// # Errors
-/// What becomes of the mail when there is nobody to ask for an address.
+/// What becomes of the mail when there is no host to look up.
 pub fn exchangers(domain: &str, answer: MxAnswer, settings: &Settings) -> Result<Vec<Exchanger>, Outcome> {
     let itself = || Ok(vec![Exchanger { preference: 0, name: domain.to_owned() }]);
     let mut records = match answer {

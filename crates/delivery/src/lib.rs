@@ -1,4 +1,4 @@
-//! Can a letter be tried twice, never, or for ever? The decisions of delivery. No I/O.
+//! Can a message be tried twice, never, or for ever? The decisions of delivery. No I/O.
 //!
 //! ```text
 //! recipient ─ routing ─▶ transport, next-hop ─ active ─▶ delivery ─ hosts ─▶ addresses to try

@@ -69,7 +69,7 @@ pub enum InvalidNexthop {
 /// later).
 ///
 /// # Errors
-/// When a member is none.
+/// When a member is not a next-hop.
 pub fn smtp(text: &str) -> Result<Vec<Nexthop>, InvalidNexthop> {
     list(text, |member| inet(member, false))
 }
@@ -78,7 +78,7 @@ pub fn smtp(text: &str) -> Result<Vec<Nexthop>, InvalidNexthop> {
 /// is a host all the same: there is no MX look-up.
 ///
 /// # Errors
-/// When a member is none.
+/// When a member is not a next-hop.
 pub fn direct(text: &str) -> Result<Vec<Nexthop>, InvalidNexthop> {
     list(text, |member| {
         if let Some(path) = member.strip_prefix("unix:") {

@@ -8,7 +8,7 @@ pub use smtp::reply::EnhancedStatus as Status;
 /// The three ways in which an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
-    /// Somebody else is responsible for the mail now.
+    /// Another system is responsible for the mail now.
     Sent,
     /// It is tried again.
     Deferred,

@@ -171,7 +171,7 @@ pub struct Route {
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
-    /// The address is none. Such a recipient bounces: `5.1.3 bad address syntax`.
+    /// The address is invalid. Such a recipient bounces: `5.1.3 bad address syntax`.
     #[error("bad address syntax")]
     BadAddress,
     /// A table or list failed. Such a recipient is deferred: `4.3.0 address resolver failure`.
@@ -185,7 +185,7 @@ const TURNS_MAX: usize = 100;
 /// Where `recipient` of a message from `sender` goes. Both come in unquoted form, as a queue file holds them.
 ///
 /// # Errors
-/// When the address is none, or a table fails.
+/// When the address is invalid, or a table fails.
 pub fn route(
     sender: &[u8],
     recipient: &[u8],
@@ -272,7 +272,7 @@ fn inner_address(local_part: &str, settings: &Settings) -> Option<String> {
     Some(format!("{user}@{domain}"))
 }
 
-/// A domain without the dot at its end, and with the bracket that somebody forgot.
+/// A domain without the dot at its end, and with a bracket at its end if only that one is missing.
 fn domain_text(domain: &str) -> String {
     let without_dot = domain.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with('.'));
     let domain = without_dot.unwrap_or(domain);

@@ -181,7 +181,7 @@ pub enum State {
     Syncing,
     /// `3`: it is alive; nothing else has changed. To our own master only.
     Alive,
-    /// [`LINES_LOST`] and so many more: it ends, and so many of its log lines never reached the log. To our own master only.
+    /// `LINES_LOST` and so many more: it ends, and so many of its log lines never reached the log. To our own master only.
     LinesLost(u16),
 }
 

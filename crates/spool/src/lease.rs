@@ -9,8 +9,8 @@
 //!
 //! All of it is as Postfix's queue manager and delivery agents do it, so that they can take a queue over at any moment,
 //! kill -9 included, and ours can take over theirs: a recipient that is done has type `D` at the place of its record, reasons
-//! are in `bounce/ID` and `defer/ID`, the time of the next attempt is the file's time of modification, and the process that works
-//! on a file holds its flock(2). One queue manager at a time is the caller's to see to.
+//! are in `bounce/ID` and `defer/ID`, the time of the next attempt is the file's time of modification, and the process
+//! that works on a file holds its flock(2). The caller sees to it that there is one queue manager at a time.
 //!
 //! # What is durable when
 //!

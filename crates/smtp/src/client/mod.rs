@@ -229,7 +229,7 @@ impl Client {
     pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while !bytes.is_empty() {
             if matches!(self.phase, Phase::Handshake) {
-                // RFC 3207 section 6: what came in plain text behind the reply to STARTTLS may be anybody's.
+                // RFC 3207 section 6: what came in plain text behind the reply to STARTTLS may be an attacker's.
                 return Ok(());
             }
             let (taken, reply) = self.reader.take(bytes)?;

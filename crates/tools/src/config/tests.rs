@@ -83,7 +83,7 @@ fn explain_tells_all_about_a_parameter() {
     let (text, complaints) = output("", &["--explain", "smtp_tls_CApath", "process_id", "smtp_tls_CApth"]);
     assert_eq!(
         text,
-        "smtp_tls_CApath: another program of Postfix reads this parameter; ask postconf(1)\n\nprocess_id: each program sets \
+        "smtp_tls_CApath: another program of Postfix reads this parameter; see postconf(1)\n\nprocess_id: each program sets \
          this for itself; main.cf cannot\n"
     );
     assert_eq!(complaints, ["smtp_tls_CApth: unknown parameter; did you mean smtp_tls_CApath?"]);

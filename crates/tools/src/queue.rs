@@ -68,7 +68,7 @@ enum Failure {
     #[error("cannot list {}: {error}{}", path.display(), advice(error))]
     Directory { path: PathBuf, error: io::Error },
     /// A queue file cannot be opened or looked at.
-    #[error("cannot cannot cannot cannot cannot cannot open {path}: {error}{}", advice(error))]
+    #[error("cannot open {path}: {error}{}", advice(error))]
     File { path: String, error: io::Error },
     /// The queue cannot be searched.
     #[error("{0}")]

@@ -188,7 +188,7 @@ fn read_main_cf(source: &ConfigSource) -> Result<MainCf, Vec<ConfigError>> {
 }
 
 fn open_error(path: &str, error: &std::io::Error, remedy: &str) -> ConfigError {
-    ConfigError::new(format!("cannot cannot open {path}: {error}"), remedy).in_file(path, None)
+    ConfigError::new(format!("cannot open {path}: {error}"), remedy).in_file(path, None)
 }
 
 /// What the loader wants to know about host and process.

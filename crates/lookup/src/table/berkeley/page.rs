@@ -62,7 +62,7 @@ impl Page {
             _ => return Err(Fault::Damaged("a page has the wrong type")),
         };
         if order.u32(&bytes, 8) != Some(number) {
-            return Err(Fault::Damaged("a page has the number of another page page page page page"));
+            return Err(Fault::Damaged("a page has the number of another page"));
         }
         Ok(Self { bytes, order, kind })
     }

@@ -197,7 +197,7 @@ fn a_tree_is_gone_down_by_keys_from_level_to_level() {
         (level + 1, OVERFLOW, WRONG_TYPE),
         (level + 1, HASH, WRONG_TYPE),
         (level + 1, 4, WRONG_TYPE),
-        (2 * PAGE + 8, 3, Fault::Damaged("a page has the number of another page page page page page")),
+        (2 * PAGE + 8, 3, Fault::Damaged("a page has the number of another page")),
         (88, 0, NO_SUCH_PAGE),
         (88, 7, NO_SUCH_PAGE),
     ] {

@@ -34,16 +34,35 @@ fn has_few_tokens(options: &Options, value: &[u8]) -> bool {
     limit == 0 || value.len() <= limit || tokens_max(value) <= limit
 }
 
-/// At least as many as there are tokens: a blank ends a word, any other special character is a token besides, and one word
-/// can follow each.
+/// At least as many as there are tokens: a word can follow each special character, which is a token itself unless it is a
+/// blank.
 fn tokens_max(value: &[u8]) -> usize {
-    let tokens = |byte: &u8| match byte {
-        b' ' | b'\t' | b'\r' | b'\n' => 1,
-        b'-' | b'_' | b'+' | b'=' | 0x80.. => 0,
-        byte if byte.is_ascii_alphanumeric() => 0,
-        _ => 2,
-    };
-    value.iter().map(tokens).sum::<usize>().saturating_add(1)
+    let specials = count(value, is_special).saturating_mul(2);
+    specials.saturating_sub(count(value, is_blank)).saturating_add(1)
+}
+
+/// Counts in pieces whose count fits a byte, and without branches, so that the compiler takes many bytes at a time.
+fn count(value: &[u8], is_counted: impl Fn(u8) -> bool) -> usize {
+    let in_piece =
+        |piece: &[u8]| piece.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(u8::from(is_counted(byte))));
+    value.chunks(128).map(|piece| usize::from(in_piece(piece))).sum()
+}
+
+const fn is_blank(byte: u8) -> bool {
+    (byte == b' ') | (byte == b'\t') | (byte == b'\r') | (byte == b'\n')
+}
+
+/// Whether the byte may be more than a letter of a word.
+const fn is_special(byte: u8) -> bool {
+    let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    let is_digit = byte.wrapping_sub(b'0') < 10;
+    !(is_letter
+        | is_digit
+        | (byte >= 0x80)
+        | (byte == b'-')
+        | (byte == b'_')
+        | (byte == b'+')
+        | (byte == b'='))
 }
 
 /// The same for any list.

@@ -33,7 +33,7 @@ enum Command {
 
 /// The queue to read.
 #[derive(Debug, clap::Args)]
-struct Place {
+struct QueueChoice {
     /// Queue directory [default: ./qmqpd-spool if it exists, or that of /etc/postfix/main.cf]
     #[arg(short = 'd', long, value_name = "DIR", conflicts_with = "config_directory")]
     queue_directory: Option<PathBuf>,
@@ -42,9 +42,9 @@ struct Place {
     config_directory: Option<PathBuf>,
 }
 
-impl Place {
+impl QueueChoice {
     /// The directory to look at.
-    fn resolve(&self) -> Result<PathBuf, Failure> {
+    fn resolve(&self) -> Result<PathBuf, QueueError> {
         if let Some(directory) = &self.queue_directory {
             return Ok(directory.clone());
         }
@@ -54,13 +54,13 @@ impl Place {
         }
         crate::config::value(self.config_directory.as_deref(), "queue_directory")
             .map(PathBuf::from)
-            .map_err(Failure::Configuration)
+            .map_err(QueueError::Configuration)
     }
 }
 
 /// Why a command ends early.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum QueueError {
     /// Standard output is gone or full.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -81,14 +81,14 @@ enum Failure {
     NoQueue(PathBuf),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for QueueError {
     /// Everything else is given with its file where it happens.
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
 }
 
-impl From<spool::SpoolError> for Failure {
+impl From<spool::SpoolError> for QueueError {
     /// The spool's advice is for a server; for a reader, a missing permission has another remedy.
     fn from(error: spool::SpoolError) -> Self {
         match error {
@@ -121,12 +121,12 @@ pub fn run(args: &Args) -> ExitCode {
         Command::List(args) => list::run(args, &mut out),
         Command::Show(args) => show::run(args, &mut out),
     };
-    let result = result.and_then(|complete| out.flush().map(|()| complete).map_err(Failure::Output));
+    let result = result.and_then(|complete| out.flush().map(|()| complete).map_err(QueueError::Output));
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         // The reader of a pipe has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(QueueError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure);
             ExitCode::FAILURE

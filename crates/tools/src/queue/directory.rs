@@ -1,6 +1,6 @@
 //! Queue directories and the files in them, for reading.
 
-use super::Failure;
+use super::QueueError;
 use postfix::queue_file::reader::Source;
 use postfix::queue_id::QueueId;
 use spool::{Disk, Entry, FileKind, Queue, Status, UnixDisk, queue};
@@ -15,22 +15,22 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Opens it, and makes sure that it looks like one.
-    pub(super) fn open(root: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::Directory { path: root.to_owned(), error };
+    pub(super) fn open(root: &Path) -> Result<Self, QueueError> {
+        let failed = |error| QueueError::Directory { path: root.to_owned(), error };
         let disk = UnixDisk::open(root).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::NoQueue(root.to_owned()),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => QueueError::NoQueue(root.to_owned()),
             _ => failed(error),
         })?;
         match disk.status(Queue::Incoming.name()) {
             Ok(status) if status.kind == FileKind::Directory => Ok(Self { disk }),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
-            _ => Err(Failure::NoQueue(root.to_owned())),
+            _ => Err(QueueError::NoQueue(root.to_owned())),
         }
     }
 
     /// Calls `found` for every message of one queue, in no order. Files that are still being written are left out, unless
     /// the queue is that of damaged ones.
-    pub(super) fn walk(&self, queue: Queue, found: &mut dyn FnMut(&Entry)) -> Result<(), Failure> {
+    pub(super) fn walk(&self, queue: Queue, found: &mut dyn FnMut(&Entry)) -> Result<(), QueueError> {
         for entry in queue::list(&self.disk, queue) {
             let entry = entry?;
             if queue == Queue::Corrupt || entry.is_ready() {
@@ -41,14 +41,14 @@ impl Directory {
     }
 
     /// Opens the file of a message wherever it is now; `None` if it is nowhere.
-    pub(super) fn open_message(&self, id: &QueueId) -> Result<Option<(QueueFile<'_>, Entry)>, Failure> {
+    pub(super) fn open_message(&self, id: &QueueId) -> Result<Option<(QueueFile<'_>, Entry)>, QueueError> {
         // It may move between the look and the opening: the second time it has hardly moved again.
         for _ in 0..2 {
             let Some(entry) = queue::find(&self.disk, id)? else { return Ok(None) };
             match self.open_file(&entry.path) {
                 Ok(file) => return Ok(Some((file, entry))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Failure::File { path: entry.path, error }),
+                Err(error) => return Err(QueueError::File { path: entry.path, error }),
             }
         }
         Ok(None)

@@ -2,7 +2,7 @@
 
 use super::directory::{Directory, QueueFile};
 use super::text::{escaped, json, local_time};
-use super::{Failure, Place, complain};
+use super::{QueueChoice, QueueError, complain};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, RecipientState, parse_arrival};
 use postfix::queue_file::reader::Walker;
@@ -23,7 +23,7 @@ const FORCE_EXPIRE: u32 = 0o010;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    place: Place,
+    queue_choice: QueueChoice,
     /// List only these queues, of incoming, active, deferred, hold and corrupt
     #[arg(long, value_parser = parse_queue, value_delimiter = ',', value_name = "QUEUE,…")]
     queue: Vec<Queue>,
@@ -38,7 +38,7 @@ fn parse_queue(name: &str) -> Result<Queue, String> {
 
 /// A message that was seen, with what is needed to sort it. There may be very many, so it holds nothing else.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Seen {
+struct ListedMessage {
     arrival: u64,
     id: QueueId,
 }
@@ -52,8 +52,8 @@ struct Totals {
 }
 
 /// Lists the messages. `Ok(false)` if some could not be read.
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
-    let root = args.place.resolve()?;
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, QueueError> {
+    let root = args.queue_choice.resolve()?;
     let directory = Directory::open(&root)?;
     let queues = if args.queue.is_empty() { &Queue::ALL[..] } else { &args.queue };
     let seen = collect(&directory, queues)?;
@@ -93,14 +93,14 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
 }
 
 /// Looks at every file once, for the time to sort by.
-fn collect(directory: &Directory, queues: &[Queue]) -> Result<Vec<Seen>, Failure> {
+fn collect(directory: &Directory, queues: &[Queue]) -> Result<Vec<ListedMessage>, QueueError> {
     let mut seen = Vec::new();
     // A message that is put off while this looks goes from active to deferred, and back when its time has come: looking
     // at active again behind deferred misses neither.
     let order = [Queue::Incoming, Queue::Active, Queue::Deferred, Queue::Active, Queue::Hold, Queue::Corrupt];
     for queue in order.into_iter().filter(|queue| queues.contains(queue)) {
         directory.walk(queue, &mut |file| {
-            seen.push(Seen { arrival: arrival(directory, file), id: file.queue_id });
+            seen.push(ListedMessage { arrival: arrival(directory, file), id: file.queue_id });
         })?;
     }
     seen.sort_unstable();
@@ -144,8 +144,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn read(file: &QueueFile<'_>, found: &File, seen: &Seen) -> Result<Self, Failure> {
-        let status = file.status().map_err(|error| Failure::File { path: found.path.clone(), error })?;
+    fn read(file: &QueueFile<'_>, found: &File, seen: &ListedMessage) -> Result<Self, QueueError> {
+        let status = file.status().map_err(|error| QueueError::File { path: found.path.clone(), error })?;
         let mut letter = Letter::default();
         let (mut recipients_text, mut recipients_json, mut shown) = (String::new(), String::new(), 0);
         let result = letter.read(file, Content::Skip, &mut |event| {

@@ -68,7 +68,7 @@ pub(super) struct Postcat<'a> {
 }
 
 /// Where the reading is.
-struct State {
+struct PrintState {
     part: Part,
     /// The last printed record was a line without its end.
     line_open: bool,
@@ -79,7 +79,7 @@ impl Postcat<'_> {
     /// Prints the file.
     pub(super) fn print<S: Source>(&mut self, source: S) -> Result<(), PrintError> {
         let mut walker = Walker::new(source);
-        let mut state = State { part: Part::Envelope, line_open: false, size: None };
+        let mut state = PrintState { part: Part::Envelope, line_open: false, size: None };
         if self.selection.envelope {
             writeln!(self.out, "*** ENVELOPE RECORDS {} ***", self.label)?;
         }
@@ -104,7 +104,11 @@ impl Postcat<'_> {
     }
 
     /// Prints one record. Gives the offset to go on with where something can be skipped.
-    fn record(&mut self, record: &Located<'_>, state: &mut State) -> Result<(Step, Option<u64>), PrintError> {
+    fn record(
+        &mut self,
+        record: &Located<'_>,
+        state: &mut PrintState,
+    ) -> Result<(Step, Option<u64>), PrintError> {
         let extracted = state.size.and_then(|size| size.extracted_offset());
         match record.kind {
             RecordType::CONTENT => {
@@ -147,7 +151,7 @@ impl Postcat<'_> {
         Ok((Step::Next, None))
     }
 
-    fn size(&mut self, record: &Located<'_>, state: &mut State) -> Result<Option<u64>, PrintError> {
+    fn size(&mut self, record: &Located<'_>, state: &mut PrintState) -> Result<Option<u64>, PrintError> {
         if self.selection.envelope {
             self.named(record)?;
         }
@@ -163,7 +167,7 @@ impl Postcat<'_> {
         Ok(Some(size.data_offset))
     }
 
-    fn print_record(&mut self, record: &Located<'_>, state: &mut State) -> Result<(), PrintError> {
+    fn print_record(&mut self, record: &Located<'_>, state: &mut PrintState) -> Result<(), PrintError> {
         state.line_open = false;
         match record.kind {
             RecordType::NORMAL => {

@@ -3,7 +3,7 @@
 use super::directory::{Directory, QueueFile, with_file};
 use super::postcat::{Postcat, PrintError, Selection, is_header_line};
 use super::text::json;
-use super::{Failure, Place, complain};
+use super::{QueueChoice, QueueError, complain};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, Recipient};
 use postfix::queue_id::QueueId;
@@ -16,7 +16,7 @@ const LINE_PIECE_BYTES: usize = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    place: Place,
+    queue_choice: QueueChoice,
     /// Queue IDs; an argument with a slash is the path of a queue file
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
@@ -49,7 +49,7 @@ impl Args {
 #[derive(Debug, thiserror::Error)]
 enum Complaint {
     #[error("{0}")]
-    Failure(#[from] Failure),
+    QueueError(#[from] QueueError),
     #[error("{path}: {damage}")]
     Damaged { path: String, damage: String },
     #[error("{id}: no such message in {root}")]
@@ -59,13 +59,13 @@ enum Complaint {
 }
 
 /// Prints the messages. `Ok(false)` if one of them could not be printed whole.
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, QueueError> {
     let mut complete = true;
     for id in &args.ids {
         let shown = if id.contains('/') { show_path(args, id, out) } else { show_id(args, id, out) };
         match shown {
             Ok(()) => {}
-            Err(Complaint::Failure(Failure::Output(error))) => return Err(Failure::Output(error)),
+            Err(Complaint::QueueError(QueueError::Output(error))) => return Err(QueueError::Output(error)),
             Err(complaint) => {
                 complete = false;
                 // What could be read comes before the complaint about the rest.
@@ -80,12 +80,12 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, Failure> {
 fn show_path(args: &Args, path: &str, out: &mut dyn Write) -> Result<(), Complaint> {
     let name = path.rsplit('/').next().unwrap_or(path);
     with_file(Path::new(path), |file| show(args, name, file, path, out))
-        .map_err(|error| Failure::File { path: path.to_owned(), error })?
+        .map_err(|error| QueueError::File { path: path.to_owned(), error })?
 }
 
 fn show_id(args: &Args, id: &str, out: &mut dyn Write) -> Result<(), Complaint> {
     let id: QueueId = id.parse()?;
-    let root = args.place.resolve()?;
+    let root = args.queue_choice.resolve()?;
     let directory = Directory::open(&root)?;
     match directory.open_message(&id)? {
         Some((file, entry)) => show(args, id.as_str(), &file, &entry.path, out),
@@ -108,7 +108,7 @@ fn show(
         Postcat { label: path, selection, raw, to_terminal, zone: &TimeZone::system(), out }.print(file)
     };
     printed.map_err(|error| match error {
-        PrintError::Output(error) => Complaint::Failure(Failure::Output(error)),
+        PrintError::Output(error) => Complaint::QueueError(QueueError::Output(error)),
         PrintError::Damaged(damage) => Complaint::Damaged { path: path.to_owned(), damage },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,13 +18,24 @@ pub(crate) enum Kind {
     Postfix,
     OursFile,
     OursJournal,
+    /// Our service under Postfix's master, its cleanup(8) writes the queue file.
+    DropInPostfix,
+    /// The same with our own cleanup, and the journal.
+    DropInLocal,
     FloorFile,
     FloorJournal,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Postfix, Self::OursFile, Self::OursJournal, Self::FloorFile, Self::FloorJournal];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Postfix,
+        Self::OursFile,
+        Self::OursJournal,
+        Self::DropInPostfix,
+        Self::DropInLocal,
+        Self::FloorFile,
+        Self::FloorJournal,
+    ];
 
     /// In tables and plots.
     pub(crate) const fn title(self) -> &'static str {
@@ -32,20 +43,27 @@ impl Kind {
             Self::Postfix => "Postfix",
             Self::OursFile => "ours, file",
             Self::OursJournal => "ours, journal",
+            Self::DropInPostfix => "drop-in, Postfix's cleanup",
+            Self::DropInLocal => "drop-in, local, journal",
             Self::FloorFile => "floor, file",
             Self::FloorJournal => "floor, journal",
         }
     }
 
     pub(crate) const fn is_ours(self) -> bool {
-        matches!(self, Self::OursFile | Self::OursJournal)
+        matches!(self, Self::OursFile | Self::OursJournal | Self::DropInPostfix | Self::DropInLocal)
+    }
+
+    /// Under Postfix's master.
+    pub(crate) const fn is_drop_in(self) -> bool {
+        matches!(self, Self::DropInPostfix | Self::DropInLocal)
     }
 
     /// The bare program that keeps the same promise in the same way.
     pub(crate) const fn floor(self) -> Option<Self> {
         match self {
             Self::OursFile => Some(Self::FloorFile),
-            Self::OursJournal => Some(Self::FloorJournal),
+            Self::OursJournal | Self::DropInLocal => Some(Self::FloorJournal),
             _ => None,
         }
     }
@@ -55,6 +73,8 @@ impl Kind {
             Self::Postfix => "postfix",
             Self::OursFile => "ours-file",
             Self::OursJournal => "ours-journal",
+            Self::DropInPostfix => "drop-in-postfix",
+            Self::DropInLocal => "drop-in-local",
             Self::FloorFile => "floor-file",
             Self::FloorJournal => "floor-journal",
         }
@@ -96,6 +116,7 @@ impl Programs {
     }
 }
 
+const POSTFIX_PROGRAMS: &str = "/usr/lib/postfix/sbin";
 const POSTFIX_MASTER: &str = "/usr/lib/postfix/sbin/master";
 
 /// A running server; it stops when dropped.
@@ -118,7 +139,11 @@ impl Contestant {
             Kind::OursJournal => ours(programs, &directory, port, "journal")?,
             Kind::FloorFile => floor(programs, &directory, port, "file"),
             Kind::FloorJournal => floor(programs, &directory, port, "journal"),
-            Kind::Postfix => postfix(&directory, port)?,
+            Kind::Postfix => postfix(&directory, port, "", "")?,
+            Kind::DropInPostfix => drop_in(programs, &directory, port, "qmqpd_submit=postfix")?,
+            Kind::DropInLocal => {
+                drop_in(programs, &directory, port, "qmqpd_submit=local -o qmqpd_commit=journal")?
+            }
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(&directory);
         let process = command.spawn().context(|| format!("start {}", kind.title()))?;
@@ -214,16 +239,33 @@ fn ours(programs: &Programs, directory: &Path, port: u16, way: &str) -> Result<C
     Ok(command)
 }
 
-fn postfix(directory: &Path, port: u16) -> Result<Command> {
+/// A private Postfix; `more` is for main.cf, `options` for the service's line in master.cf.
+fn postfix(directory: &Path, port: u16, more: &str, options: &str) -> Result<Command> {
     make_queue(&directory.join("queue"))?;
     let data = directory.join("data");
     make_directory(&data, 0o700)?;
     own(&data, false)?;
-    let master_cf = format!("{POSTFIX_MASTER_CF}127.0.0.1:{port} inet n - n - - qmqpd\n");
-    let config = write_config(directory, &main_cf(directory, ""), Some(&master_cf))?;
+    let master_cf = format!("{POSTFIX_MASTER_CF}127.0.0.1:{port} inet n - n - - qmqpd{options}\n");
+    let config = write_config(directory, &main_cf(directory, more), Some(&master_cf))?;
     let mut command = Command::new(POSTFIX_MASTER);
     command.arg("-c").arg(config);
     Ok(command)
+}
+
+/// The same with our program in the place of Postfix's qmqpd(8), which lives as long as Postfix's defaults let it.
+fn drop_in(programs: &Programs, directory: &Path, port: u16, options: &str) -> Result<Command> {
+    let sbin = directory.join("sbin");
+    make_directory(&sbin, 0o755)?;
+    let doing = || format!("fill {}", sbin.display());
+    for entry in fs::read_dir(POSTFIX_PROGRAMS).context(doing)? {
+        let entry = entry.context(doing)?;
+        if entry.file_name() != "qmqpd" {
+            symlink(entry.path(), sbin.join(entry.file_name())).context(doing)?;
+        }
+    }
+    symlink(programs.path("qmqpd"), sbin.join("qmqpd")).context(doing)?;
+    let more = format!("daemon_directory = {}\nqmqpd_connection_limit = 6000\n", sbin.display());
+    postfix(directory, port, &more, &format!(" -o max_use=100 -o max_idle=100s -o {options}"))
 }
 
 fn floor(programs: &Programs, directory: &Path, port: u16, way: &str) -> Command {

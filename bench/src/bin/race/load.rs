@@ -35,7 +35,15 @@ enum Who {
 
 impl Load {
     pub(crate) fn is_for(&self, kind: Kind) -> bool {
-        matches!(self.who, Who::Everybody) || kind.is_ours()
+        match self.who {
+            Who::Everybody => !kind.is_drop_in() || self.is_small(),
+            Who::Ours => kind.is_ours() && !kind.is_drop_in(),
+        }
+    }
+
+    /// Whether it is one of single messages alone; a drop-in takes no other, since the service is the same one.
+    const fn is_small(&self) -> bool {
+        self.recipients == 1 && self.content_bytes == 4096
     }
 }
 

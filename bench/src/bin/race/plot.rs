@@ -74,7 +74,7 @@ fn draw(results: &Results, place: Place, drawing: &mut String) -> Result<(), Box
         chart.draw_series(labels)?;
     }
     for (group, (_, name)) in (0_u32..).zip(LOADS) {
-        let place = (f64::from(group) * GROUP_WIDTH + 1.5, highest * 1.2);
+        let place = (f64::from(group) * GROUP_WIDTH + 2.5, highest * 1.2);
         chart.draw_series([Text::new(name, place, ("sans-serif", 16))])?;
     }
     chart
@@ -92,10 +92,12 @@ const fn colour(kind: Kind) -> RGBColor {
         Kind::Postfix => RGBColor(150, 150, 150),
         Kind::OursFile => RGBColor(90, 150, 220),
         Kind::OursJournal => RGBColor(20, 70, 160),
+        Kind::DropInPostfix => RGBColor(150, 200, 150),
+        Kind::DropInLocal => RGBColor(40, 130, 70),
         Kind::FloorFile => RGBColor(240, 190, 110),
         Kind::FloorJournal => RGBColor(210, 130, 20),
     }
 }
 
 const BAR_WIDTH: f64 = 0.9;
-const GROUP_WIDTH: f64 = 6.5;
+const GROUP_WIDTH: f64 = 8.5;

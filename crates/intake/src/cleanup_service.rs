@@ -34,7 +34,7 @@ pub(super) struct CleanupService {
 
 /// Why a dialogue came to nothing. The texts are Postfix's where Postfix has some.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CleanupServiceError {
     /// No process listens on the socket. Each attempt is in the log.
     #[error("connect to subsystem {socket}: {words}; is cleanup_service_name right, and does Postfix run?")]
     Connect {
@@ -86,7 +86,7 @@ impl CleanupService {
     }
 
     /// Waits for its turn, connects, and waits for the queue ID.
-    pub(super) async fn begin(&self) -> Result<Dialogue, Failure> {
+    pub(super) async fn begin(&self) -> Result<Dialogue, CleanupServiceError> {
         let place = Arc::clone(&self.dialogues).acquire_owned().await;
         let place = place.map_err(|closed| self.unreachable(closed.to_string()))?;
         let stream = self.connect().await?;
@@ -113,7 +113,7 @@ impl CleanupService {
 
     /// Postfix tries eleven times, ten seconds apart; a client that waits so long for a service that is not there gains
     /// nothing.
-    async fn connect(&self) -> Result<UnixStream, Failure> {
+    async fn connect(&self) -> Result<UnixStream, CleanupServiceError> {
         let mut attempt = 1;
         loop {
             let words = match self.connect_past_backlog().await {
@@ -146,8 +146,8 @@ impl CleanupService {
         }
     }
 
-    fn unreachable(&self, words: String) -> Failure {
-        Failure::Connect { socket: self.socket.clone(), words }
+    fn unreachable(&self, words: String) -> CleanupServiceError {
+        CleanupServiceError::Connect { socket: self.socket.clone(), words }
     }
 }
 
@@ -165,17 +165,19 @@ impl Dialogue {
     }
 
     /// Sends bytes of the request; waits when cleanup(8) is slower.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), CleanupServiceError> {
         let socket = self.channel.socket.clone();
         match timeout(self.channel.ipc_timeout, self.channel.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::Broken { socket, step: WRITING, words: system_words(&error) }),
-            Err(_) => Err(Failure::Timeout { socket, step: WRITING }),
+            Ok(Err(error)) => {
+                Err(CleanupServiceError::Broken { socket, step: WRITING, words: system_words(&error) })
+            }
+            Err(_) => Err(CleanupServiceError::Timeout { socket, step: WRITING }),
         }
     }
 
     /// Waits for the judgement on a request that is complete.
-    pub(super) async fn end(mut self) -> Result<Judgement, Failure> {
+    pub(super) async fn end(mut self) -> Result<Judgement, CleanupServiceError> {
         Ok(Judgement::decode(&self.channel.list().await?)?)
     }
 }
@@ -195,7 +197,7 @@ struct Channel {
 }
 
 impl Channel {
-    async fn list(&mut self) -> Result<AttributeList, Failure> {
+    async fn list(&mut self) -> Result<AttributeList, CleanupServiceError> {
         loop {
             let mut input = self.unread.as_slice();
             let list = self.decoder.decode(&mut input)?;
@@ -206,19 +208,19 @@ impl Channel {
             let read = timeout(self.ipc_timeout, self.read()).await;
             let socket = || self.socket.clone();
             match read {
-                Ok(Ok(0)) => return Err(Failure::Ended { socket: socket() }),
+                Ok(Ok(0)) => return Err(CleanupServiceError::Ended { socket: socket() }),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(Failure::Ended { socket: socket() });
+                    return Err(CleanupServiceError::Ended { socket: socket() });
                 }
                 Ok(Err(error)) => {
-                    return Err(Failure::Broken {
+                    return Err(CleanupServiceError::Broken {
                         socket: socket(),
                         step: READING,
                         words: system_words(&error),
                     });
                 }
-                Err(_) => return Err(Failure::Timeout { socket: socket(), step: READING }),
+                Err(_) => return Err(CleanupServiceError::Timeout { socket: socket(), step: READING }),
             }
         }
     }

@@ -9,6 +9,7 @@ use postfix::settings::words::Commit;
 use spool::Timestamp;
 
 use super::arrival::arrival_of;
+use super::deferred_writer::DeferredWriter;
 use super::feed::{feed, judge};
 use super::milter::Milters;
 use super::name::Name;
@@ -16,7 +17,6 @@ use super::needs::{Needs, paths};
 use super::piece::Piece;
 use super::store::{Draft, Records, Store};
 use super::tables::Lookups;
-use super::waiting::Waiting;
 use super::wake::pipe_directories;
 use super::{Receipt, Refusal};
 use crate::date::DateFormat;
@@ -76,7 +76,7 @@ impl Local {
             message: Message::new(Arc::clone(&self.options), tables, arrival, origin),
             lookups: self.lookups.clone(),
             log: self.log.clone(),
-            waiting: self.milters.as_ref().map(|milters| Waiting::new(Arc::clone(milters))),
+            deferred: self.milters.as_ref().map(|milters| DeferredWriter::new(Arc::clone(milters))),
             records: Records::default(),
             draft,
         })
@@ -90,7 +90,7 @@ pub struct Handoff {
     lookups: Lookups,
     log: Log,
     /// Where records wait for mail filters before they go into the draft.
-    waiting: Option<Waiting>,
+    deferred: Option<DeferredWriter>,
     /// What cleanup has made of the message, and the draft has not taken yet.
     records: Records,
     draft: Draft,
@@ -98,8 +98,8 @@ pub struct Handoff {
 
 impl Handoff {
     pub(super) async fn feed(&mut self, piece: Piece<'_>) {
-        let Self { message, lookups, waiting, records, draft, .. } = self;
-        match waiting {
+        let Self { message, lookups, deferred, records, draft, .. } = self;
+        match deferred {
             None => {
                 lookups.run(|| feed(message, piece, records.sink())).await;
                 if draft.has_room(records) {
@@ -112,17 +112,17 @@ impl Handoff {
                     records.clear();
                 }
             }
-            Some(waiting) => {
-                lookups.run(|| waiting.feed(message, piece)).await;
-                waiting.settle(message).await;
+            Some(deferred) => {
+                lookups.run(|| deferred.feed(message, piece)).await;
+                deferred.settle(message).await;
             }
         }
     }
 
     pub(super) async fn commit(self) -> Result<Receipt, Refusal> {
-        let Self { message, lookups, log, waiting, mut records, mut draft } = self;
-        let finished = match waiting {
-            Some(waiting) => waiting.show(message, &lookups, &log, &mut draft, &mut records).await?,
+        let Self { message, lookups, log, deferred, mut records, mut draft } = self;
+        let finished = match deferred {
+            Some(deferred) => deferred.show(message, &lookups, &log, &mut draft, &mut records).await?,
             None => judge(lookups.run(|| message.finish()).await, &log)?,
         };
         if finished.fate == Fate::Discard {

@@ -2,7 +2,7 @@
 //!
 //! The client sends content, sender, recipients; cleanup(8) wants to hear of sender and recipients first, and each
 //! connection to it keeps one of its processes busy. So a message is kept here until the client has sent all of it (see
-//! [`super::overflow`]), and only then handed over. What cleanup(8) is told is what qmqpd(8) tells it, record by record.
+//! [`super::spill_buffer`]), and only then handed over. What cleanup(8) is told is what qmqpd(8) tells it, record by record.
 
 use postfix::text::system_words;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use postfix::settings::Settings;
 use spool::Timestamp;
 
 use super::arrival::arrival_of;
-use super::cleanup_service::{CleanupService, Dialogue, Failure};
+use super::cleanup_service::{CleanupService, CleanupServiceError, Dialogue};
 use super::name::Name;
 use super::needs::{Needs, PublicService, paths};
-use super::overflow::{BYTES_IN_MEMORY_MAX, Overflow, Reader, TemporaryFiles};
 use super::piece::Piece;
+use super::spill_buffer::{BYTES_IN_MEMORY_MAX, Reader, SpillBuffer, TemporaryFiles};
 use super::{Receipt, Refusal};
 use crate::date::DateFormat;
 use daemon::jail;
@@ -98,10 +98,10 @@ impl Postfix {
             arrival: arrival_of(String::new(), arrived, arrived, &self.dates),
             origin,
             lines: Lines::new(&self.options),
-            content: Overflow::default(),
+            content: SpillBuffer::default(),
             sender: Vec::new(),
             verp_delimiters: None,
-            recipients: Overflow::default(),
+            recipients: SpillBuffer::default(),
             recipients_count: 0,
             recipients_bytes: 0,
             first_recipient: Vec::new(),
@@ -111,7 +111,7 @@ impl Postfix {
         }
     }
 
-    fn log_failure(&self, queue_id: Option<&QueueId>, failure: &Failure) {
+    fn log_failure(&self, queue_id: Option<&QueueId>, failure: &CleanupServiceError) {
         let text = match queue_id {
             Some(queue_id) => format!("{queue_id}: {failure}"),
             None => failure.to_string(),
@@ -128,11 +128,11 @@ pub struct Handoff {
     origin: Origin,
     lines: Lines,
     /// Records of the content, without our own Received: header.
-    content: Overflow,
+    content: SpillBuffer,
     sender: Vec<u8>,
     verp_delimiters: Option<[u8; 2]>,
     /// Records of the recipients.
-    recipients: Overflow,
+    recipients: SpillBuffer,
     recipients_count: u64,
     recipients_bytes: u64,
     first_recipient: Vec<u8>,
@@ -212,7 +212,7 @@ impl Handoff {
                 Ok(())
             }
             Err(failure) => {
-                if !matches!(failure, Failure::Connect { .. }) {
+                if !matches!(failure, CleanupServiceError::Connect { .. }) {
                     self.way.log_failure(None, &failure);
                 }
                 Err(Refusal::Storage)
@@ -299,15 +299,15 @@ fn file_failure(way: &Postfix, error: &std::io::Error) -> String {
 #[derive(Debug)]
 enum Stopped {
     /// cleanup(8) did not hear all of it, and removes what it heard.
-    Service(Failure),
+    Service(CleanupServiceError),
     /// cleanup(8) heard all of it, and did not say what has become of it.
-    Unanswered(Failure),
+    Unanswered(CleanupServiceError),
     /// Our own disk.
     File(std::io::Error),
 }
 
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Self {
+impl From<CleanupServiceError> for Stopped {
+    fn from(failure: CleanupServiceError) -> Self {
         Self::Service(failure)
     }
 }
@@ -339,7 +339,7 @@ impl Outgoing {
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
+    async fn flush(&mut self) -> Result<(), CleanupServiceError> {
         self.dialogue.send(&self.buffer).await?;
         self.buffer.clear();
         Ok(())

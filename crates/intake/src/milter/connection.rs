@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use super::Place;
+use super::ResolvedFilter;
 use daemon::log::{Log, Program};
 use postfix::text::system_words;
 
@@ -20,13 +20,13 @@ use postfix::text::system_words;
 const SEND_BYTES: usize = 64 * 1024;
 
 /// Why a filter is out of order.
-pub(super) struct Failure {
+pub(super) struct FilterError {
     pub(super) fault: Fault,
     /// Goes behind `milter NAME: `.
     pub(super) text: String,
 }
 
-impl Failure {
+impl FilterError {
     fn communication(text: String) -> Self {
         Self { fault: Fault::Communication, text }
     }
@@ -62,10 +62,15 @@ impl Connection {
     }
 
     /// Connects, and agrees on how to talk.
-    pub(super) async fn open(&mut self, place: &Place, deadline: Instant, log: &Log) -> Result<(), Failure> {
-        let service = Arc::clone(&place.service);
+    pub(super) async fn open(
+        &mut self,
+        resolved: &ResolvedFilter,
+        deadline: Instant,
+        log: &Log,
+    ) -> Result<(), FilterError> {
+        let service = Arc::clone(&resolved.service);
         let limit = within(service.connect_timeout, deadline);
-        let connected = timeout(limit, connect(&service, &place.addresses)).await;
+        let connected = timeout(limit, connect(&service, &resolved.addresses)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)));
         match connected {
             Ok(stream) => self.stream = Some(stream),
@@ -73,7 +78,7 @@ impl Connection {
             Err(error) => {
                 let text = format!("connect to Milter service {}: {}", service.name, system_words(&error));
                 log.write(Program::Cleanup, Severity::Warning, &text);
-                return Err(Failure::communication(String::new()));
+                return Err(FilterError::communication(String::new()));
             }
         }
         self.filter.open(&mut self.unsent);
@@ -85,10 +90,10 @@ impl Connection {
         let (command, data) = read.map_err(|text| {
             let line = format!("milter {}: {text}", service.name);
             log.write(Program::Cleanup, Severity::Warning, &line);
-            Failure::communication("read error in initial handshake".to_owned())
+            FilterError::communication("read error in initial handshake".to_owned())
         })?;
         let agreed = self.filter.negotiate(command, &data);
-        let agreed = agreed.map_err(|bad| Failure::communication(bad.to_string()))?;
+        let agreed = agreed.map_err(|bad| FilterError::communication(bad.to_string()))?;
         for oddity in &agreed.oddities {
             let text = format!("milter {}: {oddity}", service.name);
             log.write(Program::Cleanup, Severity::Warning, &text);
@@ -97,7 +102,7 @@ impl Connection {
     }
 
     /// The filter is out of order: says so, and hangs up.
-    pub(super) fn fail(&mut self, failure: &Failure, log: &Log) -> Option<Response> {
+    pub(super) fn fail(&mut self, failure: &FilterError, log: &Log) -> Option<Response> {
         if !failure.text.is_empty() {
             let text = format!("milter {}: {}", self.filter.service().name, failure.text);
             log.notice(Program::Cleanup, &Notice::warning(text));
@@ -113,7 +118,7 @@ impl Connection {
         event: Event,
         step: Step,
         deadline: Instant,
-    ) -> Result<Option<Response>, Failure> {
+    ) -> Result<Option<Response>, FilterError> {
         if let Event::Decided(response) = event {
             if self.unsent.len() >= SEND_BYTES {
                 self.send_step(step, deadline).await?;
@@ -128,11 +133,11 @@ impl Connection {
     }
 
     /// The next answer.
-    pub(super) async fn answer(&mut self, step: Step, deadline: Instant) -> Result<Heard, Failure> {
+    pub(super) async fn answer(&mut self, step: Step, deadline: Instant) -> Result<Heard, FilterError> {
         self.send_step(step, deadline).await?;
         let limit = within(self.limit(step), deadline);
-        let (command, data) = self.packet(step.name(), limit).await.map_err(Failure::communication)?;
-        self.filter.answer(step, command, &data).map_err(|bad| Failure::reply(bad, &data))
+        let (command, data) = self.packet(step.name(), limit).await.map_err(FilterError::communication)?;
+        self.filter.answer(step, command, &data).map_err(|bad| FilterError::reply(bad, &data))
     }
 
     fn limit(&self, step: Step) -> Duration {
@@ -143,10 +148,10 @@ impl Connection {
         }
     }
 
-    async fn send_step(&mut self, step: Step, deadline: Instant) -> Result<(), Failure> {
+    async fn send_step(&mut self, step: Step, deadline: Instant) -> Result<(), FilterError> {
         let sent = self.send_within(within(self.limit(step), deadline)).await;
         sent.map_err(|error| {
-            Failure::communication(format!("error writing command: {}", system_words(&error)))
+            FilterError::communication(format!("error writing command: {}", system_words(&error)))
         })
     }
 

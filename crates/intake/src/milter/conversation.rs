@@ -10,10 +10,10 @@ use cleanup::milter::{
 use postfix::milter_protocol::{Edit, Step};
 use tokio::time::Instant;
 
-use super::connection::{Connection, Failure};
-use super::{Milters, Place};
-use crate::kept::{Kept, Part};
-use crate::overflow::{Overflow, TemporaryFiles};
+use super::connection::{Connection, FilterError};
+use super::{Milters, ResolvedFilter};
+use crate::held_message::{HeldMessage, Part};
+use crate::spill_buffer::{SpillBuffer, TemporaryFiles};
 use crate::tables::Lookups;
 
 /// One message before the filters.
@@ -34,8 +34,9 @@ impl<'a> Conversation<'a> {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         // The semaphore is never closed.
         let turn = milters.turns.acquire().await.ok();
-        let filter = |place: &Place| Filter::new(Arc::clone(&place.service), milters.soft_bounce);
-        let connections = milters.filters.iter().map(|place| Connection::new(filter(place)));
+        let filter =
+            |resolved: &ResolvedFilter| Filter::new(Arc::clone(&resolved.service), milters.soft_bounce);
+        let connections = milters.filters.iter().map(|resolved| Connection::new(filter(resolved)));
         Self {
             milters,
             lookups,
@@ -51,7 +52,7 @@ impl<'a> Conversation<'a> {
     pub(crate) async fn envelope(
         &mut self,
         inspection: &mut Inspection,
-        recipients: &Overflow,
+        recipients: &SpillBuffer,
     ) -> io::Result<()> {
         if let Some(response) = self.connect(inspection).await {
             inspection.apply(Stage::Connect, &response);
@@ -94,9 +95,9 @@ impl<'a> Conversation<'a> {
         let family: &[u8] =
             if self.milters.names.ipv6_only { b"localhost\x006\0\0" } else { b"localhost\x004\0\0" };
         for number in 0..self.connections.len() {
-            let place = self.milters.filters.get(number)?;
+            let resolved = self.milters.filters.get(number)?;
             let connection = self.connections.get_mut(number)?;
-            if let Err(failure) = connection.open(place, self.deadline, &self.milters.log).await {
+            if let Err(failure) = connection.open(resolved, self.deadline, &self.milters.log).await {
                 let response = connection.fail(&failure, &self.milters.log);
                 if response.is_some() {
                     return response;
@@ -154,13 +155,17 @@ impl<'a> Conversation<'a> {
     }
 
     /// Shows the filters the content, and lets them change the message.
-    pub(crate) async fn content(&mut self, inspection: &mut Inspection, kept: &mut Kept) -> io::Result<()> {
+    pub(crate) async fn content(
+        &mut self,
+        inspection: &mut Inspection,
+        held: &mut HeldMessage,
+    ) -> io::Result<()> {
         if let Some(response) = self.all(Step::Data, inspection, &[]).await {
             inspection.apply(Stage::Data, &response);
         }
         if inspection.goes_on() {
             for number in 0..self.connections.len() {
-                let response = self.message(number, inspection, kept).await?;
+                let response = self.message(number, inspection, held).await?;
                 self.milters.say(inspection);
                 if let Some(response) = response {
                     inspection.apply(Stage::EndOfMessage, &response);
@@ -180,7 +185,7 @@ impl<'a> Conversation<'a> {
         &mut self,
         number: usize,
         inspection: &mut Inspection,
-        kept: &mut Kept,
+        held: &mut HeldMessage,
     ) -> io::Result<Option<Response>> {
         let Some(connection) = self.connections.get(number) else { return Ok(None) };
         if !connection.filter.is_open() {
@@ -193,7 +198,7 @@ impl<'a> Conversation<'a> {
             (wants(Step::Header), wants(Step::EndOfHeader), wants(Step::Body));
         let mut chunks = Chunks::default();
         let milters = self.milters;
-        let mut walk = kept.walk(inspection.edits.pass(), &milters.files);
+        let mut walk = held.walk(inspection.edits.pass(), &milters.files);
         while let Some(part) = walk.next().await? {
             let mut response = None;
             match part {
@@ -230,7 +235,7 @@ impl<'a> Conversation<'a> {
                 return Ok(response);
             }
         }
-        self.end_of_body(number, inspection, kept, leading_blank).await
+        self.end_of_body(number, inspection, held, leading_blank).await
     }
 
     fn is_open(&self, number: usize) -> bool {
@@ -242,7 +247,7 @@ impl<'a> Conversation<'a> {
         &mut self,
         number: usize,
         inspection: &mut Inspection,
-        kept: &mut Kept,
+        held: &mut HeldMessage,
         leading_blank: bool,
     ) -> io::Result<Option<Response>> {
         let event = self.announce(number, Step::EndOfBody, inspection, &[]);
@@ -257,15 +262,15 @@ impl<'a> Conversation<'a> {
                     Ok(Heard::Decided(response)) => break Ok(response),
                     Ok(Heard::Edit(Edit::ReplaceBody(bytes))) => {
                         if !body.takes_more() {
-                            break Err(Failure::mixed_body());
+                            break Err(FilterError::mixed_body());
                         }
                         body.append(&bytes, inspection, &milters.files).await?;
                     }
                     Ok(Heard::Edit(edit)) => {
-                        body.end(kept, &milters.files).await?;
+                        body.end(held, &milters.files).await?;
                         let edited = lookups.run(|| inspection.edit(&edit, leading_blank)).await;
                         if let Err(limit) = edited {
-                            break Err(Failure { fault: Fault::Configuration, text: limit.to_string() });
+                            break Err(FilterError { fault: Fault::Configuration, text: limit.to_string() });
                         }
                         milters.say(inspection);
                     }
@@ -275,7 +280,7 @@ impl<'a> Conversation<'a> {
         };
         match ended {
             Ok(response) => {
-                body.end(kept, &milters.files).await?;
+                body.end(held, &milters.files).await?;
                 Ok(response)
             }
             Err(failure) => {
@@ -299,7 +304,7 @@ impl<'a> Conversation<'a> {
 /// A new body, as it comes from a filter.
 enum Replacement {
     None,
-    Open(NewBody, Overflow),
+    Open(NewBody, SpillBuffer),
     /// It is complete: another change has followed.
     Complete,
 }
@@ -316,7 +321,7 @@ impl Replacement {
         files: &TemporaryFiles,
     ) -> io::Result<()> {
         if matches!(self, Self::None) {
-            let mut records = Overflow::default();
+            let mut records = SpillBuffer::default();
             let body = NewBody::new(inspection.line_length_limit(), records.end());
             *self = Self::Open(body, records);
         }
@@ -329,13 +334,13 @@ impl Replacement {
         records.settle(files).await
     }
 
-    async fn end(&mut self, kept: &mut Kept, files: &TemporaryFiles) -> io::Result<()> {
+    async fn end(&mut self, held: &mut HeldMessage, files: &TemporaryFiles) -> io::Result<()> {
         if let Self::Open(..) = self
             && let Self::Open(body, mut records) = std::mem::replace(self, Self::Complete)
         {
             body.finish(records.end());
             records.settle(files).await?;
-            kept.body = Some(records);
+            held.body = Some(records);
         }
         Ok(())
     }

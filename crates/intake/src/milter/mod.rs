@@ -16,14 +16,14 @@ use postfix::settings::Settings;
 use tokio::sync::Semaphore;
 
 pub(super) use self::conversation::Conversation;
-use super::overflow::TemporaryFiles;
+use super::spill_buffer::TemporaryFiles;
 use daemon::log::{Log, Program};
 use daemon::port::port_number;
 
 /// The filters that every message is shown to.
 #[derive(Debug)]
 pub struct Milters {
-    filters: Vec<Place>,
+    filters: Vec<ResolvedFilter>,
     names: MacroNames,
     myhostname: String,
     soft_bounce: bool,
@@ -37,7 +37,7 @@ pub struct Milters {
 
 /// A filter and its addresses, which were looked up when the process started.
 #[derive(Debug)]
-struct Place {
+struct ResolvedFilter {
     service: Arc<Service>,
     addresses: Vec<SocketAddr>,
 }
@@ -55,7 +55,7 @@ impl Milters {
         let protocols = &settings.inet_protocols;
         let has = |version| protocols.contains(version) || protocols.contains("all");
         let is_allowed = |address: &SocketAddr| if address.is_ipv4() { has("ipv4") } else { has("ipv6") };
-        let place = |service: Service| {
+        let resolved = |service: Service| {
             let addresses = addresses(&service).unwrap_or_else(|error| {
                 let Service { name, .. } = &service;
                 let text = format!("host or service of milter {name} not found: {error}");
@@ -63,11 +63,11 @@ impl Milters {
                 Vec::new()
             });
             let addresses = addresses.into_iter().filter(is_allowed).collect();
-            Place { service: Arc::new(service), addresses }
+            ResolvedFilter { service: Arc::new(service), addresses }
         };
         let limit = usize::try_from(settings.default_process_limit).unwrap_or(usize::MAX);
         Some(Self {
-            filters: services.into_iter().map(place).collect(),
+            filters: services.into_iter().map(resolved).collect(),
             names: MacroNames {
                 connect: settings.milter_connect_macros.clone(),
                 helo: settings.milter_helo_macros.clone(),
@@ -99,7 +99,7 @@ impl Milters {
     /// Address and port of each that is reached through the network.
     #[must_use]
     pub fn inet_servers(&self) -> Vec<(String, u16)> {
-        let addresses = self.filters.iter().flat_map(|place| &place.addresses);
+        let addresses = self.filters.iter().flat_map(|resolved| &resolved.addresses);
         addresses.map(|address| (address.ip().to_string(), address.port())).collect()
     }
 

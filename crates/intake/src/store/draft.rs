@@ -12,7 +12,7 @@ use postfix::queue_id::QueueId;
 use spool::Timestamp;
 
 use super::layout::{exact_front_bytes, rest_of_file, whole_file};
-use super::queue_file::{Failure, QueueFile};
+use super::queue_file::{QueueFile, StoreError};
 use super::records::Records;
 use super::shared::Shared;
 use crate::{Receipt, Refusal};
@@ -78,7 +78,7 @@ impl Draft {
         }
     }
 
-    async fn write(&mut self, records: &mut Records) -> Result<(), Failure> {
+    async fn write(&mut self, records: &mut Records) -> Result<(), StoreError> {
         let front_bytes = self.front_bytes;
         let streamed =
             self.streamed.get_or_insert(Streamed { front_bytes, content_bytes: 0, recipients_bytes: 0 });

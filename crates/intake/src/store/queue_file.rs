@@ -23,7 +23,7 @@ pub(super) struct QueueFile {
 
 /// What can go wrong between a message and its durable file; in words for the log.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum StoreError {
     /// The disk said no.
     #[error("write queue file: {0}")]
     Disk(Box<SpoolError>),
@@ -41,7 +41,7 @@ pub(super) enum Failure {
     Unanswered,
 }
 
-impl Failure {
+impl StoreError {
     /// What the client hears of it.
     pub(super) const fn refusal(&self) -> Refusal {
         match self {
@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-impl From<SpoolError> for Failure {
+impl From<SpoolError> for StoreError {
     fn from(error: SpoolError) -> Self {
         Self::Disk(Box::new(error))
     }
@@ -59,7 +59,7 @@ impl From<SpoolError> for Failure {
 
 impl QueueFile {
     /// Makes an empty file under a new queue ID.
-    pub(super) async fn create(committers: &Arc<Committers<UnixDisk>>) -> Result<Self, Failure> {
+    pub(super) async fn create(committers: &Arc<Committers<UnixDisk>>) -> Result<Self, StoreError> {
         let draft = run(committers, |done| Job::Create { done }).await??;
         Ok(Self {
             committers: Arc::clone(committers),
@@ -79,8 +79,8 @@ impl QueueFile {
     }
 
     /// Writes the buffer at an offset and hands it back, empty.
-    pub(super) async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        let draft = self.draft.take().ok_or(Failure::GivenUp)?;
+    pub(super) async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        let draft = self.draft.take().ok_or(StoreError::GivenUp)?;
         let written = run(&self.committers, |done| Job::Write { draft, offset, bytes, done }).await?;
         self.draft = Some(written.draft);
         written.outcome?;
@@ -97,11 +97,11 @@ impl QueueFile {
     }
 
     /// Does the last writes and makes the file durable.
-    pub(super) async fn commit(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, Failure> {
-        let draft = self.draft.take().ok_or(Failure::GivenUp)?;
+    pub(super) async fn commit(mut self, writes: Vec<(u64, Vec<u8>)>) -> Result<spool::Receipt, StoreError> {
+        let draft = self.draft.take().ok_or(StoreError::GivenUp)?;
         let committed = run(&self.committers, |done| Job::Commit { draft, writes, done }).await;
         match committed {
-            Err(Failure::GivenUp) => Err(Failure::Unanswered),
+            Err(StoreError::GivenUp) => Err(StoreError::Unanswered),
             committed => Ok(committed??),
         }
     }
@@ -133,12 +133,12 @@ impl Drop for QueueFile {
 async fn run<T: Send + 'static>(
     committers: &Committers<UnixDisk>,
     job: impl FnOnce(Done<T>) -> Job<UnixDisk>,
-) -> Result<T, Failure> {
+) -> Result<T, StoreError> {
     let (sender, receiver) = oneshot::channel();
     let done: Done<T> = Box::new(move |outcome| {
         // The session may be gone; what comes back is dropped then, and a draft with it.
         let _ = sender.send(outcome);
     });
-    committers.submit(job(done)).map_err(|Refused { reason, .. }| Failure::NotTaken(reason))?;
-    receiver.await.map_err(|_| Failure::GivenUp)
+    committers.submit(job(done)).map_err(|Refused { reason, .. }| StoreError::NotTaken(reason))?;
+    receiver.await.map_err(|_| StoreError::GivenUp)
 }

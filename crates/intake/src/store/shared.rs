@@ -9,7 +9,7 @@ use postfix::queue_id::QueueId;
 use spool::UnixDisk;
 use spool::committer::Committers;
 
-use super::queue_file::Failure;
+use super::queue_file::StoreError;
 use crate::wake::Wake;
 use crate::{Receipt, Refusal};
 
@@ -23,12 +23,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn refused_without_draft(&self, failure: &Failure) -> Refusal {
+    pub(super) fn refused_without_draft(&self, failure: &StoreError) -> Refusal {
         self.log.write(Program::Cleanup, Severity::Warning, &failure.to_string());
         failure.refusal()
     }
 
-    pub(super) fn log_failure(&self, queue_id: &QueueId, failure: &Failure) {
+    pub(super) fn log_failure(&self, queue_id: &QueueId, failure: &StoreError) {
         self.log.write(Program::Cleanup, Severity::Warning, &format!("{queue_id}: {failure}"));
     }
 
@@ -37,7 +37,7 @@ impl Shared {
         &self,
         queue_id: &QueueId,
         fate: Fate,
-        committed: Result<spool::Receipt, Failure>,
+        committed: Result<spool::Receipt, StoreError>,
     ) -> Result<Receipt, Refusal> {
         match committed {
             Ok(receipt) => {

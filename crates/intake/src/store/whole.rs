@@ -12,7 +12,7 @@ use spool::{Draft, Timestamp, UnixDisk};
 use tokio::sync::oneshot;
 
 use super::layout::whole_file;
-use super::queue_file::Failure;
+use super::queue_file::StoreError;
 use super::records::Records;
 use super::shared::Shared;
 use crate::{Receipt, Refusal};
@@ -42,7 +42,7 @@ pub(super) async fn run<T: Send + 'static>(
     let work = Box::new(move |created| match created {
         Ok(draft) => work(WholeDraft { draft, store: shared }, Answer(sender)),
         Err(error) => {
-            let refusal = shared.refused_without_draft(&Failure::from(error));
+            let refusal = shared.refused_without_draft(&StoreError::from(error));
             let _ = sender.send(Err(refusal));
         }
     });
@@ -50,9 +50,9 @@ pub(super) async fn run<T: Send + 'static>(
         Ok(()) => match receiver.await {
             Ok(outcome) => return outcome,
             // It ended before it had an answer; its file may be there.
-            Err(_) => Failure::Unanswered,
+            Err(_) => StoreError::Unanswered,
         },
-        Err(Refused { reason, .. }) => Failure::NotTaken(reason),
+        Err(Refused { reason, .. }) => StoreError::NotTaken(reason),
     };
     Err(store.refused_without_draft(&failure))
 }
@@ -88,7 +88,7 @@ impl WholeDraft {
             draft.hold();
         }
         let done = Box::new(move |committed: Result<_, spool::SpoolError>| {
-            done(store.conclude(&queue_id, fate, committed.map_err(Failure::from)));
+            done(store.conclude(&queue_id, fate, committed.map_err(StoreError::from)));
         });
         draft.commit_whole(file, done);
     }

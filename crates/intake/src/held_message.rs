@@ -7,13 +7,13 @@ use std::io;
 use cleanup::milter::Headers;
 use postfix::queue_file::POINTER_RECORD_BYTES;
 
-use super::overflow::{Overflow, RecordReader, TemporaryFiles};
+use super::spill_buffer::{RecordReader, SpillBuffer, TemporaryFiles};
 
 /// The content of a message, and what filters have made of it so far.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct HeldMessage {
     /// Records as cleanup wrote them; with a place for a From: header.
-    pub(super) content: Overflow,
+    pub(super) content: SpillBuffer,
     /// Where the headers end in them.
     pub(super) header_bytes: u64,
     /// Our own Received: header, which comes first.
@@ -21,7 +21,7 @@ pub(super) struct Kept {
     /// Where the place is, and what goes there.
     pub(super) from: Option<(u64, Vec<u8>)>,
     /// The body of a filter that takes the place of the one in `content`.
-    pub(super) body: Option<Overflow>,
+    pub(super) body: Option<SpillBuffer>,
 }
 
 /// A part of the content.
@@ -37,24 +37,24 @@ pub(super) enum Part {
 
 /// One walk through the content.
 pub(super) struct Walk<'a> {
-    kept: &'a Kept,
+    held: &'a HeldMessage,
     files: &'a TemporaryFiles,
     reader: RecordReader<'a>,
     /// `None` behind the headers.
     headers: Option<Headers>,
-    /// How many bytes of `kept.content` were read.
+    /// How many bytes of `held.content` were read.
     offset: u64,
     parts: VecDeque<Part>,
 }
 
-impl Kept {
+impl HeldMessage {
     /// Begins at the first header; `headers` are the changes that all of them pass.
     pub(super) fn walk<'a>(&'a self, mut headers: Headers, files: &'a TemporaryFiles) -> Walk<'a> {
         let mut parts = VecDeque::new();
         headers
             .hidden(&self.received, &mut |records, is_seen| parts.push_back(Part::Header(records, is_seen)));
         let reader = self.content.records();
-        Walk { kept: self, files, reader, headers: Some(headers), offset: 0, parts }
+        Walk { held: self, files, reader, headers: Some(headers), offset: 0, parts }
     }
 }
 
@@ -65,7 +65,7 @@ impl Walk<'_> {
             if let Some(part) = self.parts.pop_front() {
                 return Ok(Some(part));
             }
-            if self.headers.is_some() && self.offset >= self.kept.header_bytes {
+            if self.headers.is_some() && self.offset >= self.held.header_bytes {
                 self.end_headers();
                 continue;
             }
@@ -81,12 +81,12 @@ impl Walk<'_> {
     }
 
     fn end_headers(&mut self) {
-        let Self { headers, parts, kept, .. } = self;
+        let Self { headers, parts, held, .. } = self;
         if let Some(headers) = headers.take() {
             headers.finish(&mut |records, is_seen| parts.push_back(Part::Header(records, is_seen)));
         }
         self.parts.push_back(Part::EndOfHeaders);
-        if let Some(body) = &kept.body {
+        if let Some(body) = &held.body {
             self.reader = body.records();
         }
     }
@@ -102,10 +102,10 @@ impl Walk<'_> {
         let at = |offset: u64| {
             usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX).min(records.len())
         };
-        let (in_headers, in_body) = records.split_at(at(self.kept.header_bytes));
-        let Self { headers: Some(headers), parts, kept, .. } = self else { return };
+        let (in_headers, in_body) = records.split_at(at(self.held.header_bytes));
+        let Self { headers: Some(headers), parts, held, .. } = self else { return };
         let mut sink = |records, is_seen| parts.push_back(Part::Header(records, is_seen));
-        match &kept.from {
+        match &held.from {
             Some((slot, from)) if *slot >= start && at(*slot) < in_headers.len() => {
                 let (before, rest) = in_headers.split_at(at(*slot));
                 headers.records(before, &mut sink);
@@ -114,10 +114,10 @@ impl Walk<'_> {
             }
             _ => headers.records(in_headers, &mut sink),
         }
-        if self.offset >= self.kept.header_bytes {
+        if self.offset >= self.held.header_bytes {
             let in_body = in_body.to_vec();
             self.end_headers();
-            if self.kept.body.is_none() && !in_body.is_empty() {
+            if self.held.body.is_none() && !in_body.is_empty() {
                 self.parts.push_back(Part::Body(in_body));
             }
         }

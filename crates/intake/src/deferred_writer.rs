@@ -1,7 +1,7 @@
 //! A message that waits until mail filters have seen it.
 //!
 //! The client sends content, sender, recipients; filters want to hear of sender and recipients first, and may change all
-//! of it at the end. So with filters a message is kept (see [`super::overflow`]) until it is complete, shown to them, and
+//! of it at the end. So with filters a message is kept (see [`super::spill_buffer`]) until it is complete, shown to them, and
 //! then written with their changes in one go.
 
 use std::io;
@@ -13,46 +13,46 @@ use postfix::notice::Severity;
 
 use super::Refusal;
 use super::feed::{Sink, feed, judge};
-use super::kept::{Kept, Part};
+use super::held_message::{HeldMessage, Part};
 use super::milter::{Conversation, Milters};
-use super::overflow::{Overflow, TemporaryFiles};
 use super::piece::Piece;
+use super::spill_buffer::{SpillBuffer, TemporaryFiles};
 use super::store::{Draft, Records};
 use super::tables::Lookups;
 use daemon::log::{Log, Program};
 
 /// The records of a message, and who is to see them.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct DeferredWriter {
     milters: Arc<Milters>,
-    kept: Kept,
+    held: HeldMessage,
     /// Recipients as filters hear them, and their records.
-    recipients: Overflow,
+    recipients: SpillBuffer,
     has_failed: Option<io::Error>,
 }
 
-impl Waiting {
+impl DeferredWriter {
     pub(super) fn new(milters: Arc<Milters>) -> Self {
-        Self { milters, kept: Kept::default(), recipients: Overflow::default(), has_failed: None }
+        Self { milters, held: HeldMessage::default(), recipients: SpillBuffer::default(), has_failed: None }
     }
 
     /// One piece through cleanup: its records wait here.
     pub(super) fn feed(&mut self, message: &mut Message, piece: Piece<'_>) {
-        let Self { kept, recipients, .. } = self;
-        let sink = Sink { content: kept.content.end(), recipients: recipients.end(), is_for_filters: true };
+        let Self { held, recipients, .. } = self;
+        let sink = Sink { content: held.content.end(), recipients: recipients.end(), is_for_filters: true };
         feed(message, piece, sink);
     }
 
     /// Keeps the memory bounded. What goes wrong is remembered.
     pub(super) async fn settle(&mut self, message: &Message) {
         if self.has_failed.is_some() || !message.is_wanted() {
-            self.kept.content.clear();
+            self.held.content.clear();
         }
         if self.has_failed.is_some() {
             self.recipients.clear();
         }
         let files = &self.milters.files;
-        let mut settled = self.kept.content.settle(files).await;
+        let mut settled = self.held.content.settle(files).await;
         if settled.is_ok() {
             settled = self.recipients.settle(files).await;
         }
@@ -70,7 +70,7 @@ impl Waiting {
         draft: &mut Draft,
         records: &mut Records,
     ) -> Result<Finished, Refusal> {
-        let Self { milters, mut kept, recipients, has_failed } = self;
+        let Self { milters, mut held, recipients, has_failed } = self;
         let queue_id = *draft.queue_id();
         let storage = |error: &io::Error| {
             let text = format!("{queue_id}: write temporary file: {error}");
@@ -102,14 +102,14 @@ impl Waiting {
                 return Err(inspection.refusal().cloned().unwrap_or(refusal).into());
             }
         };
-        kept.header_bytes = inspection.header_bytes();
-        kept.received = std::mem::take(&mut finished.received);
-        kept.from = finished.from.take();
+        held.header_bytes = inspection.header_bytes();
+        held.received = std::mem::take(&mut finished.received);
+        held.from = finished.from.take();
         if finished.fate == Fate::Hold {
             inspection.hold();
         }
         if inspection.goes_on() && !outcome.is_passed {
-            let shown = conversation.content(&mut inspection, &mut kept).await;
+            let shown = conversation.content(&mut inspection, &mut held).await;
             shown.map_err(|error| storage(&error))?;
         }
         conversation.end().await;
@@ -124,7 +124,7 @@ impl Waiting {
         if finished.fate == Fate::Discard {
             return Ok(finished);
         }
-        let sources = Sources { kept: &kept, recipients: &recipients, files: &milters.files };
+        let sources = Sources { held: &held, recipients: &recipients, files: &milters.files };
         let written = write(sources, &mut inspection, &mut finished, draft, records).await;
         written.map_err(|error| storage(&error))?;
         for notice in inspection.take_notices() {
@@ -139,8 +139,8 @@ impl Waiting {
 
 /// What is left of the message is read from here.
 struct Sources<'a> {
-    kept: &'a Kept,
-    recipients: &'a Overflow,
+    held: &'a HeldMessage,
+    recipients: &'a SpillBuffer,
     files: &'a TemporaryFiles,
 }
 
@@ -155,7 +155,7 @@ async fn write(
     inspection.change_envelope(finished);
     draft.know_front(finished);
     let mut content_bytes = 0_u64;
-    let mut walk = from.kept.walk(inspection.edits.pass(), from.files);
+    let mut walk = from.held.walk(inspection.edits.pass(), from.files);
     while let Some(part) = walk.next().await? {
         let (Part::Header(part, _) | Part::Body(part)) = part else { continue };
         content_bytes = content_bytes.saturating_add(part.len() as u64);
@@ -176,10 +176,10 @@ async fn write(
             cleanup::milter::recipients(part, &mut |_| {}, &mut all);
             let before = records.recipients.len();
             count = count.saturating_add(inspection.keep_recipients(&all, &mut records.recipients));
-            let kept = records.recipients.len().abs_diff(before);
-            recipient_bytes = recipient_bytes.saturating_add(kept as u64);
+            let kept_bytes = records.recipients.len().abs_diff(before);
+            recipient_bytes = recipient_bytes.saturating_add(kept_bytes as u64);
             if is_copy {
-                finished.sender_copies.bytes = finished.sender_copies.bytes.saturating_add(kept);
+                finished.sender_copies.bytes = finished.sender_copies.bytes.saturating_add(kept_bytes);
             }
         }
         draft.append(records).await;

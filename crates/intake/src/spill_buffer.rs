@@ -45,7 +45,7 @@ impl TemporaryFiles {
 
 /// Bytes that are written once, from the front to the back, and then read once.
 #[derive(Debug, Default)]
-pub(super) struct Overflow {
+pub(super) struct SpillBuffer {
     /// What stands behind the bytes in the file.
     memory: Vec<u8>,
     file: Option<Arc<File>>,
@@ -53,7 +53,7 @@ pub(super) struct Overflow {
     file_bytes: u64,
 }
 
-impl Overflow {
+impl SpillBuffer {
     /// To append to; call [`Self::settle`] now and then.
     pub(super) const fn end(&mut self) -> &mut Vec<u8> {
         &mut self.memory
@@ -95,10 +95,10 @@ impl Overflow {
     }
 }
 
-/// Gives back what an [`Overflow`] of records took, whole records at a time, as often as one likes.
+/// Gives back what an [`SpillBuffer`] of records took, whole records at a time, as often as one likes.
 #[derive(Debug)]
 pub(super) struct RecordReader<'a> {
-    source: &'a Overflow,
+    source: &'a SpillBuffer,
     /// How far the file has been read.
     offset: u64,
     memory_was_read: bool,
@@ -106,7 +106,7 @@ pub(super) struct RecordReader<'a> {
     torn: Vec<u8>,
 }
 
-impl Overflow {
+impl SpillBuffer {
     /// Reads from the front; the bytes are records.
     pub(super) const fn records(&self) -> RecordReader<'_> {
         RecordReader { source: self, offset: 0, memory_was_read: false, torn: Vec::new() }
@@ -169,10 +169,10 @@ async fn read_piece(
         .await
 }
 
-/// Gives back what an [`Overflow`] took.
+/// Gives back what an [`SpillBuffer`] took.
 #[derive(Debug)]
 pub(super) struct Reader {
-    rest: Overflow,
+    rest: SpillBuffer,
     /// How far the file has been read.
     offset: u64,
 }
@@ -230,7 +230,7 @@ fn unlinked_file(directory: &Path, options: &OpenOptions) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    async fn read_back(bytes: Overflow, files: &TemporaryFiles) -> Vec<u8> {
+    async fn read_back(bytes: SpillBuffer, files: &TemporaryFiles) -> Vec<u8> {
         let mut reader = bytes.into_reader();
         let mut all = Vec::new();
         while let Some(piece) = reader.next(files).await.unwrap() {
@@ -252,14 +252,14 @@ mod tests {
         for bytes in [0, 1, BYTES_IN_MEMORY_MAX - 1, BYTES_IN_MEMORY_MAX, 300_001, expected.len()] {
             let expected = &expected[..bytes];
             let found = run(async {
-                let mut overflow = Overflow::default();
+                let mut spill_buffer = SpillBuffer::default();
                 for piece in expected.chunks(10_007) {
-                    overflow.end().extend_from_slice(piece);
-                    overflow.settle(&files).await.unwrap();
-                    assert!(overflow.memory.len() < BYTES_IN_MEMORY_MAX);
+                    spill_buffer.end().extend_from_slice(piece);
+                    spill_buffer.settle(&files).await.unwrap();
+                    assert!(spill_buffer.memory.len() < BYTES_IN_MEMORY_MAX);
                 }
-                assert_eq!(overflow.file.is_some(), bytes >= BYTES_IN_MEMORY_MAX);
-                read_back(overflow, &files).await
+                assert_eq!(spill_buffer.file.is_some(), bytes >= BYTES_IN_MEMORY_MAX);
+                read_back(spill_buffer, &files).await
             });
             assert!(found == expected, "{bytes} bytes");
         }
@@ -273,16 +273,16 @@ mod tests {
         let files = TemporaryFiles::new(directory.path().to_str().unwrap(), 2);
         let mut expected = Vec::new();
         run(async {
-            let mut overflow = Overflow::default();
+            let mut spill_buffer = SpillBuffer::default();
             for number in 0..4000_usize {
                 let data = vec![b'x'; number % 300];
                 encode(&mut expected, RecordType::NORMAL, &data);
-                encode(overflow.end(), RecordType::NORMAL, &data);
-                overflow.settle(&files).await.unwrap();
+                encode(spill_buffer.end(), RecordType::NORMAL, &data);
+                spill_buffer.settle(&files).await.unwrap();
             }
-            assert!(overflow.file.is_some() && overflow.bytes() == expected.len() as u64);
+            assert!(spill_buffer.file.is_some() && spill_buffer.bytes() == expected.len() as u64);
             for _ in 0..2 {
-                let mut reader = overflow.records();
+                let mut reader = spill_buffer.records();
                 let mut found = Vec::new();
                 while let Some(records) = reader.next(&files).await.unwrap() {
                     let mut whole = ::postfix::record::Reader::new(&records);
@@ -308,8 +308,8 @@ mod tests {
     #[test]
     fn a_missing_directory_is_an_error() {
         let files = TemporaryFiles::new("/nonexistent/incoming", 1);
-        let mut overflow = Overflow::default();
-        overflow.end().resize(BYTES_IN_MEMORY_MAX, b'x');
-        assert_eq!(run(overflow.settle(&files)).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let mut spill_buffer = SpillBuffer::default();
+        spill_buffer.end().resize(BYTES_IN_MEMORY_MAX, b'x');
+        assert_eq!(run(spill_buffer.settle(&files)).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

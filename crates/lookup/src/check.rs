@@ -25,11 +25,11 @@ use crate::watch::Watched;
 use postfix::text::until_nul;
 
 /// The pattern file and the line in it, of an item that is not in the parameter itself.
-pub(crate) type Place = Option<(String, usize)>;
+pub(crate) type PatternFileLine = Option<(String, usize)>;
 
 /// Something that stops nothing, in one item or (with an empty one) in the whole list.
 pub(crate) struct Finding {
-    pub(crate) place: Place,
+    pub(crate) place: PatternFileLine,
     pub(crate) item: Vec<u8>,
     pub(crate) what: String,
     pub(crate) remedy: String,
@@ -101,7 +101,7 @@ struct Checker<'a> {
     parameter: &'static str,
     options: &'a Options,
     style: ParentStyle,
-    place: Place,
+    place: PatternFileLine,
     problems: Vec<Problem>,
     steps: Vec<Step>,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::check::{Finding, Place};
+use crate::check::{Finding, PatternFileLine};
 use crate::host::{self, ParentStyle};
 
 /// One pattern in the order in which it is tried.
@@ -14,7 +14,7 @@ pub(crate) struct Step {
     /// As it is written.
     pub(crate) item: Vec<u8>,
     /// The pattern file and the line in it.
-    pub(crate) place: Place,
+    pub(crate) place: PatternFileLine,
     /// Whether a hit means "no match"; a `!` before the file that it stands in counts.
     pub(crate) negated: bool,
     /// Whom it matches.

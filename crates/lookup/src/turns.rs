@@ -47,22 +47,22 @@ pub type Owner = u128;
 #[derive(Debug)]
 pub struct Turns {
     options: TurnOptions,
-    state: Mutex<State>,
+    state: Mutex<TurnState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TurnState {
     /// Which of the turns are taken.
     taken: [bool; TURNS_MAX],
-    waiting: Vec<Waiting>,
+    waiting: Vec<WaitingThread>,
     owners: Vec<Share>,
     next_ticket: u64,
 }
 
 /// A thread that waits for a turn.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingThread {
     ticket: u64,
     owner: Owner,
 }
@@ -127,12 +127,12 @@ impl Turns {
         Ok(Seat { turns: self, owner })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TurnState> {
         // What is in it is right after each statement.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn free_turn(&self, state: &State) -> Option<usize> {
+    fn free_turn(&self, state: &TurnState) -> Option<usize> {
         state.taken.iter().take(self.options.at_once).position(|taken| !taken)
     }
 
@@ -141,7 +141,7 @@ impl Turns {
         let mut state = self.state();
         let ticket = state.next_ticket;
         state.next_ticket = ticket.saturating_add(1);
-        state.waiting.push(Waiting { ticket, owner });
+        state.waiting.push(WaitingThread { ticket, owner });
         let result = loop {
             if state.first() == Some(ticket)
                 && let Some(turn) = self.free_turn(&state)
@@ -185,7 +185,7 @@ impl Turns {
     }
 }
 
-impl State {
+impl TurnState {
     /// Whose turn is next.
     fn first(&self) -> Option<u64> {
         let used = |owner: Owner| {
@@ -335,7 +335,7 @@ mod tests {
         let first = |waiting: [Owner; 2]| {
             let mut state = turns.state();
             let numbered = (0..).zip(waiting);
-            state.waiting = numbered.map(|(ticket, owner)| Waiting { ticket, owner }).collect();
+            state.waiting = numbered.map(|(ticket, owner)| WaitingThread { ticket, owner }).collect();
             let first = state.first().map(|ticket| waiting[ticket as usize]);
             state.waiting.clear();
             first
@@ -361,7 +361,7 @@ mod tests {
         let turn = seat.turn(AT_ONCE, None).unwrap();
         let later = turn.since + TURN_TIME * 2;
         assert!(!turn.is_over(later));
-        turns.state().waiting.push(Waiting { ticket: 7, owner: 2 });
+        turns.state().waiting.push(WaitingThread { ticket: 7, owner: 2 });
         assert!(turn.is_over(later) && turn.is_over(turn.since + TURN_TIME));
         assert!(!turn.is_over(turn.since));
     }

@@ -43,7 +43,7 @@ pub struct Args {
 
 /// Why nothing can be printed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum ConfigCommandError {
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
     #[error("cannot open {}: {error}; name the directory of main.cf with -c", path.display())]
@@ -66,7 +66,9 @@ pub fn run(args: &Args) -> ExitCode {
             }
             ExitCode::FAILURE
         }
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(ConfigCommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             complain(&failure);
             ExitCode::FAILURE
@@ -75,7 +77,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// Prints what `args` ask for; the result are errors to print.
-fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
+fn show(args: &Args, out: &mut dyn Write) -> Result<Vec<String>, ConfigCommandError> {
     if args.explain {
         return explain(&args.names, out);
     }
@@ -131,7 +133,7 @@ fn host_facts(config_directory: String) -> HostFacts<'static> {
 fn load(
     config_directory: Option<&Path>,
     on_missing: impl FnOnce(&Path),
-) -> Result<(HostFacts<'static>, MainCf), Failure> {
+) -> Result<(HostFacts<'static>, MainCf), ConfigCommandError> {
     match read_main_cf(config_directory)? {
         (directory, Some(main_cf)) => Ok((host_facts(directory.display().to_string()), main_cf)),
         (directory, None) => {
@@ -161,7 +163,7 @@ fn main_cf_directory(given: Option<&Path>) -> (PathBuf, bool) {
 }
 
 /// The directory and its main.cf. A directory that was named must have one; at the usual place there may be none.
-fn read_main_cf(config_directory: Option<&Path>) -> Result<(PathBuf, Option<MainCf>), Failure> {
+fn read_main_cf(config_directory: Option<&Path>) -> Result<(PathBuf, Option<MainCf>), ConfigCommandError> {
     let (directory, is_named) = main_cf_directory(config_directory);
     let path = directory.join("main.cf");
     match std::fs::read(&path) {
@@ -170,7 +172,7 @@ fn read_main_cf(config_directory: Option<&Path>) -> Result<(PathBuf, Option<Main
             Ok((directory, Some(main_cf)))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Ok((directory, None)),
-        Err(error) => Err(Failure::MainCf { path, error }),
+        Err(error) => Err(ConfigCommandError::MainCf { path, error }),
     }
 }
 
@@ -260,7 +262,7 @@ fn reach_in_words(reach: Reach) -> String {
     }
 }
 
-fn explain(names: &[String], out: &mut dyn Write) -> Result<Vec<String>, Failure> {
+fn explain(names: &[String], out: &mut dyn Write) -> Result<Vec<String>, ConfigCommandError> {
     let mut complaints = Vec::new();
     for (at, name) in names.iter().enumerate() {
         let parameter = find(name);

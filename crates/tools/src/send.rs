@@ -17,7 +17,7 @@ pub mod transaction;
 
 use message::{Envelope, EnvelopeError, Message, MessageError};
 use server::Server;
-use transaction::{Ending, Failure, Timeouts};
+use transaction::{Ending, Timeouts, TransactionError};
 
 /// The default server: where `qmqpd serve` listens without a configuration.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
@@ -120,7 +120,7 @@ pub enum SendError {
     },
     /// The last server that was tried did not reply.
     #[error(transparent)]
-    Failed(#[from] Failure),
+    Failed(#[from] TransactionError),
 }
 
 impl SendError {
@@ -193,7 +193,7 @@ fn send(arguments: Arguments) -> Result<String, SendError> {
                 last_error =
                     SendError::Refused { server: server.to_string(), status, text: printable(&text) };
             }
-            Ending::Failure(failure) => last_error = SendError::Failed(failure),
+            Ending::Failed(failure) => last_error = SendError::Failed(failure),
         }
         if !last_error.leaves_the_message_to_others() {
             break;

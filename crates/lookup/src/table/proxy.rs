@@ -51,14 +51,14 @@ struct Learned {
 
 /// Why there is no answer.
 #[derive(Debug)]
-enum Failure {
+enum ProxyError {
     /// The conversation broke down, for this reason; another connection may do.
     Broken(String),
     /// The server will not.
     Refused(Refusal),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ProxyError {
     fn from(error: io::Error) -> Self {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -70,13 +70,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<DialogueError> for Failure {
+impl From<DialogueError> for ProxyError {
     fn from(error: DialogueError) -> Self {
         Self::Broken(error.to_string())
     }
 }
 
-impl From<DecodeError> for Failure {
+impl From<DecodeError> for ProxyError {
     fn from(error: DecodeError) -> Self {
         Self::Broken(error.to_string())
     }
@@ -104,14 +104,14 @@ fn open_at(endpoint: Endpoint, name: &[u8], options: &Options, notices: &mut Vec
     if options.asks_at_open {
         match proxy.open_table() {
             Ok(()) => {}
-            Err(Failure::Refused(refusal)) => {
+            Err(ProxyError::Refused(refusal)) => {
                 let reason = proxy.refused("open", "", refusal);
                 if options.daemon_table_open_error_is_fatal {
                     return Err(reason);
                 }
                 notices.push(Notice::error(reason));
             }
-            Err(Failure::Broken(reason)) => notices.push(Notice::warning(proxy.broken("open", &reason))),
+            Err(ProxyError::Broken(reason)) => notices.push(Notice::warning(proxy.broken("open", &reason))),
         }
     }
     Ok(Box::new(proxy))
@@ -119,7 +119,7 @@ fn open_at(endpoint: Endpoint, name: &[u8], options: &Options, notices: &mut Vec
 
 impl Proxy {
     /// Asks for the table on a connection of its own. It is not kept: the process may fork yet.
-    fn open_table(&self) -> Result<(), Failure> {
+    fn open_table(&self) -> Result<(), ProxyError> {
         let deadline = Instant::now().checked_add(OPEN_TIME_MAX);
         let connection = self.server.connect(deadline)?;
         self.flags(&connection, deadline).map(drop)
@@ -134,7 +134,11 @@ impl Proxy {
     }
 
     /// Opens the table if that has not been done: first in the form that is more likely, then in the other.
-    fn flags(&self, connection: &Connection, deadline: Option<Instant>) -> Result<(Dialect, u32), Failure> {
+    fn flags(
+        &self,
+        connection: &Connection,
+        deadline: Option<Instant>,
+    ) -> Result<(Dialect, u32), ProxyError> {
         let Learned { dialect: likely, table_flags } = self.learned();
         if let Some(table_flags) = table_flags {
             return Ok((likely, table_flags));
@@ -147,10 +151,10 @@ impl Proxy {
                     return Ok((dialect, table_flags));
                 }
                 Err(Refusal::BadRequest) => {}
-                Err(refusal) => return Err(Failure::Refused(refusal)),
+                Err(refusal) => return Err(ProxyError::Refused(refusal)),
             }
         }
-        Err(Failure::Refused(Refusal::BadRequest))
+        Err(ProxyError::Refused(Refusal::BadRequest))
     }
 
     fn ask(
@@ -158,7 +162,7 @@ impl Proxy {
         connection: &Connection,
         key: &[u8],
         deadline: Option<Instant>,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+    ) -> Result<Option<Vec<u8>>, ProxyError> {
         // A second time for a server that is of another version than when it was asked last.
         for _ in 0..2 {
             let (dialect, table_flags) = self.flags(connection, deadline)?;
@@ -173,10 +177,10 @@ impl Proxy {
                 LookupReply::Refused(Refusal::BadRequest) => {
                     self.learn(Learned { dialect: dialect.other(), table_flags: None });
                 }
-                LookupReply::Refused(refusal) => return Err(Failure::Refused(refusal)),
+                LookupReply::Refused(refusal) => return Err(ProxyError::Refused(refusal)),
             }
         }
-        Err(Failure::Refused(Refusal::BadRequest))
+        Err(ProxyError::Refused(Refusal::BadRequest))
     }
 
     /// Sends a request in one piece and receives the reply to it.
@@ -185,7 +189,7 @@ impl Proxy {
         connection: &Connection,
         request: &[u8],
         deadline: Option<Instant>,
-    ) -> Result<AttributeList, Failure> {
+    ) -> Result<AttributeList, ProxyError> {
         self.server.send(connection, request, deadline)?;
         let mut decoder = Decoder::new(LIST_BYTES_MAX);
         let mut may_be_announced = true;
@@ -194,7 +198,7 @@ impl Proxy {
             let count = self.server.receive(connection, &mut buffer, deadline)?;
             let mut received = buffer.get(..count).unwrap_or_default();
             if received.is_empty() {
-                return Err(Failure::Broken("unexpected disconnect".to_owned()));
+                return Err(ProxyError::Broken("unexpected disconnect".to_owned()));
             }
             while let Some(list) = decoder.decode(&mut received)? {
                 let list = if may_be_announced { without_announcement(list)? } else { Some(list) };
@@ -202,7 +206,7 @@ impl Proxy {
                 match list {
                     None => {}
                     Some(reply) if received.is_empty() => return Ok(reply),
-                    Some(_) => return Err(Failure::Broken("data behind the reply".to_owned())),
+                    Some(_) => return Err(ProxyError::Broken("data behind the reply".to_owned())),
                 }
             }
         }
@@ -233,14 +237,14 @@ impl Proxy {
     }
 
     /// The answer, on an idle connection if there is one, or else on a new one.
-    fn lookup_patiently(&self, key: &[u8], deadline: Option<Instant>) -> Result<Option<Vec<u8>>, Failure> {
+    fn lookup_patiently(&self, key: &[u8], deadline: Option<Instant>) -> Result<Option<Vec<u8>>, ProxyError> {
         let mut attempt = 1;
         loop {
             let idle = if attempt == 1 { self.server.idle() } else { None };
-            let connected = idle.map_or_else(|| self.server.connect(deadline), Ok).map_err(Failure::from);
+            let connected = idle.map_or_else(|| self.server.connect(deadline), Ok).map_err(ProxyError::from);
             let failure = match connected.map(|connection| (self.ask(&connection, key, deadline), connection))
             {
-                Ok((answer @ (Ok(_) | Err(Failure::Refused(_))), connection)) => {
+                Ok((answer @ (Ok(_) | Err(ProxyError::Refused(_))), connection)) => {
                     self.server.keep(connection);
                     return answer;
                 }
@@ -265,8 +269,8 @@ impl Table for Proxy {
     fn lookup(&self, key: &[u8], call: &mut Call<'_>) -> Result<Option<Vec<u8>>, TableError> {
         self.lookup_patiently(key, call.deadline).map_err(|failure| {
             let (text, temporary) = match failure {
-                Failure::Broken(reason) => (self.broken("lookup", &reason), true),
-                Failure::Refused(refusal) => {
+                ProxyError::Broken(reason) => (self.broken("lookup", &reason), true),
+                ProxyError::Refused(refusal) => {
                     let temporary = matches!(refusal, Refusal::TryLater);
                     (self.refused("lookup", &shown(key), refusal), temporary)
                 }

@@ -60,7 +60,7 @@ fn endpoint(service: &[u8]) -> Result<(Endpoint, String), String> {
 
 /// Why a query got no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum SocketmapError {
     /// The connection broke; a new one may do.
     Disconnect,
     /// A time limit is over.
@@ -71,7 +71,7 @@ pub(super) enum Failure {
     Size,
 }
 
-impl Failure {
+impl SocketmapError {
     pub(super) const fn words(&self) -> &'static str {
         match self {
             Self::Disconnect => "unexpected disconnect",
@@ -82,7 +82,7 @@ impl Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for SocketmapError {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::TimedOut { Self::Timeout } else { Self::Disconnect }
     }
@@ -98,28 +98,29 @@ pub(super) enum Reply<'a> {
 }
 
 /// Reads a netstring that may not be complete yet.
-pub(super) fn netstring(bytes: &[u8], bytes_max: usize) -> Result<Reply<'_>, Failure> {
+pub(super) fn netstring(bytes: &[u8], bytes_max: usize) -> Result<Reply<'_>, SocketmapError> {
     let mut len: usize = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
             b'0'..=b'9' => {
                 let digit = usize::from(byte.saturating_sub(b'0'));
-                len = len.checked_mul(10).and_then(|len| len.checked_add(digit)).ok_or(Failure::Size)?;
+                len =
+                    len.checked_mul(10).and_then(|len| len.checked_add(digit)).ok_or(SocketmapError::Size)?;
                 // More digits than any size has would be zeros, without end.
                 if at > 20 {
-                    return Err(Failure::Format);
+                    return Err(SocketmapError::Format);
                 }
             }
-            b':' if len > bytes_max => return Err(Failure::Size),
+            b':' if len > bytes_max => return Err(SocketmapError::Size),
             b':' => {
                 let rest = bytes.get(at.saturating_add(1)..).unwrap_or_default();
                 return match rest.split_at_checked(len) {
                     Some((data, [b',', ..])) => Ok(Reply::Complete(data)),
                     Some((_, [])) | None => Ok(Reply::Incomplete),
-                    Some(_) => Err(Failure::Format),
+                    Some(_) => Err(SocketmapError::Format),
                 };
             }
-            _ => return Err(Failure::Format),
+            _ => return Err(SocketmapError::Format),
         }
     }
     Ok(Reply::Incomplete)
@@ -155,14 +156,14 @@ impl Socketmap {
         connection: &Connection,
         query: &[u8],
         deadline: Option<Instant>,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Vec<u8>, SocketmapError> {
         self.server.send(connection, query, deadline)?;
         let mut received = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             let count = self.server.receive(connection, &mut buffer, deadline)?;
             if count == 0 {
-                return Err(Failure::Disconnect);
+                return Err(SocketmapError::Disconnect);
             }
             received.extend_from_slice(buffer.get(..count).unwrap_or_default());
             if let Reply::Complete(reply) = netstring(&received, self.reply_bytes_max)? {
@@ -189,7 +190,7 @@ impl Socketmap {
                     self.server.keep(connection);
                     return Ok(reply);
                 }
-                Err(Failure::Disconnect) if first_try => first_try = false,
+                Err(SocketmapError::Disconnect) if first_try => first_try = false,
                 Err(failure) => return Err(failure.words().to_owned()),
             }
         }
@@ -388,14 +389,14 @@ mod tests {
     #[test]
     fn netstrings_are_bounded() {
         assert_eq!(netstring(b"3:abc,", 3), Ok(Reply::Complete(b"abc")));
-        assert_eq!(netstring(b"4:", 3), Err(Failure::Size));
+        assert_eq!(netstring(b"4:", 3), Err(SocketmapError::Size));
         let zeros = |count| [b"0".repeat(count), b"3:abc,".to_vec()].concat();
         assert_eq!(netstring(&zeros(20), 3), Ok(Reply::Complete(b"abc")));
-        assert_eq!(netstring(&zeros(21), 3), Err(Failure::Format));
-        assert_eq!(netstring(b"99999999999999999999999", 3), Err(Failure::Size));
-        assert_eq!(netstring(b"0000000000000000000000000", 3), Err(Failure::Format));
-        assert_eq!(netstring(b"3:abcd", 3), Err(Failure::Format));
-        assert_eq!(netstring(b"x", 3), Err(Failure::Format));
+        assert_eq!(netstring(&zeros(21), 3), Err(SocketmapError::Format));
+        assert_eq!(netstring(b"99999999999999999999999", 3), Err(SocketmapError::Size));
+        assert_eq!(netstring(b"0000000000000000000000000", 3), Err(SocketmapError::Format));
+        assert_eq!(netstring(b"3:abcd", 3), Err(SocketmapError::Format));
+        assert_eq!(netstring(b"x", 3), Err(SocketmapError::Format));
     }
 
     proptest! {

@@ -26,14 +26,14 @@ use super::interrupt::Interrupt;
 use super::part::{Delay, Mix, Percentage};
 use super::{EXIT_TROUBLE, descriptors};
 use crate::send::DEFAULT_SERVER;
-use crate::send::server::{QMQP_PORT, Server as Place, ServerError};
+use crate::send::server::{QMQP_PORT, Server as SinkAddress, ServerError};
 
 /// Where to listen, and how to reply.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Address to listen on: HOST:PORT, `[IPV6]:PORT` or unix:PATH; port 0 chooses a free port
     #[arg(value_name = "ADDRESS", default_value = DEFAULT_SERVER, value_parser = place)]
-    listen: Place,
+    listen: SinkAddress,
 
     /// Replies and their proportions, for example K=90,Z=8,D=2
     #[arg(short, long, value_name = "MIX", default_value = "K")]
@@ -80,12 +80,12 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
-fn place(text: &str) -> Result<Place, ServerError> {
+fn place(text: &str) -> Result<SinkAddress, ServerError> {
     match text.strip_suffix(":0").filter(|_| !text.starts_with("unix:")) {
         None => text.parse(),
         Some(host) => format!("{host}:{QMQP_PORT}").parse().map(|place| match place {
-            Place::Inet { host, .. } => Place::Inet { host, port: 0 },
-            place @ Place::Unix(_) => place,
+            SinkAddress::Inet { host, .. } => SinkAddress::Inet { host, port: 0 },
+            place @ SinkAddress::Unix(_) => place,
         }),
     }
 }
@@ -229,9 +229,9 @@ enum Listener {
 }
 
 impl Listener {
-    fn bind(place: &Place) -> io::Result<Self> {
+    fn bind(place: &SinkAddress) -> io::Result<Self> {
         match place {
-            Place::Inet { host, port } => {
+            SinkAddress::Inet { host, port } => {
                 let address: SocketAddr = (host.as_str(), *port)
                     .to_socket_addrs()?
                     .next()
@@ -241,7 +241,7 @@ impl Listener {
                 socket.bind(&address.into())?;
                 Ok(Self::Inet(listen(socket)?.into()))
             }
-            Place::Unix(path) => {
+            SinkAddress::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
                 Ok(Self::Unix(listen(socket)?.into()))

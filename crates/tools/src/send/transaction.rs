@@ -27,12 +27,12 @@ pub enum Ending {
     /// The server replied.
     Reply(Reply),
     /// The server did not reply.
-    Failure(Failure),
+    Failed(TransactionError),
 }
 
 /// Why a server did not reply.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum TransactionError {
     /// The host's name cannot be resolved.
     #[error("cannot look up {server}: {source}")]
     Name {
@@ -69,7 +69,7 @@ pub enum Failure {
     },
 }
 
-impl Failure {
+impl TransactionError {
     /// Whether the server has certainly not accepted the message.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
@@ -107,10 +107,10 @@ pub fn attempt(
     let mut connection = match connected {
         Ok(connection) => connection,
         Err(ConnectError::Name(source)) => {
-            return Ok(Ending::Failure(Failure::Name { server: server_name, source }));
+            return Ok(Ending::Failed(TransactionError::Name { server: server_name, source }));
         }
         Err(ConnectError::Connect(source)) => {
-            return Ok(Ending::Failure(Failure::Connect { server: server_name, source }));
+            return Ok(Ending::Failed(TransactionError::Connect { server: server_name, source }));
         }
     };
     match write_request(&mut connection, request, envelope, message)? {
@@ -120,15 +120,16 @@ pub fn attempt(
             Ok(reply) if reply.status != Status::Queued => Ending::Reply(reply),
             Ok(_) => {
                 let source = io::Error::other("it replied K before it got the whole message");
-                Ending::Failure(Failure::Send { server: server_name, source })
+                Ending::Failed(TransactionError::Send { server: server_name, source })
             }
-            Err(_) => {
-                Ending::Failure(Failure::Send { server: server_name, source: timeout_in_words(source) })
-            }
+            Err(_) => Ending::Failed(TransactionError::Send {
+                server: server_name,
+                source: timeout_in_words(source),
+            }),
         }),
         Ok(()) => Ok(match read_reply(&mut connection, timeouts.progress) {
             Ok(reply) => Ending::Reply(reply),
-            Err(reason) => Ending::Failure(Failure::NoReply { server: server_name, reason }),
+            Err(reason) => Ending::Failed(TransactionError::NoReply { server: server_name, reason }),
         }),
     }
 }

@@ -47,7 +47,7 @@ struct Berkeley {
     /// What builds the file anew, for messages.
     remedy: String,
     /// Held during a lookup: the lock on the file is one for all threads. What was seen of the file lately.
-    turn: Mutex<Option<Seen>>,
+    turn: Mutex<Option<LastSeen>>,
     timeout: Duration,
 }
 
@@ -60,22 +60,24 @@ pub(super) fn open(method: Method, name: &[u8], options: &Options, notices: &mut
         Berkeley { indexed, method, remedy, turn: Mutex::new(None), timeout: options.operation_timeout };
     let opened = table.wait(Instant::now().checked_add(OPEN_PATIENCE), |_| Ok(()));
     match opened {
-        Ok(()) | Err(Failure::Busy) => Ok(Box::new(table)),
-        Err(Failure::Fault(Fault::Unreadable(why))) => Err(format!("open database {}: {why}", table.path())),
-        Err(Failure::Fault(fault)) => {
+        Ok(()) | Err(BerkeleyError::Busy) => Ok(Box::new(table)),
+        Err(BerkeleyError::Fault(Fault::Unreadable(why))) => {
+            Err(format!("open database {}: {why}", table.path()))
+        }
+        Err(BerkeleyError::Fault(fault)) => {
             Err(format!("open database {}: Invalid argument; {}", table.path(), table.explain(&fault)))
         }
     }
 }
 
 /// Why there is no answer.
-enum Failure {
+enum BerkeleyError {
     /// Another process has the lock, or keeps writing without it.
     Busy,
     Fault(Fault),
 }
 
-impl From<Fault> for Failure {
+impl From<Fault> for BerkeleyError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
@@ -107,10 +109,10 @@ impl Berkeley {
         &self,
         until: Option<Instant>,
         mut ask: impl FnMut(&Database<&File>) -> Result<T, Fault>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, BerkeleyError> {
         loop {
             match self.attempt(&mut ask) {
-                Err(Failure::Busy) if until.is_none_or(|until| Instant::now() < until) => {
+                Err(BerkeleyError::Busy) if until.is_none_or(|until| Instant::now() < until) => {
                     std::thread::sleep(PAUSE);
                 }
                 result => return result,
@@ -119,7 +121,10 @@ impl Berkeley {
     }
 
     /// One try, which does not wait for another process.
-    fn attempt<T>(&self, ask: &mut impl FnMut(&Database<&File>) -> Result<T, Fault>) -> Result<T, Failure> {
+    fn attempt<T>(
+        &self,
+        ask: &mut impl FnMut(&Database<&File>) -> Result<T, Fault>,
+    ) -> Result<T, BerkeleyError> {
         // What a thread that panicked has left behind is a stamp that was true.
         let mut seen = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.indexed.file.file();
@@ -127,25 +132,25 @@ impl Berkeley {
         let answer = Database::open(file, self.method, self.indexed.value_bytes_max)
             .and_then(|database| ask(&database));
         if Stamp::of(file)? != before {
-            return Err(Failure::Busy);
+            return Err(BerkeleyError::Busy);
         }
         Ok(answer?)
     }
 
     /// Takes the lock, if the file is left alone.
-    fn enter(&self, seen: &mut Option<Seen>) -> Result<(ReadLock<'_>, Stamp), Failure> {
+    fn enter(&self, seen: &mut Option<LastSeen>) -> Result<(ReadLock<'_>, Stamp), BerkeleyError> {
         let file = self.indexed.file.file();
         let lock = ReadLock::take(file)?;
         let stamp = Stamp::of(file)?;
         let since = match *seen {
-            Some(Seen { stamp: last, since }) if last == stamp => since,
+            Some(LastSeen { stamp: last, since }) if last == stamp => since,
             _ => {
                 self.indexed.forget_form();
-                seen.insert(Seen { stamp, since: Instant::now() }).since
+                seen.insert(LastSeen { stamp, since: Instant::now() }).since
             }
         };
         let is_settled = stamp.is_settled() || since.elapsed() >= SETTLED_AFTER;
-        if is_settled { Ok((lock, stamp)) } else { Err(Failure::Busy) }
+        if is_settled { Ok((lock, stamp)) } else { Err(BerkeleyError::Busy) }
     }
 }
 
@@ -160,8 +165,10 @@ impl Table for Berkeley {
         let found = self.wait(until, |database| self.indexed.find(key, |key| database.find(key)));
         found.map_err(|failure| {
             let reason = match failure {
-                Failure::Busy => "lock dictionary: another process holds the lock for too long".to_owned(),
-                Failure::Fault(fault) => self.explain(&fault),
+                BerkeleyError::Busy => {
+                    "lock dictionary: another process holds the lock for too long".to_owned()
+                }
+                BerkeleyError::Fault(fault) => self.explain(&fault),
             };
             call.notices.push(Notice::warning(format!("error reading {}: {reason}", self.path())));
             TableError { table: self.indexed.name.clone(), temporary: true }
@@ -175,7 +182,7 @@ impl Table for Berkeley {
     /// Not through a socket; but while the file is being written a lookup takes as long as that.
     fn is_remote(&self) -> bool {
         let mut seen = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(self.enter(&mut seen), Err(Failure::Busy))
+        matches!(self.enter(&mut seen), Err(BerkeleyError::Busy))
     }
 
     fn changed(&self) -> Option<String> {
@@ -185,7 +192,7 @@ impl Table for Berkeley {
 
 /// What the last try saw, and since when.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct LastSeen {
     stamp: Stamp,
     since: Instant,
 }
@@ -228,13 +235,13 @@ struct ReadLock<'a> {
 }
 
 impl<'a> ReadLock<'a> {
-    fn take(file: &'a File) -> Result<Self, Failure> {
+    fn take(file: &'a File) -> Result<Self, BerkeleyError> {
         match flock(file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(Self { file }),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => Err(Failure::Busy),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Err(BerkeleyError::Busy),
             Err(error) => {
                 let why = system_words(&std::io::Error::from(error));
-                Err(Failure::Fault(Fault::Unreadable(format!("lock dictionary: {why}"))))
+                Err(BerkeleyError::Fault(Fault::Unreadable(format!("lock dictionary: {why}"))))
             }
         }
     }

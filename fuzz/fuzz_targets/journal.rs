@@ -11,7 +11,7 @@ use postfix::queue_id::QueueId;
 use spool::journal::record::{
     BATCH_ALIGNMENT_BYTES, Batch, Content, HEADER_BYTES, Header, MAGIC, RECORD_ALIGNMENT_BYTES, padded,
 };
-use spool::journal::scan::{Account, Found, account, scan};
+use spool::journal::scan::{Account, ScanResult, account, scan};
 use spool::journal::{BootId, DIRECTORY, Instance, Mount, WitnessId};
 use spool::simulated::Simulated;
 use spool::{Options, Queue, Spool, Timestamp};
@@ -61,7 +61,7 @@ fn header(sequence: u64, batch: Batch, content: Content, payload: &[u8]) -> Head
     }
 }
 
-fn found(file: &[u8]) -> Found {
+fn found(file: &[u8]) -> ScanResult {
     let read = |offset: u64, buffer: &mut [u8]| {
         let rest = usize::try_from(offset).ok().and_then(|offset| file.get(offset..)).unwrap_or_default();
         let count = rest.len().min(buffer.len());
@@ -87,7 +87,7 @@ fn payload<'a>(file: &'a [u8], offset: u64, header: &Header) -> &'a [u8] {
 }
 
 /// What holds for any file.
-fn check(file: &[u8]) -> (Found, Account) {
+fn check(file: &[u8]) -> (ScanResult, Account) {
     let found = found(file);
     let account = account(&found);
     let mut behind = 0;
@@ -136,7 +136,7 @@ fn queue_files(disk: &Simulated) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Recovery writes what the journal answers for, and nothing else.
-fn recovery(file: &[u8], found: &Found, account: &Account) {
+fn recovery(file: &[u8], found: &ScanResult, account: &Account) {
     let path = format!("{DIRECTORY}/{OURS}.v2");
     if !account.done.is_empty() {
         return;

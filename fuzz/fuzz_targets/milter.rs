@@ -61,7 +61,7 @@ impl<'a> Script<'a> {
 }
 
 /// The message that filters are shown.
-struct Kept {
+struct HeldContent {
     content: Vec<u8>,
     header_bytes: usize,
     received: Vec<u8>,
@@ -69,7 +69,7 @@ struct Kept {
     body: Option<Vec<u8>>,
 }
 
-impl Kept {
+impl HeldContent {
     /// Headers with all changes, and whether filters see them. They are the same however the records are cut.
     fn headers(&self, inspection: &Inspection) -> Vec<(Vec<u8>, bool)> {
         let mut records = self.content[..self.header_bytes].to_vec();
@@ -139,7 +139,7 @@ impl Conversation<'_> {
         number: usize,
         step: Step,
         data: &[&[u8]],
-        kept: Option<&mut Kept>,
+        kept: Option<&mut HeldContent>,
     ) -> Option<Response> {
         let sender = self.inspection.heard_sender();
         let macros = Macros {
@@ -170,7 +170,7 @@ impl Conversation<'_> {
         response
     }
 
-    fn answers(&mut self, number: usize, step: Step, mut kept: Option<&mut Kept>) -> Option<Response> {
+    fn answers(&mut self, number: usize, step: Step, mut kept: Option<&mut HeldContent>) -> Option<Response> {
         let mut pieces = Vec::new();
         let response = loop {
             let Some((command, data)) = self.script.next() else {
@@ -271,7 +271,7 @@ impl Conversation<'_> {
         }
     }
 
-    fn content(&mut self, kept: &mut Kept) {
+    fn content(&mut self, kept: &mut HeldContent) {
         if let Some(response) = self.all(Step::Data, &[]) {
             self.apply(Stage::Data, &response);
         }
@@ -286,7 +286,7 @@ impl Conversation<'_> {
         }
     }
 
-    fn message(&mut self, number: usize, kept: &mut Kept) -> Option<Response> {
+    fn message(&mut self, number: usize, kept: &mut HeldContent) -> Option<Response> {
         if !self.filters[number].is_open() {
             return self.filters[number].standing();
         }
@@ -367,7 +367,7 @@ fn service(settings: &[u8]) -> Arc<Service> {
 /// What is left of the message goes into a queue file.
 fn write(
     conversation: &mut Conversation<'_>,
-    kept: &Kept,
+    kept: &HeldContent,
     records: &[u8],
     mut finished: Finished,
 ) -> Received {
@@ -466,7 +466,7 @@ fuzz_target!(|data: &[u8]| {
         }
         filters.push(filter);
     }
-    let mut kept = Kept {
+    let mut kept = HeldContent {
         content,
         header_bytes: usize::try_from(inspection.header_bytes()).expect("a place in memory"),
         received: std::mem::take(&mut finished.received),

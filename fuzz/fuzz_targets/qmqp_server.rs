@@ -8,7 +8,7 @@ use qmqp::server::{Event, Fault, Limits, Server};
 const LIMITS: Limits = Limits { content_bytes_max: 3000, sender_bytes_max: 300, recipient_bytes_max: 200 };
 
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum SeenEvent {
     Begin(u64),
     ContentBegin(u64),
     Content(Vec<u8>),
@@ -19,7 +19,7 @@ enum Seen {
     Fault(Fault),
 }
 
-fn run(pieces: &[&[u8]]) -> (Vec<Seen>, Fault) {
+fn run(pieces: &[&[u8]]) -> (Vec<SeenEvent>, Fault) {
     let mut server = Server::new(LIMITS);
     let mut seen = Vec::new();
     'pieces: for piece in pieces {
@@ -35,7 +35,7 @@ fn run(pieces: &[&[u8]]) -> (Vec<Seen>, Fault) {
                 Err(fault) => {
                     assert!(input.len() <= before);
                     assert_eq!(server.next(&mut input), Err(fault), "a fault does not stay");
-                    seen.push(Seen::Fault(fault));
+                    seen.push(SeenEvent::Fault(fault));
                     break 'pieces;
                 }
             }
@@ -44,34 +44,34 @@ fn run(pieces: &[&[u8]]) -> (Vec<Seen>, Fault) {
     (seen, server.end_of_file())
 }
 
-fn note(event: Event<'_>, seen: &mut Vec<Seen>) {
+fn note(event: Event<'_>, seen: &mut Vec<SeenEvent>) {
     let event = match event {
-        Event::Begin { bytes } => Seen::Begin(bytes),
-        Event::ContentBegin { bytes } => Seen::ContentBegin(bytes),
+        Event::Begin { bytes } => SeenEvent::Begin(bytes),
+        Event::ContentBegin { bytes } => SeenEvent::ContentBegin(bytes),
         Event::Content(piece) => {
             assert!(!piece.is_empty());
             match seen.last_mut() {
-                Some(Seen::Content(before)) => return before.extend_from_slice(piece),
-                _ => Seen::Content(piece.to_vec()),
+                Some(SeenEvent::Content(before)) => return before.extend_from_slice(piece),
+                _ => SeenEvent::Content(piece.to_vec()),
             }
         }
-        Event::ContentEnd => Seen::ContentEnd,
-        Event::Sender(address) => Seen::Sender(address.to_vec()),
-        Event::Recipient(address) => Seen::Recipient(address.to_vec()),
-        Event::End => Seen::End,
+        Event::ContentEnd => SeenEvent::ContentEnd,
+        Event::Sender(address) => SeenEvent::Sender(address.to_vec()),
+        Event::Recipient(address) => SeenEvent::Recipient(address.to_vec()),
+        Event::End => SeenEvent::End,
     };
     seen.push(event);
 }
 
 /// The request that would make the same events, written anew.
-fn encode(seen: &[Seen]) -> Vec<u8> {
+fn encode(seen: &[SeenEvent]) -> Vec<u8> {
     let mut payload = Vec::new();
     let mut content: &[u8] = &[];
     for event in seen {
         match event {
-            Seen::Content(bytes) => content = bytes,
-            Seen::ContentEnd => netstring::encode(content, &mut payload),
-            Seen::Sender(address) | Seen::Recipient(address) => netstring::encode(address, &mut payload),
+            SeenEvent::Content(bytes) => content = bytes,
+            SeenEvent::ContentEnd => netstring::encode(content, &mut payload),
+            SeenEvent::Sender(address) | SeenEvent::Recipient(address) => netstring::encode(address, &mut payload),
             _ => {}
         }
     }
@@ -87,20 +87,20 @@ fuzz_target!(|data: &[u8]| {
     let mut declared = None;
     for event in &seen {
         match event {
-            Seen::ContentBegin(bytes) => {
+            SeenEvent::ContentBegin(bytes) => {
                 assert!(*bytes <= LIMITS.content_bytes_max);
                 declared = Some(*bytes);
             }
-            Seen::Content(content) => assert!(content.len() as u64 <= declared.unwrap()),
-            Seen::Sender(address) => assert!(address.len() as u64 <= LIMITS.sender_bytes_max),
-            Seen::Recipient(address) => assert!(address.len() as u64 <= LIMITS.recipient_bytes_max),
+            SeenEvent::Content(content) => assert!(content.len() as u64 <= declared.unwrap()),
+            SeenEvent::Sender(address) => assert!(address.len() as u64 <= LIMITS.sender_bytes_max),
+            SeenEvent::Recipient(address) => assert!(address.len() as u64 <= LIMITS.recipient_bytes_max),
             _ => {}
         }
     }
-    if seen.last() == Some(&Seen::End) {
+    if seen.last() == Some(&SeenEvent::End) {
         let mut again = run(&[&encode(&seen)]).0;
         // Leading zeros make the outer number another one.
-        if let (Some(Seen::Begin(written)), Some(Seen::Begin(read))) = (again.first_mut(), seen.first()) {
+        if let (Some(SeenEvent::Begin(written)), Some(SeenEvent::Begin(read))) = (again.first_mut(), seen.first()) {
             *written = *read;
         }
         assert_eq!(again, seen, "what is written is not read back");

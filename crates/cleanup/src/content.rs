@@ -9,8 +9,8 @@ use postfix::record::{RecordType, encode};
 use postfix::settings::words::EndOfHeader;
 
 use crate::generated;
-use crate::header::{self, Addresses, Known, Seen, name_len};
-use crate::mapping::{Mapping, Place};
+use crate::header::{self, Addresses, HeaderSet, Known, name_len};
+use crate::mapping::{AddressRole, Mapping};
 use crate::mime::{Errors, MimeError, Parser, Receiver, Section, Strictness};
 use crate::options::{Arrival, Options, Origin};
 use crate::refusal::Refusal;
@@ -35,7 +35,7 @@ pub(crate) struct Content {
     pub(crate) mime_errors: Errors,
     /// Received: headers anywhere, ours included.
     hop_count: u32,
-    seen: Seen,
+    seen: HeaderSet,
     is_resent: bool,
     pub(crate) encoding_is_8bit: bool,
     /// The first Message-ID, in its angle brackets; since release 3.10 only.
@@ -67,7 +67,7 @@ impl Content {
             options,
             tables,
             arrival,
-            seen: Seen::NONE,
+            seen: HeaderSet::NONE,
             is_resent: false,
             encoding_is_8bit: false,
             message_id: None,
@@ -187,16 +187,16 @@ impl Content {
 
     /// Completes and maps the addresses of a header that has some.
     pub(crate) fn rewrite(&mut self, known: &Known, header: &mut Vec<u8>) {
-        let place = match known.addresses {
+        let role = match known.addresses {
             Addresses::None => return,
-            Addresses::Senders => Place::HeaderSender,
-            Addresses::Recipients => Place::HeaderRecipient,
+            Addresses::Senders => AddressRole::HeaderSender,
+            Addresses::Recipients => AddressRole::HeaderRecipient,
         };
         let name_len = known.name.len();
         let value = header.get(name_len.saturating_add(1)..).unwrap_or_default();
         let Self { options, tables, arrival, rules, .. } = self;
         let mut mapping = Mapping::new(options, tables.as_ref(), &arrival.queue_id, &mut rules.notices);
-        let rewritten = header::rewrite_addresses(&mut mapping, place, value);
+        let rewritten = header::rewrite_addresses(&mut mapping, role, value);
         if mapping.failed {
             rules.refuse(Refusal::Write);
         }
@@ -353,9 +353,9 @@ impl<'a> Output<'a> {
     /// Adds what a message must have. A missing From: is the sender, who is not known yet: its place is kept.
     fn add_missing_headers(&mut self) {
         let (message_id, date, from) = if self.content.is_resent {
-            (Seen::RESENT_MESSAGE_ID, Seen::RESENT_DATE, Seen::RESENT_FROM)
+            (HeaderSet::RESENT_MESSAGE_ID, HeaderSet::RESENT_DATE, HeaderSet::RESENT_FROM)
         } else {
-            (Seen::MESSAGE_ID, Seen::DATE, Seen::FROM)
+            (HeaderSet::MESSAGE_ID, HeaderSet::DATE, HeaderSet::FROM)
         };
         let Self { content, out, .. } = self;
         let prefix = content.prefix();
@@ -369,7 +369,7 @@ impl<'a> Output<'a> {
             }
             content.seen.add(message_id);
         }
-        if !content.seen.has(Seen::MESSAGE_ID) {
+        if !content.seen.has(HeaderSet::MESSAGE_ID) {
             content.log_id("", b"<>");
         }
         if !content.seen.has(date) {
@@ -387,7 +387,7 @@ impl<'a> Output<'a> {
     fn add_undisclosed_recipients_header(&mut self) {
         let Self { content, out, .. } = self;
         let text = &content.options.undisclosed_recipients_header;
-        if content.seen.has(Seen::VISIBLE_RECIPIENT) || text.is_empty() {
+        if content.seen.has(HeaderSet::VISIBLE_RECIPIENT) || text.is_empty() {
             return;
         }
         if name_len(text.as_bytes()).is_some() {

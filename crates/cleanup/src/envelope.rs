@@ -8,7 +8,7 @@ use postfix::record::{Reader, RecordType, encode};
 
 use crate::address::{quote, rewrite_internal};
 use crate::incoming::{is_storable, verp_sender};
-use crate::mapping::{AliasTooLarge, Form, Mapping, Place};
+use crate::mapping::{AddressRole, AliasTooLarge, Form, Mapping};
 use crate::notices::{EnvelopeNames, Notices};
 use crate::options::Options;
 use crate::refusal::{AddressKind, Refusal};
@@ -102,7 +102,7 @@ impl Envelope {
             self.sender.clear();
         }
         let sender = std::mem::take(&mut self.sender);
-        self.sender = self.map(|mapping| mapping.envelope_address(Place::EnvelopeSender, sender));
+        self.sender = self.map(|mapping| mapping.envelope_address(AddressRole::EnvelopeSender, sender));
         let is_utf8 = self.is_utf8(&self.sender);
         self.sender_is_utf8 |= is_utf8;
         self.request_smtputf8(is_utf8);
@@ -264,7 +264,8 @@ impl Envelope {
     /// Rewrites and maps the address of a recipient.
     fn canonical_recipient(&mut self, address: &[u8]) -> Vec<u8> {
         let recipient = rewrite_internal(&self.options, address, &mut self.notices);
-        let recipient = self.map(|mapping| mapping.envelope_address(Place::EnvelopeRecipient, recipient));
+        let recipient =
+            self.map(|mapping| mapping.envelope_address(AddressRole::EnvelopeRecipient, recipient));
         self.request_smtputf8(self.is_utf8(&recipient));
         recipient
     }

@@ -2,7 +2,7 @@
 
 use postfix::notice::Notice;
 
-use crate::mapping::{AliasTooLarge, Mapping, Place};
+use crate::mapping::{AddressRole, AliasTooLarge, Mapping};
 use crate::notices::Notices;
 use crate::options::{AddressClasses, Options};
 use crate::tables::{Key, LookupFailed, Maps, Names, NoTables, Tables};
@@ -35,7 +35,7 @@ pub fn rewrite_external(options: &Options, address: &[u8]) -> Vec<u8> {
 pub fn rewrite_addresses(options: &Options, value: &[u8]) -> Option<Vec<u8>> {
     let mut notices = Notices::default();
     let mut mapping = Mapping::new(options, &NoTables, "ID", &mut notices);
-    crate::header::rewrite_addresses(&mut mapping, Place::HeaderSender, value)
+    crate::header::rewrite_addresses(&mut mapping, AddressRole::HeaderSender, value)
 }
 
 /// What tables made of an address.
@@ -76,8 +76,12 @@ pub fn canonical(options: &Options, tables: &dyn Tables, maps: Maps, address: &[
         recipient_canonical_classes: AddressClasses::ALL,
         ..options.clone()
     };
-    let place = if maps == Maps::SenderCanonical { Place::EnvelopeSender } else { Place::EnvelopeRecipient };
-    mapped(&options, &Only { maps, tables }, |mapping| mapping.envelope_address(place, address.to_vec()))
+    let role = if maps == Maps::SenderCanonical {
+        AddressRole::EnvelopeSender
+    } else {
+        AddressRole::EnvelopeRecipient
+    };
+    mapped(&options, &Only { maps, tables }, |mapping| mapping.envelope_address(role, address.to_vec()))
 }
 
 /// Text without differences of case.

@@ -112,7 +112,7 @@ pub enum ReplyFault {
 /// Length ─:→ Payload ─→ Comma ─,→ Done
 /// ```
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum ReplyState {
     Length(Length),
     Payload { left: u64 },
     Comma,
@@ -122,7 +122,7 @@ enum State {
 /// Reads the reply, in as many pieces as it comes.
 #[derive(Debug)]
 pub struct ReplyReader {
-    state: State,
+    state: ReplyState,
     payload: Vec<u8>,
 }
 
@@ -136,7 +136,7 @@ impl ReplyReader {
     /// Before the first byte.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Length(Length::new()), payload: Vec::new() }
+        Self { state: ReplyState::Length(Length::new()), payload: Vec::new() }
     }
 
     /// Consumes bytes from the front of `input`, and returns the reply when it is complete; `None` means that more is needed.
@@ -147,36 +147,36 @@ impl ReplyReader {
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Reply>, ReplyFault> {
         loop {
             match self.state {
-                State::Length(mut length) => {
+                ReplyState::Length(mut length) => {
                     let read = length.read(input).map_err(|error| match error {
                         LengthError::Format => ReplyFault::Format,
                         LengthError::TooLong => ReplyFault::TooLong,
                     })?;
                     self.state = match read {
-                        None => State::Length(length),
+                        None => ReplyState::Length(length),
                         Some(bytes) if bytes > REPLY_BYTES_MAX => return Err(ReplyFault::TooLong),
-                        Some(bytes) => State::Payload { left: bytes },
+                        Some(bytes) => ReplyState::Payload { left: bytes },
                     };
                     if read.is_none() {
                         return Ok(None);
                     }
                 }
-                State::Payload { left } => {
+                ReplyState::Payload { left } => {
                     let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                     let (piece, rest) = input.split_at_checked(wanted).unwrap_or((input, &[]));
                     *input = rest;
                     self.payload.extend_from_slice(piece);
                     let left = left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
                     if left > 0 {
-                        self.state = State::Payload { left };
+                        self.state = ReplyState::Payload { left };
                         return Ok(None);
                     }
-                    self.state = State::Comma;
+                    self.state = ReplyState::Comma;
                 }
-                State::Comma => {
+                ReplyState::Comma => {
                     let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
                     *input = rest;
-                    self.state = State::Done;
+                    self.state = ReplyState::Done;
                     if byte != b',' {
                         return Err(ReplyFault::Format);
                     }
@@ -184,7 +184,7 @@ impl ReplyReader {
                     let status = Status::from_letter(letter).ok_or(ReplyFault::UnknownStatus(letter))?;
                     return Ok(Some(Reply { status, text: text.to_vec() }));
                 }
-                State::Done => return Ok(None),
+                ReplyState::Done => return Ok(None),
             }
         }
     }

@@ -129,7 +129,7 @@ pub fn is_all_there(request: &[u8]) -> bool {
 /// any state ─ bad byte or length → Failed
 /// ```
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum ServerState {
     OuterLength,
     ContentLength,
     Content { left: u64 },
@@ -169,7 +169,7 @@ impl Role {
 #[derive(Debug)]
 pub struct Server {
     limits: Limits,
-    state: State,
+    state: ServerState,
     /// The number that is being read; fresh in every other state.
     length: Length,
     /// Bytes of the outer payload that are still to come; exact from the `:` of the outer length on.
@@ -182,7 +182,13 @@ impl Server {
     /// Before the first byte.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, state: State::OuterLength, length: Length::new(), outer_left: 0, address: Vec::new() }
+        Self {
+            limits,
+            state: ServerState::OuterLength,
+            length: Length::new(),
+            outer_left: 0,
+            address: Vec::new(),
+        }
     }
 
     /// Consumes bytes from the front of `input` and returns the next event. `None` means that `input` is used up and more
@@ -193,42 +199,42 @@ impl Server {
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<Event<'s>>, Fault> {
         loop {
             match self.state {
-                State::OuterLength => {
+                ServerState::OuterLength => {
                     let Some(bytes) = self.read_outer_length(input)? else { return Ok(None) };
                     self.outer_left = bytes;
-                    self.state = State::ContentLength;
+                    self.state = ServerState::ContentLength;
                     return Ok(Some(Event::Begin { bytes }));
                 }
-                State::ContentLength => {
+                ServerState::ContentLength => {
                     let limit = self.limits.content_bytes_max;
                     let Some(bytes) = self.read_inner_length(limit, input)? else { return Ok(None) };
-                    self.state = State::Content { left: bytes };
+                    self.state = ServerState::Content { left: bytes };
                     return Ok(Some(Event::ContentBegin { bytes }));
                 }
-                State::Content { left: 0 } => self.state = State::ContentComma,
-                State::Content { left } => {
+                ServerState::Content { left: 0 } => self.state = ServerState::ContentComma,
+                ServerState::Content { left } => {
                     let piece = take_up_to(left, input);
                     if piece.is_empty() {
                         return Ok(None);
                     }
                     self.count(bytes_of(piece));
-                    self.state = State::Content { left: left.saturating_sub(bytes_of(piece)) };
+                    self.state = ServerState::Content { left: left.saturating_sub(bytes_of(piece)) };
                     return Ok(Some(Event::Content(piece)));
                 }
-                State::ContentComma => {
+                ServerState::ContentComma => {
                     if !self.take_comma(input)? {
                         return Ok(None);
                     }
-                    self.state = State::AddressLength(Role::Sender);
+                    self.state = ServerState::AddressLength(Role::Sender);
                     return Ok(Some(Event::ContentEnd));
                 }
-                State::AddressLength(role) => {
+                ServerState::AddressLength(role) => {
                     let limit = self.limits.address_bytes_max(role);
                     let Some(bytes) = self.read_inner_length(limit, input)? else { return Ok(None) };
                     self.address.clear();
-                    self.state = State::Address { role, left: bytes };
+                    self.state = ServerState::Address { role, left: bytes };
                 }
-                State::Address { role, left } => {
+                ServerState::Address { role, left } => {
                     let piece = take_up_to(left, input);
                     self.count(bytes_of(piece));
                     let left = left.saturating_sub(bytes_of(piece));
@@ -238,30 +244,30 @@ impl Server {
                     }
                     self.address.extend_from_slice(piece);
                     if left > 0 {
-                        self.state = State::Address { role, left };
+                        self.state = ServerState::Address { role, left };
                         return Ok(None);
                     }
-                    self.state = State::AddressComma(role);
+                    self.state = ServerState::AddressComma(role);
                 }
-                State::AddressComma(role) => {
+                ServerState::AddressComma(role) => {
                     if !self.take_comma(input)? {
                         return Ok(None);
                     }
                     self.state = self.after_address();
                     return Ok(Some(role.event(&self.address)));
                 }
-                State::OuterComma => {
+                ServerState::OuterComma => {
                     if !self.take_comma(input)? {
                         return Ok(None);
                     }
-                    self.state = State::Done;
+                    self.state = ServerState::Done;
                     return Ok(Some(Event::End));
                 }
-                State::Done => {
+                ServerState::Done => {
                     *input = &[];
                     return Ok(None);
                 }
-                State::Failed(fault) => return Err(fault),
+                ServerState::Failed(fault) => return Err(fault),
             }
         }
     }
@@ -284,7 +290,9 @@ impl Server {
     #[must_use]
     pub const fn outstanding(&self) -> u64 {
         match self.state {
-            State::OuterLength | State::Done | State::Failed(Fault { phase: Phase::Header, .. }) => 0,
+            ServerState::OuterLength
+            | ServerState::Done
+            | ServerState::Failed(Fault { phase: Phase::Header, .. }) => 0,
             _ => self.outer_left.saturating_add(1),
         }
     }
@@ -293,17 +301,19 @@ impl Server {
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match self.state {
-            State::OuterLength => Phase::Header,
-            State::ContentLength | State::Content { .. } | State::ContentComma => Phase::Content,
-            State::AddressLength(Role::Sender)
-            | State::Address { role: Role::Sender, .. }
-            | State::AddressComma(Role::Sender) => Phase::Sender,
-            State::AddressLength(Role::Recipient)
-            | State::Address { role: Role::Recipient, .. }
-            | State::AddressComma(Role::Recipient)
-            | State::OuterComma
-            | State::Done => Phase::Recipient,
-            State::Failed(fault) => fault.phase,
+            ServerState::OuterLength => Phase::Header,
+            ServerState::ContentLength | ServerState::Content { .. } | ServerState::ContentComma => {
+                Phase::Content
+            }
+            ServerState::AddressLength(Role::Sender)
+            | ServerState::Address { role: Role::Sender, .. }
+            | ServerState::AddressComma(Role::Sender) => Phase::Sender,
+            ServerState::AddressLength(Role::Recipient)
+            | ServerState::Address { role: Role::Recipient, .. }
+            | ServerState::AddressComma(Role::Recipient)
+            | ServerState::OuterComma
+            | ServerState::Done => Phase::Recipient,
+            ServerState::Failed(fault) => fault.phase,
         }
     }
 
@@ -355,17 +365,17 @@ impl Server {
     }
 
     /// Where an address leads to: to the next one, or to the end if the outer payload is used up.
-    const fn after_address(&self) -> State {
+    const fn after_address(&self) -> ServerState {
         match self.outer_left {
-            0 => State::OuterComma,
-            _ => State::AddressLength(Role::Recipient),
+            0 => ServerState::OuterComma,
+            _ => ServerState::AddressLength(Role::Recipient),
         }
     }
 
     /// Ends the machine here.
     fn fail(&mut self, problem: Problem) -> Fault {
         let fault = Fault { problem, phase: self.phase() };
-        self.state = State::Failed(fault);
+        self.state = ServerState::Failed(fault);
         self.address = Vec::new();
         fault
     }
@@ -398,7 +408,7 @@ mod tests {
 
     /// An event that owns its bytes; adjacent pieces of content are merged.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    enum Seen {
+    enum SeenEvent {
         Begin(u64),
         ContentBegin(u64),
         Content(Vec<u8>),
@@ -435,28 +445,28 @@ mod tests {
         assert_eq!(server.outstanding(), 1001 - 4);
     }
 
-    fn note(event: Event<'_>, seen: &mut Vec<Seen>) {
+    fn note(event: Event<'_>, seen: &mut Vec<SeenEvent>) {
         let event = match event {
-            Event::Begin { bytes } => Seen::Begin(bytes),
-            Event::ContentBegin { bytes } => Seen::ContentBegin(bytes),
+            Event::Begin { bytes } => SeenEvent::Begin(bytes),
+            Event::ContentBegin { bytes } => SeenEvent::ContentBegin(bytes),
             Event::Content(piece) => {
                 assert!(!piece.is_empty());
-                if let Some(Seen::Content(before)) = seen.last_mut() {
+                if let Some(SeenEvent::Content(before)) = seen.last_mut() {
                     before.extend_from_slice(piece);
                     return;
                 }
-                Seen::Content(piece.to_vec())
+                SeenEvent::Content(piece.to_vec())
             }
-            Event::ContentEnd => Seen::ContentEnd,
-            Event::Sender(address) => Seen::Sender(address.to_vec()),
-            Event::Recipient(address) => Seen::Recipient(address.to_vec()),
-            Event::End => Seen::End,
+            Event::ContentEnd => SeenEvent::ContentEnd,
+            Event::Sender(address) => SeenEvent::Sender(address.to_vec()),
+            Event::Recipient(address) => SeenEvent::Recipient(address.to_vec()),
+            Event::End => SeenEvent::End,
         };
         seen.push(event);
     }
 
     /// What a server makes of `pieces`; if they end too early, the last entry says where.
-    fn receive<'p>(limits: Limits, pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<Seen> {
+    fn receive<'p>(limits: Limits, pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<SeenEvent> {
         let mut server = Server::new(limits);
         let mut seen = Vec::new();
         for mut piece in pieces {
@@ -466,22 +476,22 @@ mod tests {
                     Ok(None) => break,
                     Err(fault) => {
                         assert_eq!(server.next(&mut piece), Err(fault), "a fault is final");
-                        seen.push(Seen::Fault(fault));
+                        seen.push(SeenEvent::Fault(fault));
                         return seen;
                     }
                 }
             }
             assert!(piece.is_empty());
         }
-        if seen.last() != Some(&Seen::End) {
-            seen.push(Seen::Fault(server.end_of_file()));
+        if seen.last() != Some(&SeenEvent::End) {
+            seen.push(SeenEvent::Fault(server.end_of_file()));
         }
         seen
     }
 
     fn fault(limits: Limits, input: &[u8]) -> String {
         match receive(limits, [input]).pop() {
-            Some(Seen::Fault(fault)) => fault.to_string(),
+            Some(SeenEvent::Fault(fault)) => fault.to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -513,14 +523,14 @@ mod tests {
         assert_eq!(
             receive(LIMITS, [&input[..]]),
             [
-                Seen::Begin(42),
-                Seen::ContentBegin(15),
-                Seen::Content(b"Subject: x\n\nhi\n".to_vec()),
-                Seen::ContentEnd,
-                Seen::Sender(b"s@e.com".to_vec()),
-                Seen::Recipient(b"r@e.com".to_vec()),
-                Seen::Recipient(Vec::new()),
-                Seen::End,
+                SeenEvent::Begin(42),
+                SeenEvent::ContentBegin(15),
+                SeenEvent::Content(b"Subject: x\n\nhi\n".to_vec()),
+                SeenEvent::ContentEnd,
+                SeenEvent::Sender(b"s@e.com".to_vec()),
+                SeenEvent::Recipient(b"r@e.com".to_vec()),
+                SeenEvent::Recipient(Vec::new()),
+                SeenEvent::End,
             ]
         );
     }
@@ -555,7 +565,7 @@ mod tests {
                 _ => Phase::Recipient,
             };
             let expected = Fault { problem: Problem::Lost, phase };
-            assert_eq!(receive(LIMITS, [&input[..end]]).pop(), Some(Seen::Fault(expected)), "{end}");
+            assert_eq!(receive(LIMITS, [&input[..end]]).pop(), Some(SeenEvent::Fault(expected)), "{end}");
         }
     }
 
@@ -595,10 +605,10 @@ mod tests {
     #[test]
     fn exactly_the_limit_is_accepted() {
         let input = request(&[b'c'; 40], &[b's'; 20], &[&[b'r'; 20]]);
-        assert_eq!(receive(LIMITS, [&input[..]]).last(), Some(&Seen::End));
+        assert_eq!(receive(LIMITS, [&input[..]]).last(), Some(&SeenEvent::End));
         for (content, sender, recipient) in [(41, 20, 20), (40, 21, 20), (40, 20, 21)] {
             let input = request(&vec![b'c'; content], &vec![b's'; sender], &[&vec![b'r'; recipient]]);
-            let Some(Seen::Fault(fault)) = receive(LIMITS, [&input[..]]).pop() else { panic!() };
+            let Some(SeenEvent::Fault(fault)) = receive(LIMITS, [&input[..]]).pop() else { panic!() };
             assert_eq!(fault.problem, Problem::TooLong);
         }
     }
@@ -618,7 +628,7 @@ mod tests {
             (b"8:3:abc,3:", Phase::Sender),
         ] {
             let expected = Fault { problem: Problem::Format, phase };
-            assert_eq!(receive(LIMITS, [input]).pop(), Some(Seen::Fault(expected)), "{input:?}");
+            assert_eq!(receive(LIMITS, [input]).pop(), Some(SeenEvent::Fault(expected)), "{input:?}");
         }
         // The limit comes first: it is what the client can do something about.
         assert!(fault(LIMITS, b"5:999:").starts_with("netstring length exceeds"));
@@ -631,8 +641,8 @@ mod tests {
         let mut input = request(b"", b"", &[b"r"]);
         input.extend_from_slice(b"18:3:abc,3:s@e,3:r@e,,");
         let seen = receive(LIMITS, [&input[..]]);
-        assert_eq!(seen.iter().filter(|&event| *event == Seen::End).count(), 1);
-        assert_eq!(seen.last(), Some(&Seen::End));
+        assert_eq!(seen.iter().filter(|&event| *event == SeenEvent::End).count(), 1);
+        assert_eq!(seen.last(), Some(&SeenEvent::End));
     }
 
     #[test]
@@ -642,9 +652,9 @@ mod tests {
         let recipients: Vec<&[u8]> = recipients.iter().map(Vec::as_slice).collect();
         let input = request(b"hi\n", b"s@e.com", &recipients);
         let seen = receive(LIMITS, input.chunks(7));
-        assert_eq!(seen.last(), Some(&Seen::End));
+        assert_eq!(seen.last(), Some(&SeenEvent::End));
         assert_eq!(seen.len(), 100_000 + 6);
-        assert_eq!(seen.get(100_004), Some(&Seen::Recipient(b"r99999@e.com".to_vec())));
+        assert_eq!(seen.get(100_004), Some(&SeenEvent::Recipient(b"r99999@e.com".to_vec())));
     }
 
     #[test]
@@ -721,13 +731,13 @@ mod tests {
         ) {
             let recipients: Vec<&[u8]> = recipients.iter().map(Vec::as_slice).collect();
             let seen = receive(LIMITS, [&request(&content, &sender, &recipients)[..]]);
-            prop_assert_eq!(seen.last(), Some(&Seen::End));
-            prop_assert!(content.is_empty() || seen.contains(&Seen::Content(content)));
-            prop_assert!(seen.contains(&Seen::Sender(sender)));
+            prop_assert_eq!(seen.last(), Some(&SeenEvent::End));
+            prop_assert!(content.is_empty() || seen.contains(&SeenEvent::Content(content)));
+            prop_assert!(seen.contains(&SeenEvent::Sender(sender)));
             let received: Vec<&[u8]> = seen
                 .iter()
                 .filter_map(|event| match event {
-                    Seen::Recipient(address) => Some(&address[..]),
+                    SeenEvent::Recipient(address) => Some(&address[..]),
                     _ => None,
                 })
                 .collect();

@@ -116,10 +116,10 @@ struct Shared<D: Disk> {
     spool: Spool<D>,
     clock: Clock,
     waiting_jobs_max: usize,
-    waiting: Mutex<Waiting<D>>,
+    waiting: Mutex<JobQueue<D>>,
 }
 
-struct Waiting<D: Disk> {
+struct JobQueue<D: Disk> {
     jobs: VecDeque<Job<D>>,
     is_shutting_down: bool,
     /// Threads that sleep, or are about to. The last one to fall asleep is woken first: what it works with is still near
@@ -130,7 +130,7 @@ struct Waiting<D: Disk> {
     is_waking: bool,
 }
 
-impl<D: Disk> Waiting<D> {
+impl<D: Disk> JobQueue<D> {
     /// Whom the caller has to wake, once it has let go of the lock.
     fn next_to_wake(&mut self) -> Option<Thread> {
         if self.jobs.is_empty() || self.is_waking {
@@ -155,7 +155,7 @@ impl<D: Disk> Committers<D> {
             spool,
             clock,
             waiting_jobs_max,
-            waiting: Mutex::new(Waiting {
+            waiting: Mutex::new(JobQueue {
                 jobs: VecDeque::new(),
                 is_shutting_down: false,
                 asleep: Vec::new(),
@@ -276,7 +276,7 @@ impl<D: Disk> Shared<D> {
     }
 
     /// Sleeps until another thread has taken this one off the list.
-    fn sleep<'s>(&'s self, mut waiting: MutexGuard<'s, Waiting<D>>) -> MutexGuard<'s, Waiting<D>> {
+    fn sleep<'s>(&'s self, mut waiting: MutexGuard<'s, JobQueue<D>>) -> MutexGuard<'s, JobQueue<D>> {
         let own = thread::current();
         waiting.asleep.push(own.clone());
         loop {

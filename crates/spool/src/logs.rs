@@ -20,12 +20,12 @@ pub(crate) struct LogDirectory {
     pub(crate) name: &'static str,
     /// Over how many levels of subdirectories the logs are spread.
     pub(crate) hash_depth: usize,
-    seen: Mutex<Seen>,
+    seen: Mutex<LastLook>,
 }
 
 /// What is known about a directory.
 #[derive(Debug, Default)]
-struct Seen {
+struct LastLook {
     /// The directory's time of modification when it was looked at.
     modified: Timestamp,
     is_empty: bool,

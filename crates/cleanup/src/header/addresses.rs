@@ -6,7 +6,7 @@ use crate::address::{
     Token, external, internal, is_complete_list, needs_blank, next, parse_list, quote, rewrite_external,
     scan, write_external,
 };
-use crate::mapping::{Mapping, Place};
+use crate::mapping::{AddressRole, Mapping};
 use crate::notices::Notices;
 use crate::options::Options;
 use postfix::text::printable;
@@ -16,14 +16,18 @@ const COMMENT_BYTES_MAX: usize = 250;
 
 /// Rewrites and maps the addresses in the value of an address header (what is behind its colon). `None` if that changes
 /// nothing; otherwise the new value, with a newline behind each comma where a line may be broken.
-pub(crate) fn rewrite_addresses(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<Vec<u8>> {
-    if !mapping.maps(place)
+pub(crate) fn rewrite_addresses(
+    mapping: &mut Mapping<'_>,
+    role: AddressRole,
+    value: &[u8],
+) -> Option<Vec<u8>> {
+    if !mapping.maps(role)
         && has_few_tokens(mapping.options(), value)
         && is_complete_list(mapping.options(), value)
     {
         return None;
     }
-    take_apart(mapping, place, value)
+    take_apart(mapping, role, value)
 }
 
 /// Whether the limit on tokens certainly cuts nothing off. Counting is cheap beside taking a list apart, which is done only
@@ -66,7 +70,7 @@ const fn is_special(byte: u8) -> bool {
 }
 
 /// The same for any list.
-fn take_apart(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<Vec<u8>> {
+fn take_apart(mapping: &mut Mapping<'_>, role: AddressRole, value: &[u8]) -> Option<Vec<u8>> {
     let options = mapping.options();
     let mut list = parse_list(value, options.header_address_token_limit);
     let mut changed = false;
@@ -76,7 +80,7 @@ fn take_apart(mapping: &mut Mapping<'_>, place: Place, value: &[u8]) -> Option<V
         let rewritten = rewrite_external(options, &written, mapping.notices());
         changed |= rewritten != written;
         *tokens = scan(&rewritten, 0);
-        changed |= mapping.header_address(place, tokens);
+        changed |= mapping.header_address(role, tokens);
     }
     changed.then(|| write_list(options, &list, mapping.notices()))
 }
@@ -149,7 +153,11 @@ mod tests {
     }
 
     fn rewrite(options: &Options, value: &[u8], notices: &mut Notices) -> Option<Vec<u8>> {
-        rewrite_addresses(&mut Mapping::new(options, &NoTables, "ID", notices), Place::HeaderSender, value)
+        rewrite_addresses(
+            &mut Mapping::new(options, &NoTables, "ID", notices),
+            AddressRole::HeaderSender,
+            value,
+        )
     }
 
     /// The value as it is written; `None` if the header is left as it is.
@@ -319,7 +327,7 @@ mod tests {
             if is_complete_list(&options(), value.as_bytes()) {
                 let (options, mut notices) = (options(), Notices::default());
                 let mut mapping = Mapping::new(&options, &NoTables, "ID", &mut notices);
-                prop_assert_eq!(take_apart(&mut mapping, Place::HeaderSender, value.as_bytes()), None);
+                prop_assert_eq!(take_apart(&mut mapping, AddressRole::HeaderSender, value.as_bytes()), None);
             }
         }
 

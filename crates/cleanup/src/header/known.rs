@@ -13,9 +13,9 @@ pub(crate) enum Addresses {
 
 /// A set of headers that were seen, as far as it decides which ones are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Seen(u8);
+pub(crate) struct HeaderSet(u8);
 
-impl Seen {
+impl HeaderSet {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const MESSAGE_ID: Self = Self(1);
     pub(crate) const RESENT_MESSAGE_ID: Self = Self(2);
@@ -45,7 +45,7 @@ pub(crate) struct Known {
     pub(crate) mime: bool,
     /// Marks the message as resent.
     pub(crate) resent: bool,
-    pub(crate) seen: Seen,
+    pub(crate) seen: HeaderSet,
 }
 
 impl Known {
@@ -55,52 +55,52 @@ impl Known {
     }
 }
 
-const fn row(name: &'static str, addresses: Addresses, seen: Seen) -> Known {
+const fn row(name: &'static str, addresses: Addresses, seen: HeaderSet) -> Known {
     Known { name, addresses, mime: false, resent: false, seen }
 }
 
 const fn mime(name: &'static str) -> Known {
-    Known { mime: true, ..row(name, Addresses::None, Seen::NONE) }
+    Known { mime: true, ..row(name, Addresses::None, HeaderSet::NONE) }
 }
 
-const fn resent(name: &'static str, addresses: Addresses, seen: Seen) -> Known {
+const fn resent(name: &'static str, addresses: Addresses, seen: HeaderSet) -> Known {
     Known { resent: true, ..row(name, addresses, seen) }
 }
 
 const KNOWN: [Known; 33] = [
-    row("received", Addresses::None, Seen::NONE),
-    row("from", Addresses::Senders, Seen::FROM),
-    row("to", Addresses::Recipients, Seen::VISIBLE_RECIPIENT),
-    row("cc", Addresses::Recipients, Seen::VISIBLE_RECIPIENT),
-    row("date", Addresses::None, Seen::DATE),
-    row("message-id", Addresses::None, Seen::MESSAGE_ID),
-    row("reply-to", Addresses::Senders, Seen::NONE),
-    row("sender", Addresses::Senders, Seen::NONE),
-    row("bcc", Addresses::Recipients, Seen::NONE),
+    row("received", Addresses::None, HeaderSet::NONE),
+    row("from", Addresses::Senders, HeaderSet::FROM),
+    row("to", Addresses::Recipients, HeaderSet::VISIBLE_RECIPIENT),
+    row("cc", Addresses::Recipients, HeaderSet::VISIBLE_RECIPIENT),
+    row("date", Addresses::None, HeaderSet::DATE),
+    row("message-id", Addresses::None, HeaderSet::MESSAGE_ID),
+    row("reply-to", Addresses::Senders, HeaderSet::NONE),
+    row("sender", Addresses::Senders, HeaderSet::NONE),
+    row("bcc", Addresses::Recipients, HeaderSet::NONE),
     mime("content-type"),
     mime("content-transfer-encoding"),
     mime("mime-version"),
     mime("content-description"),
     mime("content-disposition"),
     mime("content-id"),
-    row("content-length", Addresses::None, Seen::NONE),
-    row("delivered-to", Addresses::None, Seen::NONE),
-    row("return-path", Addresses::Senders, Seen::NONE),
-    row("errors-to", Addresses::Senders, Seen::NONE),
-    row("return-receipt-to", Addresses::Senders, Seen::NONE),
-    row("disposition-notification-to", Addresses::Senders, Seen::NONE),
-    row("mail-followup-to", Addresses::Senders, Seen::NONE),
-    row("apparently-to", Addresses::Recipients, Seen::NONE),
-    row("tls-required", Addresses::None, Seen::NONE),
-    row("require-tls-esmtp", Addresses::None, Seen::NONE),
-    resent("resent-from", Addresses::Senders, Seen::RESENT_FROM),
-    resent("resent-sender", Addresses::Senders, Seen::NONE),
-    resent("resent-to", Addresses::Recipients, Seen::VISIBLE_RECIPIENT),
-    resent("resent-cc", Addresses::Recipients, Seen::VISIBLE_RECIPIENT),
-    resent("resent-bcc", Addresses::Recipients, Seen::NONE),
-    resent("resent-reply-to", Addresses::Recipients, Seen::NONE),
-    resent("resent-date", Addresses::None, Seen::RESENT_DATE),
-    resent("resent-message-id", Addresses::None, Seen::RESENT_MESSAGE_ID),
+    row("content-length", Addresses::None, HeaderSet::NONE),
+    row("delivered-to", Addresses::None, HeaderSet::NONE),
+    row("return-path", Addresses::Senders, HeaderSet::NONE),
+    row("errors-to", Addresses::Senders, HeaderSet::NONE),
+    row("return-receipt-to", Addresses::Senders, HeaderSet::NONE),
+    row("disposition-notification-to", Addresses::Senders, HeaderSet::NONE),
+    row("mail-followup-to", Addresses::Senders, HeaderSet::NONE),
+    row("apparently-to", Addresses::Recipients, HeaderSet::NONE),
+    row("tls-required", Addresses::None, HeaderSet::NONE),
+    row("require-tls-esmtp", Addresses::None, HeaderSet::NONE),
+    resent("resent-from", Addresses::Senders, HeaderSet::RESENT_FROM),
+    resent("resent-sender", Addresses::Senders, HeaderSet::NONE),
+    resent("resent-to", Addresses::Recipients, HeaderSet::VISIBLE_RECIPIENT),
+    resent("resent-cc", Addresses::Recipients, HeaderSet::VISIBLE_RECIPIENT),
+    resent("resent-bcc", Addresses::Recipients, HeaderSet::NONE),
+    resent("resent-reply-to", Addresses::Recipients, HeaderSet::NONE),
+    resent("resent-date", Addresses::None, HeaderSet::RESENT_DATE),
+    resent("resent-message-id", Addresses::None, HeaderSet::RESENT_MESSAGE_ID),
 ];
 
 #[cfg(test)]

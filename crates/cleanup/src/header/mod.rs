@@ -7,7 +7,7 @@ mod write;
 
 pub(crate) use addresses::rewrite_addresses;
 pub(crate) use content_type::{ContentType, Encoding, MediaType};
-pub(crate) use known::{Addresses, Known, Seen};
+pub(crate) use known::{Addresses, HeaderSet, Known};
 pub(crate) use write::{fold, write, write_line, write_text};
 
 /// Length of the header name at the beginning of a line, if the line begins a header: one or more printing characters,

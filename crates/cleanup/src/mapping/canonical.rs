@@ -3,7 +3,7 @@
 use memchr::memrchr;
 
 use super::Mapping;
-use super::find::{Form, Found};
+use super::find::{Form, TableValue};
 use crate::address::{Token, external, parse_list, quote, rewrite_external, unquote};
 use crate::tables::{LookupFailed, Maps};
 use postfix::text::equal_but_for_case;
@@ -52,7 +52,7 @@ impl Mapping<'_> {
         address: &[u8],
         propagates: bool,
     ) -> Result<Option<Vec<Vec<u8>>>, LookupFailed> {
-        let Some(Found { mut value, extension }) = self.find(maps, address, Form::External)? else {
+        let Some(TableValue { mut value, extension }) = self.find(maps, address, Form::External)? else {
             return Ok(None);
         };
         if value.first() == Some(&b'@') {

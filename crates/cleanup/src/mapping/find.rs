@@ -18,7 +18,7 @@ pub(crate) enum Form {
 
 /// What a table says about an address.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Found<'a> {
+pub(crate) struct TableValue<'a> {
     pub(crate) value: Vec<u8>,
     /// The part of the address that the table knows nothing about, with its delimiter; or nothing.
     pub(crate) extension: &'a [u8],
@@ -32,8 +32,8 @@ impl Mapping<'_> {
         maps: Maps,
         address: &'a [u8],
         form: Form,
-    ) -> Result<Option<Found<'a>>, LookupFailed> {
-        let whole = |value| Found { value, extension: b"" };
+    ) -> Result<Option<TableValue<'a>>, LookupFailed> {
+        let whole = |value| TableValue { value, extension: b"" };
         if let Some(value) = self.find_form(maps, address, form, &quote, false)? {
             return Ok(Some(whole(value)));
         }
@@ -45,7 +45,7 @@ impl Mapping<'_> {
         if let Some(bare) = bare
             && let Some(value) = self.find_form(maps, bare, form, &quote, true)?
         {
-            return Ok(Some(Found { value, extension }));
+            return Ok(Some(TableValue { value, extension }));
         }
         let Some(at) = memrchr(b'@', address) else { return Ok(None) };
         let (local, at_domain) = address.split_at(at);
@@ -57,7 +57,7 @@ impl Mapping<'_> {
             if let Some(bare_local) = bare_local
                 && let Some(value) = self.find_form(maps, bare_local, form, &quote_local, true)?
             {
-                return Ok(Some(Found { value, extension }));
+                return Ok(Some(TableValue { value, extension }));
             }
         }
         Ok(self.ask(maps, Key::Part(at_domain))?.map(whole))

@@ -22,7 +22,7 @@ use postfix::text::printable;
 
 /// Where an address stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum AddressRole {
     EnvelopeSender,
     EnvelopeRecipient,
     HeaderSender,
@@ -65,8 +65,8 @@ impl<'a> Mapping<'a> {
     }
 
     /// The canonical form of an address of the envelope, which is internal.
-    pub(crate) fn envelope_address(&mut self, place: Place, mut address: Vec<u8>) -> Vec<u8> {
-        for step in self.steps(place) {
+    pub(crate) fn envelope_address(&mut self, role: AddressRole, mut address: Vec<u8>) -> Vec<u8> {
+        for step in self.steps(role) {
             let mut text = quote(&address);
             self.take(step, &mut text);
             address = unquote(&text);
@@ -75,9 +75,9 @@ impl<'a> Mapping<'a> {
     }
 
     /// Puts the canonical form of an address in a header in its place; says whether anything has changed.
-    pub(crate) fn header_address(&mut self, place: Place, tokens: &mut Vec<Token>) -> bool {
+    pub(crate) fn header_address(&mut self, role: AddressRole, tokens: &mut Vec<Token>) -> bool {
         let mut changed = false;
-        for step in self.steps(place) {
+        for step in self.steps(role) {
             let mut text = external(tokens);
             changed |= self.take(step, &mut text);
             *tokens = scan(&text, 0);
@@ -86,24 +86,24 @@ impl<'a> Mapping<'a> {
     }
 
     /// Whether there is anything to do to addresses in this place.
-    pub(crate) fn maps(&self, place: Place) -> bool {
-        self.steps(place).next().is_some()
+    pub(crate) fn maps(&self, role: AddressRole) -> bool {
+        self.steps(role).next().is_some()
     }
 
-    fn steps(&self, place: Place) -> impl Iterator<Item = Step> + use<> {
+    fn steps(&self, role: AddressRole) -> impl Iterator<Item = Step> + use<> {
         let options = self.options;
         let canonical = |maps: Maps, classes: AddressClasses| {
-            let applies = options.address_mapping && classes.have(place) && self.tables.has(maps);
+            let applies = options.address_mapping && classes.have(role) && self.tables.has(maps);
             applies.then_some(Step::Canonical(maps))
         };
         let masquerades = options.address_mapping
             && !options.masquerade_domains.is_empty()
-            && options.masquerade_classes.have(place);
-        let of_one_side = match place {
-            Place::EnvelopeSender | Place::HeaderSender => {
+            && options.masquerade_classes.have(role);
+        let of_one_side = match role {
+            AddressRole::EnvelopeSender | AddressRole::HeaderSender => {
                 canonical(Maps::SenderCanonical, options.sender_canonical_classes)
             }
-            Place::EnvelopeRecipient | Place::HeaderRecipient => {
+            AddressRole::EnvelopeRecipient | AddressRole::HeaderRecipient => {
                 canonical(Maps::RecipientCanonical, options.recipient_canonical_classes)
             }
         };
@@ -141,12 +141,12 @@ impl<'a> Mapping<'a> {
 }
 
 impl AddressClasses {
-    const fn have(self, place: Place) -> bool {
-        match place {
-            Place::EnvelopeSender => self.envelope_sender,
-            Place::EnvelopeRecipient => self.envelope_recipient,
-            Place::HeaderSender => self.header_sender,
-            Place::HeaderRecipient => self.header_recipient,
+    const fn have(self, role: AddressRole) -> bool {
+        match role {
+            AddressRole::EnvelopeSender => self.envelope_sender,
+            AddressRole::EnvelopeRecipient => self.envelope_recipient,
+            AddressRole::HeaderSender => self.header_sender,
+            AddressRole::HeaderRecipient => self.header_recipient,
         }
     }
 }

@@ -84,7 +84,7 @@ fn with<T>(
 
 fn canonical(options: &Options, tables: &Fixed, address: &str) -> (String, bool, Vec<String>) {
     let (address, failed, log) = with(options, tables, |mapping| {
-        mapping.envelope_address(Place::EnvelopeRecipient, address.as_bytes().to_vec())
+        mapping.envelope_address(AddressRole::EnvelopeRecipient, address.as_bytes().to_vec())
     });
     (String::from_utf8(address).unwrap(), failed, log)
 }
@@ -213,20 +213,20 @@ fn each_side_has_its_table_and_each_class_its_switch() {
         },
         ..options()
     };
-    for (place, of_a, of_b) in [
-        (Place::EnvelopeSender, "s@x", "b@x"),
-        (Place::EnvelopeRecipient, "r@x", "b@x"),
-        (Place::HeaderSender, "s@common", "b@common"),
-        (Place::HeaderRecipient, "r@common", "b@common"),
+    for (role, of_a, of_b) in [
+        (AddressRole::EnvelopeSender, "s@x", "b@x"),
+        (AddressRole::EnvelopeRecipient, "r@x", "b@x"),
+        (AddressRole::HeaderSender, "s@common", "b@common"),
+        (AddressRole::HeaderRecipient, "r@common", "b@common"),
     ] {
         for (address, expected) in [("a@x", of_a), ("b@x", of_b)] {
             let (found, ..) = with(&only_headers, &tables, |mapping| {
                 let mut tokens = scan(address.as_bytes(), 0);
-                let changed = mapping.header_address(place, &mut tokens);
+                let changed = mapping.header_address(role, &mut tokens);
                 assert_eq!(changed, address != expected);
                 external(&tokens)
             });
-            assert_eq!(String::from_utf8(found).unwrap(), expected, "{place:?}");
+            assert_eq!(String::from_utf8(found).unwrap(), expected, "{role:?}");
         }
     }
 }
@@ -264,7 +264,7 @@ fn a_list_of_exceptions_that_fails_is_a_failure() {
     let mut tables = Fixed::new(&[]);
     tables.listed.push((Names::MasqueradeExceptions, "FAIL"));
     let (address, failed, log) = with(&options, &tables, |mapping| {
-        mapping.envelope_address(Place::EnvelopeSender, b"u@a.test".to_vec())
+        mapping.envelope_address(AddressRole::EnvelopeSender, b"u@a.test".to_vec())
     });
     assert_eq!((address.as_slice(), failed), (&b"u@test"[..], true));
     assert_eq!(

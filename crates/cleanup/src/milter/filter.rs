@@ -56,7 +56,7 @@ impl From<BadReply> for Fault {
 
 /// Where the conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FilterState {
     /// Nothing has been agreed on.
     New,
     /// At work.
@@ -73,7 +73,7 @@ enum State {
 #[derive(Debug)]
 pub struct Filter {
     service: Arc<Service>,
-    state: State,
+    state: FilterState,
     negotiated: Option<Negotiated>,
     /// What is answered for it from here on.
     standing: Option<Response>,
@@ -86,7 +86,14 @@ impl Filter {
     /// A filter that was not contacted yet. `soft_bounce`: its permanent rejections become temporary ones.
     #[must_use]
     pub const fn new(service: Arc<Service>, soft_bounce: bool) -> Self {
-        Self { service, state: State::New, negotiated: None, standing: None, skipped: None, soft_bounce }
+        Self {
+            service,
+            state: FilterState::New,
+            negotiated: None,
+            standing: None,
+            skipped: None,
+            soft_bounce,
+        }
     }
 
     /// Where it is, and how long it may take.
@@ -106,7 +113,7 @@ impl Filter {
     /// The filter cannot be worked with: say so, and [`Filter::fail`].
     pub fn negotiate(&mut self, command: u8, data: &[u8]) -> Result<&Negotiated, BadNegotiation> {
         let negotiated = Negotiated::parse(self.service.offer, command, data)?;
-        self.state = State::Open;
+        self.state = FilterState::Open;
         Ok(self.negotiated.insert(negotiated))
     }
 
@@ -119,7 +126,7 @@ impl Filter {
     /// Whether the filter still takes part in the message: not once it has a standing answer, such as a quarantine.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.state == State::Open && self.standing.is_none()
+        self.state == FilterState::Open && self.standing.is_none()
     }
 
     /// What is answered for the filter without asking it.
@@ -163,14 +170,17 @@ impl Filter {
                 Heard::Decided(self.standing.clone())
             }
             Reply::Accept => {
-                self.state =
-                    if step.is_connection() { State::ConnectionDecided } else { State::MessageAccepted };
+                self.state = if step.is_connection() {
+                    FilterState::ConnectionDecided
+                } else {
+                    FilterState::MessageAccepted
+                };
                 Heard::Decided(self.standing.clone())
             }
             // Postfix warns of it and goes on: there is nothing to discard yet.
             Reply::Discard if step.is_connection() => Heard::Decided(self.standing.clone()),
             Reply::Discard => {
-                self.state = State::MessageAccepted;
+                self.state = FilterState::MessageAccepted;
                 Heard::Decided(Some(Response::Discard))
             }
             Reply::Reject => self.refuse(step, "550 5.7.1 Command rejected".to_owned()),
@@ -180,7 +190,7 @@ impl Filter {
                 self.refuse(step, text)
             }
             Reply::Shutdown => {
-                self.state = State::ConnectionDecided;
+                self.state = FilterState::ConnectionDecided;
                 let response = Some(Response::Refuse("421 4.7.0 Service unavailable".to_owned()));
                 self.standing.clone_from(&response);
                 Heard::Decided(response)
@@ -191,7 +201,7 @@ impl Filter {
     fn refuse(&mut self, step: Step, text: String) -> Heard {
         let response = Some(Response::Refuse(text));
         if step.is_connection() {
-            self.state = State::ConnectionDecided;
+            self.state = FilterState::ConnectionDecided;
             self.standing.clone_from(&response);
         }
         Heard::Decided(response)
@@ -199,7 +209,7 @@ impl Filter {
 
     /// The filter is out of order; what happens to the message then.
     pub fn fail(&mut self, fault: Fault) -> Option<Response> {
-        self.state = State::Failed;
+        self.state = FilterState::Failed;
         self.standing = match (self.service.default_action, fault) {
             (DefaultAction::Accept, _) => None,
             (DefaultAction::Quarantine, _) => Some(Response::Hold),
@@ -222,7 +232,7 @@ impl Filter {
 
     /// Appends the packet that ends the conversation, where there still is one.
     pub fn quit(&self, out: &mut Vec<u8>) {
-        if matches!(self.state, State::Open | State::MessageAccepted) {
+        if matches!(self.state, FilterState::Open | FilterState::MessageAccepted) {
             encode_packet(out, QUIT, &[]);
         }
     }

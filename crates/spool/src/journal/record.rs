@@ -214,7 +214,7 @@ impl Header {
             return Err(NotARecord::Other);
         }
         let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(NotARecord::Damaged)?;
-        let at = Places(header);
+        let at = HeaderFields(header);
         if at.array(INSTANCE_AT) != instance.0 {
             return Err(NotARecord::Foreign);
         }
@@ -283,9 +283,9 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads numbers at fixed places. Every place is within the header, by the table above.
-struct Places<'a>(&'a [u8; HEADER_BYTES]);
+struct HeaderFields<'a>(&'a [u8; HEADER_BYTES]);
 
-impl Places<'_> {
+impl HeaderFields<'_> {
     fn content(&self, version: u8, flags: u32) -> Result<Content, NotARecord> {
         let queue_id = || QueueId::parse(&self.text::<64>(104)?).ok_or(NotARecord::Damaged);
         match (self.u32(60), version) {

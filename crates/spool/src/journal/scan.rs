@@ -17,7 +17,7 @@ const WINDOW_BYTES: usize = 256 * 1024;
 
 /// What [`scan`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct ScanResult {
     /// The records that are whole, by where they begin.
     pub records: BTreeMap<u64, Header>,
     /// Places where a record of this journal begins that is damaged.
@@ -57,8 +57,11 @@ impl<R: FnMut(u64, &mut [u8]) -> io::Result<usize>> Windowed<R> {
 ///
 /// # Errors
 /// What `read` says.
-pub fn scan(instance: Instance, read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>) -> io::Result<Found> {
-    let mut found = Found::default();
+pub fn scan(
+    instance: Instance,
+    read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<ScanResult> {
+    let mut found = ScanResult::default();
     let mut file = Windowed { read, offset: 0, bytes: Vec::new() };
     let mut offset = 0_u64;
     loop {
@@ -114,7 +117,7 @@ pub struct Account {
 
 /// Says which records are still needed, and what is missing between them.
 #[must_use]
-pub fn account(found: &Found) -> Account {
+pub fn account(found: &ScanResult) -> Account {
     let headers = || found.records.values();
     let retired_below = headers().map(|header| header.batch.retired_below).max().unwrap_or(0);
     let is_mark = |header: &&Header| matches!(header.content, Content::Mark { .. });
@@ -244,7 +247,7 @@ mod tests {
         account(&found(file))
     }
 
-    fn found(file: &[u8]) -> Found {
+    fn found(file: &[u8]) -> ScanResult {
         let read = |offset: u64, buffer: &mut [u8]| {
             let rest = file.get(offset as usize..).unwrap_or_default();
             let count = rest.len().min(buffer.len());

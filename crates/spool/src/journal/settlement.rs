@@ -28,7 +28,7 @@ use super::names::{self, DIRECTORY, Name};
 use super::proof::renew;
 use super::record::{Batch, Content, HEADER_BYTES, Header};
 use super::ring::MARK_PLACES;
-use super::scan::{Account, Found, account, scan};
+use super::scan::{Account, ScanResult, account, scan};
 use crate::disk::{Disk, Timestamp};
 use crate::error::{SpoolError, Step, disk};
 use crate::modes::READY_MODE;
@@ -160,7 +160,7 @@ struct Orphan<D: Disk> {
     instance: Instance,
     version: u8,
     path: String,
-    found: Found,
+    found: ScanResult,
     account: Account,
 }
 

@@ -52,12 +52,12 @@ pub(crate) struct Journal<D: Disk> {
     pub(super) batch_bytes_max: u64,
     /// Made with the first batch.
     pub(super) file: Mutex<Option<Arc<D::File>>>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<JournalState>,
     /// There is work for a checkpoint, or one has ended.
     pub(super) changed: Condvar,
 }
 
-pub(super) struct State {
+pub(super) struct JournalState {
     pub(super) waiting: VecDeque<Entry>,
     /// Who writes, and will see whatever comes.
     pub(super) writer: Option<ThreadId>,
@@ -110,7 +110,7 @@ impl<D: Disk> Journal<D> {
             options,
             mount,
             file: Mutex::new(None),
-            state: Mutex::new(State {
+            state: Mutex::new(JournalState {
                 waiting: VecDeque::new(),
                 writer: None,
                 ring: Ring::new(limit),
@@ -224,7 +224,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    fn rest(&self, mut state: MutexGuard<'_, State>) {
+    fn rest(&self, mut state: MutexGuard<'_, JournalState>) {
         state.writer = None;
         // Only who closes the journal waits for this; the thread that makes checkpoints need not wake for each message.
         if state.is_closed {
@@ -256,7 +256,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Takes from the front what fits into one batch; `None` if the file has no room for it.
-    fn next_group(&self, state: &mut State, in_hand: &mut Vec<Entry>) -> Option<Group> {
+    fn next_group(&self, state: &mut JournalState, in_hand: &mut Vec<Entry>) -> Option<Group> {
         let (mut count, mut bytes) = (0_u32, 0_u64);
         for entry in &state.waiting {
             let more = bytes.saturating_add(entry.record_bytes());
@@ -419,7 +419,7 @@ impl<D: Disk> Journal<D> {
         Ok(links > 0)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, JournalState> {
         lock(&self.state)
     }
 }

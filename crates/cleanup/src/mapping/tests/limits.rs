@@ -61,7 +61,7 @@ fn addresses_are_masqueraded_only_where_that_is_on() {
     ] {
         let ((changed, text), ..) = with(&options(&[domains]), &tables, |mapping| {
             let mut tokens = scan(address.as_bytes(), 0);
-            let changed = mapping.header_address(Place::HeaderSender, &mut tokens);
+            let changed = mapping.header_address(AddressRole::HeaderSender, &mut tokens);
             (changed, external(&tokens))
         });
         assert_eq!((changed, text.as_slice()), (address != expected, expected.as_bytes()), "{domains}");
@@ -91,7 +91,7 @@ impl Tables for Talking {
 #[test]
 fn what_tables_say_is_logged() {
     let (.., log) = with(&options(), &Talking, |mapping| {
-        mapping.envelope_address(Place::EnvelopeRecipient, b"u@x".to_vec())
+        mapping.envelope_address(AddressRole::EnvelopeRecipient, b"u@x".to_vec())
     });
     assert_eq!(log, ["found nothing", "is not listed", "found nothing"]);
 }

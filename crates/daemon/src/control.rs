@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::config::{self, ConfigSource};
 use crate::exit::{Exit, remark};
 use crate::master::queue_lock::{Holder, QueueLock, start_time};
-use crate::master::state::{LastReload, State};
+use crate::master::state::{LastReload, MasterState};
 
 /// How long an order may take. The master itself gives its processes 5 s to end their sessions; when they wait for the disk
 /// behind that, `stop` waits with it.
@@ -57,8 +57,8 @@ impl Running {
         })
     }
 
-    fn state(&self) -> Result<State, Exit> {
-        State::load(&self.run_directory).map_err(|error| {
+    fn state(&self) -> Result<MasterState, Exit> {
+        MasterState::load(&self.run_directory).map_err(|error| {
             Exit::unavailable(format!(
                 "process {} is running, but its state in {} cannot be read: {error}",
                 self.process_id(),
@@ -183,7 +183,7 @@ fn wait_for_the_end(running: &Running, say: &dyn Fn(&str)) -> Result<String, Exi
     let mut is_said = false;
     while running.lives() {
         let now = Instant::now();
-        let state = State::load(&running.run_directory).ok();
+        let state = MasterState::load(&running.run_directory).ok();
         if let Some(state) = state.filter(|state| !state.syncing.is_empty()) {
             let since = *disk_since.get_or_insert(now);
             let disk_max = Duration::from_secs(state.disk_seconds_max);
@@ -218,7 +218,7 @@ pub fn status(source: &ConfigSource, overrides: &[String]) -> Result<String, Exi
             Ok(describe(&running.state()?))
         }
         // The lock is for the master's user only, what it says about itself for all.
-        Err(error) if error.is_not_ours() => match State::load(&run_directory) {
+        Err(error) if error.is_not_ours() => match MasterState::load(&run_directory) {
             Ok(state) if start_time(state.process_id).is_some_and(|started| started == state.started) => {
                 Ok(describe(&state))
             }
@@ -232,7 +232,7 @@ fn ids(ids: &[i32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn describe(state: &State) -> String {
+fn describe(state: &MasterState) -> String {
     let mut lines = vec![
         format!("running: process {}", state.process_id),
         format!("configuration: {}", state.configuration),

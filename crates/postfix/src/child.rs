@@ -171,7 +171,7 @@ pub fn parse_generation(value: &str) -> u32 {
 
 /// What a child says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum ChildState {
     /// `0`: it takes no further client.
     Taken,
     /// `1`: it waits for clients.
@@ -188,7 +188,8 @@ pub enum State {
 /// Far from the numbers that Postfix has, or may come to have.
 const LINES_LOST: u32 = 0x4c4f_0000;
 
-const STATES: [State; 4] = [State::Taken, State::Available, State::Syncing, State::Alive];
+const STATES: [ChildState; 4] =
+    [ChildState::Taken, ChildState::Available, ChildState::Syncing, ChildState::Alive];
 
 /// How many bytes a status message has.
 pub const STATUS_MESSAGE_BYTES: usize = 12;
@@ -196,13 +197,13 @@ pub const STATUS_MESSAGE_BYTES: usize = 12;
 /// A status message: process ID, generation and state as 32-bit integers in the machine's byte order. It goes out in
 /// one write.
 #[must_use]
-pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; STATUS_MESSAGE_BYTES] {
+pub fn status_message(process_id: u32, generation: u32, state: ChildState) -> [u8; STATUS_MESSAGE_BYTES] {
     let state: u32 = match state {
-        State::Taken => 0,
-        State::Available => 1,
-        State::Syncing => 2,
-        State::Alive => 3,
-        State::LinesLost(count) => LINES_LOST | u32::from(count),
+        ChildState::Taken => 0,
+        ChildState::Available => 1,
+        ChildState::Syncing => 2,
+        ChildState::Alive => 3,
+        ChildState::LinesLost(count) => LINES_LOST | u32::from(count),
     };
     let mut message = [0; STATUS_MESSAGE_BYTES];
     let fields = [process_id, generation, state].into_iter().flat_map(u32::to_ne_bytes);
@@ -212,10 +213,10 @@ pub fn status_message(process_id: u32, generation: u32, state: State) -> [u8; ST
 
 /// Reads a status message: process ID, generation, and the state, which is `None` for an unknown number.
 #[must_use]
-pub fn parse_status_message(message: &[u8; STATUS_MESSAGE_BYTES]) -> (u32, u32, Option<State>) {
+pub fn parse_status_message(message: &[u8; STATUS_MESSAGE_BYTES]) -> (u32, u32, Option<ChildState>) {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *message;
     let number = u32::from_ne_bytes([i, j, k, l]);
-    let lines_lost = u16::try_from(number ^ LINES_LOST).ok().map(State::LinesLost);
+    let lines_lost = u16::try_from(number ^ LINES_LOST).ok().map(ChildState::LinesLost);
     let state = usize::try_from(number).ok().and_then(|number| STATES.get(number).copied()).or(lines_lost);
     (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), state)
 }
@@ -272,7 +273,7 @@ mod tests {
         for state in STATES {
             assert_eq!(parse_status_message(&status_message(7, 9, state)), (7, 9, Some(state)));
         }
-        let mut message = status_message(7, 9, State::Alive);
+        let mut message = status_message(7, 9, ChildState::Alive);
         message[8..].copy_from_slice(&4_u32.to_ne_bytes());
         assert_eq!(parse_status_message(&message), (7, 9, None));
     }
@@ -280,22 +281,22 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn status_messages_as_captured() {
-        let idle = status_message(17_530, 4, State::Available);
+        let idle = status_message(17_530, 4, ChildState::Available);
         assert_eq!(idle, [0x7a, 0x44, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0]);
-        assert_eq!(parse_status_message(&idle), (17_530, 4, Some(State::Available)));
-        let busy = status_message(17_530, 4, State::Taken);
-        assert_eq!(parse_status_message(&busy), (17_530, 4, Some(State::Taken)));
+        assert_eq!(parse_status_message(&idle), (17_530, 4, Some(ChildState::Available)));
+        let busy = status_message(17_530, 4, ChildState::Taken);
+        assert_eq!(parse_status_message(&busy), (17_530, 4, Some(ChildState::Taken)));
     }
 
     #[test]
     fn each_state_is_read_back_and_no_other_number_is_one() {
-        let states = STATES.into_iter().chain([0, 1, u16::MAX].map(State::LinesLost));
+        let states = STATES.into_iter().chain([0, 1, u16::MAX].map(ChildState::LinesLost));
         for state in states {
             assert_eq!(parse_status_message(&status_message(1, 2, state)), (1, 2, Some(state)));
         }
         let unknown = [4, LINES_LOST - 1, LINES_LOST + 0x1_0000, u32::MAX];
         for number in unknown {
-            let mut message = status_message(1, 2, State::Alive);
+            let mut message = status_message(1, 2, ChildState::Alive);
             message[8..].copy_from_slice(&number.to_ne_bytes());
             assert_eq!(parse_status_message(&message), (1, 2, None), "{number}");
         }

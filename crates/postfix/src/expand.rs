@@ -41,7 +41,7 @@ pub const MACRO_ERROR: &str = "dictionary mail_dict: macro processing error";
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
-pub struct Found<'a> {
+pub struct NameValue<'a> {
     /// The text before expansion.
     pub text: Cow<'a, [u8]>,
     /// It is the parameter's default. `${name?…}` then asks whether the *expanded* default is empty; for a value that
@@ -52,7 +52,7 @@ pub struct Found<'a> {
 /// Where names are looked up: a name without value and one with an empty value both expand to nothing.
 pub trait Names {
     /// What `name` stands for.
-    fn find(&self, name: &[u8]) -> Option<Found<'_>>;
+    fn find(&self, name: &[u8]) -> Option<NameValue<'_>>;
 }
 
 /// Expands `value`.

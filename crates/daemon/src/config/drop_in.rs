@@ -10,10 +10,10 @@ use postfix::settings::{ConfigError, Settings};
 
 use super::open_error;
 use super::program::Program;
-use super::service::{Found, Reading, Service, as_arguments, bad_columns, own_settings, wrong_line};
+use super::service::{FoundServices, Reading, Service, as_arguments, bad_columns, own_settings, wrong_line};
 
 /// Finds them, and what is wrong with them and with what they need of Postfix.
-pub(super) fn find(reading: &Reading<'_>, file: Option<MasterCf>, found: &mut Found) {
+pub(super) fn find(reading: &Reading<'_>, file: Option<MasterCf>, found: &mut FoundServices) {
     let Reading { source, loaded, programs, .. } = *reading;
     let Some(file) = file else {
         if found.errors.is_empty() {
@@ -59,7 +59,7 @@ fn service(
     line: &Line,
     kind: &'static dyn Program,
     reading: &Reading<'_>,
-    found: &mut Found,
+    found: &mut FoundServices,
 ) {
     let root = Uid::effective().is_root();
     let origin = format!("{}, line {}", file.path(), line.line);

@@ -9,7 +9,7 @@ use postfix::settings::words::LogTarget;
 use postfix::settings::{ConfigError, Settings};
 
 use crate::jail::Owner;
-use crate::log::{LogConfig, Mode, Place};
+use crate::log::{LogConfig, LogDestination, Mode};
 
 /// Set in the environment of a service process that `qmqpd serve` started; Postfix's master(8) does not set it.
 pub const STANDALONE_VARIABLE: &str = "QMQPD_STANDALONE";
@@ -166,27 +166,27 @@ pub(super) fn log_config(mode: Mode, settings: &Settings, process_name: &str) ->
         host_name: settings.myhostname.clone(),
         facility: settings.syslog_facility,
         utf8: settings.smtputf8_enable,
-        places: vec![place(mode, settings)],
+        destinations: vec![place(mode, settings)],
     }
 }
 
-fn place(mode: Mode, settings: &Settings) -> Place {
+fn place(mode: Mode, settings: &Settings) -> LogDestination {
     const SYSLOG_SOCKET: &str = "/dev/log";
     let maillog_file = settings.maillog_file.as_str();
     if !maillog_file.is_empty() {
         if mode == Mode::UnderPostfix {
             let socket =
                 Path::new(&settings.queue_directory).join("public").join(&settings.postlog_service_name);
-            return Place::Postlog { path: socket };
+            return LogDestination::Postlog { path: socket };
         }
         let mode = u32::from_str_radix(&settings.maillog_file_permissions, 8).unwrap_or(0o600);
-        return Place::File { path: maillog_file.into(), mode };
+        return LogDestination::File { path: maillog_file.into(), mode };
     }
-    let syslog = Place::Syslog { path: SYSLOG_SOCKET.into() };
+    let syslog = LogDestination::Syslog { path: SYSLOG_SOCKET.into() };
     match settings.qmqpd_log {
-        LogTarget::Stderr => Place::Stderr,
+        LogTarget::Stderr => LogDestination::Stderr,
         LogTarget::Syslog if mode == Mode::UnderPostfix || Path::new(SYSLOG_SOCKET).exists() => syslog,
         // A container without a syslog daemon: the user who started us reads this.
-        LogTarget::Syslog => Place::Stderr,
+        LogTarget::Syslog => LogDestination::Stderr,
     }
 }

@@ -20,7 +20,7 @@ use super::{
     Facts, account_errors, drop_in, open_error, parse_overrides, place, read_main_cf, sound_overrides,
 };
 use crate::jail::{JailPlan, Owner};
-use crate::log::{LogConfig, Mode, Place};
+use crate::log::{LogConfig, LogDestination, Mode};
 
 /// One service that `qmqpd serve` runs.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub(super) struct Reading<'r> {
 
 /// What [`find`] found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundServices {
     pub(super) services: Vec<Service>,
     pub(super) notices: Vec<Notice>,
     /// What is wrong with them.
@@ -84,9 +84,9 @@ pub(super) struct Found {
 
 /// The services of these programs that the configuration asks for: qmqpd_listen if it is set, else the lines of master.cf
 /// with their commands, else the default of qmqpd_listen.
-pub(super) fn find(reading: &Reading<'_>) -> Found {
+pub(super) fn find(reading: &Reading<'_>) -> FoundServices {
     let Reading { source, loaded, programs, .. } = *reading;
-    let mut found = Found::default();
+    let mut found = FoundServices::default();
     let file = read_master_cf(source, loaded).unwrap_or_else(|unreadable| {
         found.errors.push(*unreadable);
         None
@@ -150,7 +150,7 @@ fn read_master_cf(source: &ConfigSource, loaded: &Loaded) -> Result<Option<Maste
 }
 
 /// Where a line of master.cf listens, as Postfix has it: a socket in the file system lies in the queue directory.
-fn places(
+fn destinations(
     line: &Line,
     kind: &dyn Program,
     interfaces: &Interfaces<'_>,
@@ -177,11 +177,11 @@ fn places(
 }
 
 /// The services of master.cf, each with the parameters that its own `-o` leave it.
-fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut Found) {
+fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut FoundServices) {
     let root = Uid::effective().is_root();
     let settings = &reading.loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
-    let Found { services, errors, notices, .. } = found;
+    let FoundServices { services, errors, notices, .. } = found;
     for line in file.services() {
         let Some(kind) = program_of(line, reading.programs) else { continue };
         let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
@@ -189,7 +189,7 @@ fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut Found) {
         let mut missing = Vec::new();
         let queue = Path::new(&settings.queue_directory);
         let addresses =
-            places(line, kind, &interfaces, queue, &mut missing).unwrap_or_else(|(what, remedy)| {
+            destinations(line, kind, &interfaces, queue, &mut missing).unwrap_or_else(|(what, remedy)| {
                 errors.push(wrong(what, remedy));
                 Vec::new()
             });
@@ -281,7 +281,7 @@ pub(super) fn own_settings(
 }
 
 /// The service that qmqpd_listen describes.
-fn from_listen(reading: &Reading<'_>, kind: &'static dyn Program, found: &mut Found) {
+fn from_listen(reading: &Reading<'_>, kind: &'static dyn Program, found: &mut FoundServices) {
     const PARAMETER: &str = "qmqpd_listen";
     let Reading { source, main_cf, loaded, overrides, .. } = *reading;
     let settings = &loaded.settings;
@@ -382,8 +382,8 @@ pub fn for_service(arguments: &Arguments) -> Result<ServiceConfig, Vec<ConfigErr
         _ => return Err(errors),
     };
     let mut log = log_config(source.mode(), &loaded.settings, &arguments.process_name);
-    if arguments.log_to_stderr && !log.places.contains(&Place::Stderr) {
-        log.places.push(Place::Stderr);
+    if arguments.log_to_stderr && !log.destinations.contains(&LogDestination::Stderr) {
+        log.destinations.push(LogDestination::Stderr);
     }
     let jail = JailPlan {
         queue_directory: loaded.settings.queue_directory.clone().into(),

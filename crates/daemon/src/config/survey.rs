@@ -8,7 +8,7 @@ use postfix::settings::{ConfigError, Loaded, UnknownName};
 
 use super::mode::{ConfigSource, log_config, unconfigured_overrides};
 use super::program::Programs;
-use super::service::{self, Found, Reading};
+use super::service::{self, FoundServices, Reading};
 use super::unknown_names::{is_own, master_cf_text, mistake};
 use super::{Config, Facts, account_errors, given_overrides, place, read_main_cf};
 
@@ -99,7 +99,7 @@ fn config(
     main_cf: MainCf,
     given: Vec<Override>,
     loaded: Loaded,
-    found: Found,
+    found: FoundServices,
     master_cf: &str,
 ) -> Config {
     let mut notices = loaded.notices.clone();

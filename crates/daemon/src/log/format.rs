@@ -126,7 +126,7 @@ mod tests {
 
     use postfix::settings::words::Facility;
 
-    use super::super::Place;
+    use super::super::LogDestination;
     use super::*;
 
     fn framer() -> Framer {
@@ -136,7 +136,7 @@ mod tests {
             host_name: "mx.example.test".to_owned(),
             facility: Facility::Mail,
             utf8: true,
-            places: vec![Place::Stderr],
+            destinations: vec![LogDestination::Stderr],
         });
         framer.process_id = 15091;
         framer.zone = TimeZone::UTC;

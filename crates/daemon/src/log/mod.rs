@@ -4,7 +4,7 @@
 //! line goes into a bounded queue and one thread writes it, so that a slow log never holds up a session. What the
 //! queue has no room for is counted, and the count is logged as one line.
 //!
-//! Places are opened by [`Log::open`], before chroot and the change of user.
+//! Destinations are opened by [`Log::open`], before chroot and the change of user.
 
 mod format;
 mod options;
@@ -20,7 +20,7 @@ use postfix::text::system_words;
 
 use format::Framer;
 pub use format::escape;
-pub use options::{LogConfig, Mode, Place};
+pub use options::{LogConfig, LogDestination, Mode};
 use queue::{Batch, Queue};
 use sink::Sinks;
 
@@ -288,7 +288,7 @@ mod tests {
             host_name: "mx.example.test".to_owned(),
             facility: Facility::Mail,
             utf8: true,
-            places: vec![Place::File { path: path.to_owned(), mode: 0o600 }],
+            destinations: vec![LogDestination::File { path: path.to_owned(), mode: 0o600 }],
         }
     }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use postfix::settings::words::Facility;
 
-/// One place for log lines.
+/// Where log lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum LogDestination {
     /// Standard error.
     Stderr,
     /// A syslog socket, framed as syslog(3) does.
@@ -53,7 +53,7 @@ pub struct LogConfig {
     /// smtputf8_enable: valid UTF-8 is left as it is.
     pub utf8: bool,
     /// Each line goes to all of these.
-    pub places: Vec<Place>,
+    pub destinations: Vec<LogDestination>,
 }
 
 impl LogConfig {
@@ -63,9 +63,9 @@ impl LogConfig {
     pub fn provisional(mode: Mode, process_name: &str) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let place = match (mode, variable("POSTLOG_SERVICE")) {
-            (Mode::UnderPostfix, Some(path)) => Place::Postlog { path: path.into() },
-            (Mode::UnderPostfix, None) => Place::Syslog { path: "/dev/log".into() },
-            _ => Place::Stderr,
+            (Mode::UnderPostfix, Some(path)) => LogDestination::Postlog { path: path.into() },
+            (Mode::UnderPostfix, None) => LogDestination::Syslog { path: "/dev/log".into() },
+            _ => LogDestination::Stderr,
         };
         Self {
             syslog_name: variable("MAIL_LOGTAG").unwrap_or_else(|| "postfix".to_owned()),
@@ -73,7 +73,7 @@ impl LogConfig {
             host_name: variable("POSTLOG_HOSTNAME").unwrap_or_default(),
             facility: Facility::Mail,
             utf8: true,
-            places: vec![place],
+            destinations: vec![place],
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Batch {
 /// The queue between all threads and the writer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// The writer has something to do.
     due: Condvar,
     /// A batch is written.
@@ -37,7 +37,7 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: Batch,
     /// Lines of the batch that is being written.
     being_written: usize,
@@ -49,7 +49,7 @@ struct State {
     is_closed: bool,
 }
 
-impl State {
+impl QueueState {
     fn is_empty(&self) -> bool {
         self.waiting.lines.is_empty() && self.waiting.dropped == 0
     }
@@ -122,7 +122,7 @@ impl Queue {
     }
 
     /// No code of ours panics while it holds this lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

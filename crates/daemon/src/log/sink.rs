@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::format::Framer;
-use super::{Line, LogConfig, LogError, Place};
+use super::{Line, LogConfig, LogDestination, LogError};
 
 /// How long one line waits for a log daemon whose queue is full before lines are dropped.
 const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
@@ -91,18 +91,18 @@ enum Sink {
 }
 
 impl Sink {
-    fn open(place: &Place) -> Result<Self, LogError> {
+    fn open(place: &LogDestination) -> Result<Self, LogError> {
         Ok(match place {
-            Place::Stderr => Self::Stderr,
-            Place::File { path, .. } if path == Path::new("/dev/stdout") => Self::Stdout,
-            Place::File { path, mode } => {
+            LogDestination::Stderr => Self::Stderr,
+            LogDestination::File { path, .. } if path == Path::new("/dev/stdout") => Self::Stdout,
+            LogDestination::File { path, mode } => {
                 let file = File::options().append(true).create(true).mode(*mode).open(path);
                 Self::File(
                     file.map_err(|source| LogError::File { path: path.display().to_string(), source })?,
                 )
             }
-            Place::Syslog { path } => Self::Datagrams(Datagrams::open(Framing::Syslog, path)),
-            Place::Postlog { path } => Self::Datagrams(Datagrams::open(Framing::Postlog, path)),
+            LogDestination::Syslog { path } => Self::Datagrams(Datagrams::open(Framing::Syslog, path)),
+            LogDestination::Postlog { path } => Self::Datagrams(Datagrams::open(Framing::Postlog, path)),
         })
     }
 
@@ -192,12 +192,12 @@ pub(super) struct Sinks(Vec<Sink>);
 
 impl Sinks {
     pub(super) fn open(config: &LogConfig) -> Result<Self, LogError> {
-        config.places.iter().map(Sink::open).collect::<Result<_, _>>().map(Self)
+        config.destinations.iter().map(Sink::open).collect::<Result<_, _>>().map(Self)
     }
 
     /// As [`Sinks::open`], without the places that cannot be opened.
     pub(super) fn open_what_opens(config: &LogConfig) -> Self {
-        Self(config.places.iter().filter_map(|place| Sink::open(place).ok()).collect())
+        Self(config.destinations.iter().filter_map(|place| Sink::open(place).ok()).collect())
     }
 
     /// Writes the lines to every place; returns how many some place has not taken, and leaves in `reason` what the system said
@@ -226,14 +226,14 @@ mod tests {
     use super::super::{Log, Program};
     use super::*;
 
-    fn config(place: Place) -> LogConfig {
+    fn config(place: LogDestination) -> LogConfig {
         LogConfig {
             syslog_name: "postfix".to_owned(),
             process_name: "qmqpd".to_owned(),
             host_name: "mx".to_owned(),
             facility: Facility::Mail,
             utf8: true,
-            places: vec![place],
+            destinations: vec![place],
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
     fn a_restarted_log_daemon_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let log = Log::open(&config(Place::Syslog { path: path.clone() })).unwrap();
+        let log = Log::open(&config(LogDestination::Syslog { path: path.clone() })).unwrap();
         log.write(Program::Qmqpd, Severity::Info, "lost: no daemon listens yet");
         let first = UnixDatagram::bind(&path).unwrap();
         log.write(Program::Qmqpd, Severity::Info, "one");
@@ -277,7 +277,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("postlog");
         let postlogd = UnixDatagram::bind(&path).unwrap();
-        let config = config(Place::Postlog { path });
+        let config = config(LogDestination::Postlog { path });
         let (mut framer, mut sinks) = (Framer::new(&config), Sinks::open(&config).unwrap());
         let line = |text: &str| Line {
             seconds: 0,
@@ -300,7 +300,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("postlog");
         let postlogd = UnixDatagram::bind(&path).unwrap();
-        let log = Log::open(&config(Place::Postlog { path })).unwrap();
+        let log = Log::open(&config(LogDestination::Postlog { path })).unwrap();
         log.start_writer().unwrap();
         log.write(Program::Qmqpd, Severity::Info, "wakes the writer");
         assert!(receive(&postlogd).ends_with("]: wakes the writer"));
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_the_reason_for_lost_lines() {
-        let mut framer = Framer::new(&config(Place::Stderr));
+        let mut framer = Framer::new(&config(LogDestination::Stderr));
         let line =
             Line { seconds: 0, program: Program::Qmqpd, severity: Severity::Info, text: "x".to_owned() };
         let (mut disk, mut reason) = (Disk { is_full: true, taken: Vec::new() }, None);
@@ -355,7 +355,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mail.log");
         for text in ["one", "two"] {
-            let log = Log::open(&config(Place::File { path: path.clone(), mode: 0o600 })).unwrap();
+            let log = Log::open(&config(LogDestination::File { path: path.clone(), mode: 0o600 })).unwrap();
             log.write(Program::Qmqpd, Severity::Info, text);
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);

@@ -30,7 +30,7 @@ use crate::address_space;
 use crate::config::{self, Config, ConfigSource, Findings, Programs};
 use crate::exit::Exit;
 use crate::jail::raise_limits;
-use crate::log::{Log, Place, Program};
+use crate::log::{Log, LogDestination, Program};
 use crate::queue_directory::{self, Writer};
 use listen::Listener;
 use queue_lock::QueueLock;
@@ -56,9 +56,9 @@ pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) ->
 
     let writer = config::writer(&config).map_err(Exit::unavailable)?;
     let queue = prepare_queue(&config, &writer).map_err(Exit::unavailable)?;
-    let places = config.log.places.clone();
+    let destinations = config.log.destinations.clone();
     let log = Log::open(&config.log).map_err(|error| Exit::unavailable(error.to_string()))?;
-    let refuse = |text: String| refuse(&log, &places, text);
+    let refuse = |text: String| refuse(&log, &destinations, text);
     let run_directory = queue.join(&config.settings.process_id_directory);
     let lock = QueueLock::acquire(&queue).map_err(|error| refuse(error.to_string()))?;
     pid_file::write(&run_directory).map_err(|error| refuse(error.to_string()))?;
@@ -126,8 +126,8 @@ fn make_witness(queue: &Path, log: &Log) -> Option<Witness<UnixDisk>> {
 }
 
 /// Returns why the master ends, for the terminal, and logs it.
-fn refuse(log: &Log, places: &[Place], text: String) -> Exit {
-    if !places.contains(&Place::Stderr) {
+fn refuse(log: &Log, destinations: &[LogDestination], text: String) -> Exit {
+    if !destinations.contains(&LogDestination::Stderr) {
         log.write(Program::Master, Severity::Fatal, &text);
     }
     Exit::unavailable(text)

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use postfix::child::State;
+use postfix::child::ChildState;
 use postfix::settings::Settings;
 
 use super::status_channel::{Breach, StatusChannel};
@@ -151,19 +151,19 @@ impl Process {
     }
 
     /// Reads what it has said.
-    pub(super) fn listen(&mut self, process_id: i32, now: Instant) -> Result<Vec<State>, Breach> {
+    pub(super) fn listen(&mut self, process_id: i32, now: Instant) -> Result<Vec<ChildState>, Breach> {
         let states = self.channel.read(process_id, self.generation, now)?;
         states.iter().for_each(|state| self.heard(*state, now));
         Ok(states)
     }
 
-    fn heard(&mut self, state: State, now: Instant) {
+    fn heard(&mut self, state: ChildState, now: Instant) {
         self.pulse = (!self.limits.silence_max.is_zero()).then(|| Pulse::new(self.limits.silence_max, now));
         match (state, self.stage) {
-            (State::Available, Stage::Starting) => self.enter(Stage::Serving, now),
+            (ChildState::Available, Stage::Starting) => self.enter(Stage::Serving, now),
             // To our master, busy means: permanently.
-            (State::Taken, Stage::Starting | Stage::Serving) => self.enter(Stage::Draining, now),
-            (State::Syncing, Stage::Starting | Stage::Serving | Stage::Draining | Stage::Ending) => {
+            (ChildState::Taken, Stage::Starting | Stage::Serving) => self.enter(Stage::Draining, now),
+            (ChildState::Syncing, Stage::Starting | Stage::Serving | Stage::Draining | Stage::Ending) => {
                 self.enter(Stage::Syncing, now);
             }
             _ => {}
@@ -302,7 +302,7 @@ mod tests {
             Self { process: Process::new("628", 3, channel, limits, now), far: far.into(), now }
         }
 
-        fn hears(&mut self, state: State) {
+        fn hears(&mut self, state: ChildState) {
             self.far.write_all(&status_message(7, 3, state)).unwrap();
             self.process.listen(7, self.now).unwrap();
         }
@@ -326,16 +326,16 @@ mod tests {
     #[test]
     fn sessions_have_little_time_and_the_disk_much() {
         let mut scene = Scene::new();
-        scene.hears(State::Available);
+        scene.hears(ChildState::Available);
         assert!(scene.process.terminate(scene.now));
         assert_eq!(scene.pass(4), []);
         assert!(killed(&scene.pass(1), 1, "did not end its sessions within 5 s"));
 
         let mut scene = Scene::new();
-        scene.hears(State::Available);
+        scene.hears(ChildState::Available);
         assert!(scene.process.terminate(scene.now));
         scene.pass(4);
-        scene.hears(State::Syncing);
+        scene.hears(ChildState::Syncing);
         assert!(
             !scene.process.terminate(scene.now),
             "a second signal is not for a process that waits for the disk"
@@ -351,11 +351,11 @@ mod tests {
     #[test]
     fn a_process_that_is_silent_is_killed_and_one_that_beats_is_not() {
         let mut scene = Scene::new();
-        scene.hears(State::Available);
+        scene.hears(ChildState::Available);
         for _ in 0..20 {
             assert_eq!(scene.pass(5), []);
             assert!(scene.process.answers());
-            scene.hears(State::Alive);
+            scene.hears(ChildState::Alive);
         }
         assert_eq!(scene.pass(8), []);
         assert!(!scene.process.answers());
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn a_machine_that_stood_still_is_no_silence() {
         let mut scene = Scene::new();
-        scene.hears(State::Available);
+        scene.hears(ChildState::Available);
         scene.now += SECOND * 10_000;
         assert_eq!(scene.pass(7), []);
         assert!(!scene.pass(10).is_empty());
@@ -375,7 +375,7 @@ mod tests {
     fn without_a_limit_silence_is_no_fault() {
         let mut scene = Scene::new();
         scene.process.limits.silence_max = Duration::ZERO;
-        scene.hears(State::Available);
+        scene.hears(ChildState::Available);
         assert_eq!(scene.pass(1000), []);
     }
 
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn the_next_look_is_never_later_than_what_is_due() {
         let mut scene = Scene::new();
-        scene.hears(State::Available);
+        scene.hears(ChildState::Available);
         for _ in 0..100 {
             let look = scene.process.next_look().unwrap();
             scene.now = look;

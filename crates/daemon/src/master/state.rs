@@ -55,7 +55,7 @@ impl LastReload {
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct State {
+pub(crate) struct MasterState {
     /// The master's process ID.
     pub(crate) process_id: u32,
     /// When it was started, as /proc/PID/stat says it: with the process ID, a process that no other is.
@@ -78,7 +78,7 @@ pub(crate) struct State {
     pub(crate) disk_seconds_max: u64,
 }
 
-impl State {
+impl MasterState {
     /// The file's content.
     fn to_text(&self) -> String {
         let joined = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn what_is_saved_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
-        let state = State {
+        let state = MasterState {
             process_id: 4711,
             started: 123_456,
             configuration: "/etc/with blank".to_owned(),
@@ -199,9 +199,9 @@ mod tests {
         };
         for _ in 0..2 {
             state.save(directory.path()).unwrap();
-            assert_eq!(State::load(directory.path()).unwrap(), state);
+            assert_eq!(MasterState::load(directory.path()).unwrap(), state);
         }
-        State::remove(directory.path());
-        assert!(State::load(directory.path()).is_err());
+        MasterState::remove(directory.path());
+        assert!(MasterState::load(directory.path()).is_err());
     }
 }

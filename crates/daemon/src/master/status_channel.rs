@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use postfix::child::{STATUS_MESSAGE_BYTES, State, parse_status_message};
+use postfix::child::{ChildState, STATUS_MESSAGE_BYTES, parse_status_message};
 
 use super::listen::lift;
 
@@ -59,7 +59,7 @@ impl StatusChannel {
         process_id: i32,
         generation: u32,
         now: Instant,
-    ) -> Result<Vec<State>, Breach> {
+    ) -> Result<Vec<ChildState>, Breach> {
         let Some(near) = &mut self.near else { return Ok(Vec::new()) };
         let mut buffer = [0; STATUS_MESSAGE_BYTES * MESSAGES_PER_READ];
         let length = match near.read(&mut buffer) {
@@ -157,11 +157,12 @@ mod tests {
     fn messages_are_whole_however_they_arrive() {
         let (mut channel, mut far, now) = pair();
         assert_eq!(channel.read(7, 1, now), Ok(vec![]));
-        let messages = [status_message(7, 1, State::Available), status_message(7, 1, State::Taken)].concat();
+        let messages =
+            [status_message(7, 1, ChildState::Available), status_message(7, 1, ChildState::Taken)].concat();
         far.write_all(&messages[..5]).unwrap();
         assert_eq!(channel.read(7, 1, now), Ok(vec![]));
         far.write_all(&messages[5..]).unwrap();
-        assert_eq!(channel.read(7, 1, now), Ok(vec![State::Available, State::Taken]));
+        assert_eq!(channel.read(7, 1, now), Ok(vec![ChildState::Available, ChildState::Taken]));
     }
 
     #[test]
@@ -169,8 +170,8 @@ mod tests {
         let (mut channel, mut far, now) = pair();
         channel.end();
         assert_eq!(far.read(&mut [0; 1]).unwrap(), 0);
-        far.write_all(&status_message(7, 1, State::Syncing)).unwrap();
-        assert_eq!(channel.read(7, 1, now), Ok(vec![State::Syncing]));
+        far.write_all(&status_message(7, 1, ChildState::Syncing)).unwrap();
+        assert_eq!(channel.read(7, 1, now), Ok(vec![ChildState::Syncing]));
         drop(far);
         assert_eq!(channel.read(7, 1, now), Ok(vec![]));
         assert!(channel.near_end().is_none(), "nothing more can come");
@@ -179,8 +180,8 @@ mod tests {
     #[test]
     fn what_is_about_another_process_or_makes_no_sense_is_a_breach() {
         for message in [
-            status_message(8, 1, State::Taken),
-            status_message(7, 2, State::Taken),
+            status_message(8, 1, ChildState::Taken),
+            status_message(7, 2, ChildState::Taken),
             [0xff; STATUS_MESSAGE_BYTES],
         ] {
             let (mut channel, mut far, now) = pair();
@@ -192,7 +193,7 @@ mod tests {
     #[test]
     fn a_flood_is_a_breach_within_a_bounded_time_and_memory() {
         let (mut channel, mut far, now) = pair();
-        let flood = status_message(7, 1, State::Alive).repeat(4 * MESSAGES_PER_READ);
+        let flood = status_message(7, 1, ChildState::Alive).repeat(4 * MESSAGES_PER_READ);
         far.write_all(&flood).unwrap();
         assert_eq!(channel.read(7, 1, now).map(|states| states.len()), Ok(MESSAGES_PER_READ));
         assert_eq!(channel.read(7, 1, now), Err(Breach::Flood));
@@ -203,9 +204,9 @@ mod tests {
     fn beats_over_a_long_time_are_no_flood() {
         let (mut channel, mut far, mut now) = pair();
         for _ in 0..1000 {
-            far.write_all(&status_message(7, 1, State::Alive)).unwrap();
+            far.write_all(&status_message(7, 1, ChildState::Alive)).unwrap();
             now += Duration::from_millis(100);
-            assert_eq!(channel.read(7, 1, now), Ok(vec![State::Alive]));
+            assert_eq!(channel.read(7, 1, now), Ok(vec![ChildState::Alive]));
         }
     }
 }

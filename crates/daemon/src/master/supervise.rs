@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use postfix::child::State as ChildState;
+use postfix::child::ChildState;
 use postfix::notice::{Notice, Severity};
 
 use super::children::{Children, Need, Outcome};
@@ -20,7 +20,7 @@ use super::process::{Limits, Process, Stage};
 use super::queue_lock::start_time;
 use super::settlement::Settlement;
 use super::start::{Command, StartError, Starter, environment};
-use super::state::{LastReload, ServiceState, State};
+use super::state::{LastReload, MasterState, ServiceState};
 use super::status_channel::StatusChannel;
 use super::stop::Stop;
 use super::systemd::ServiceManager;
@@ -93,7 +93,7 @@ pub(super) struct Master {
     pub(super) stop: Option<Stop>,
     /// Since when a stop waits for nothing but the journals of processes that are gone.
     pub(super) settling_since: Option<Instant>,
-    saved: Option<State>,
+    saved: Option<MasterState>,
 }
 
 /// What the loop begins with.
@@ -211,7 +211,7 @@ impl Master {
             let is_well = self.processes.values().all(Process::answers);
             self.manager.ping(is_well);
         }
-        State::remove(&self.run_directory);
+        MasterState::remove(&self.run_directory);
         self.log.flush();
     }
 
@@ -483,7 +483,7 @@ impl Master {
             slot.children.children().iter().map(|child| child.process_id).collect::<Vec<_>>()
         };
         let disk_max = self.processes.values().map(Process::disk_max).max().unwrap_or_default();
-        let state = State {
+        let state = MasterState {
             process_id: std::process::id(),
             started: start_time(std::process::id()).unwrap_or_default(),
             configuration: self.config.source.to_string(),

@@ -80,22 +80,22 @@ pub struct Clients {
     limits: Limits,
     /// Sessions of which it is not known yet whether they may send.
     guests_max: usize,
-    places: Places,
+    capacity: Capacity,
     changes: Arc<Changes>,
-    state: Mutex<State>,
+    state: Mutex<ClientCounts>,
 }
 
-/// The places of a service.
+/// How many clients a service can take.
 #[derive(Debug, Clone, Copy)]
-pub struct Places {
-    /// Those of one process.
+pub struct Capacity {
+    /// By one process.
     pub of_process: usize,
-    /// How many processes may take clients at the same time; `None` is any number, and then places are not shared out.
+    /// How many processes may take clients at the same time; `None` is any number, and then they are not shared out.
     pub processes_max: Option<usize>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ClientCounts {
     guests: usize,
     tallies: HashMap<Option<IpAddr>, Tally>,
     others: Others,
@@ -130,11 +130,11 @@ enum What {
 }
 
 impl Clients {
-    /// For a process of a service with these places.
+    /// For a process of a service with this capacity.
     #[must_use]
-    pub fn new(limits: Limits, places: Places, changes: Arc<Changes>) -> Self {
-        let guests_max = places.of_process.checked_div(2).unwrap_or(0).max(1);
-        Self { limits, guests_max, places, changes, state: Mutex::default() }
+    pub fn new(limits: Limits, capacity: Capacity, changes: Arc<Changes>) -> Self {
+        let guests_max = capacity.of_process.checked_div(2).unwrap_or(0).max(1);
+        Self { limits, guests_max, capacity, changes, state: Mutex::default() }
     }
 
     /// The limits.
@@ -166,10 +166,10 @@ impl Clients {
         let others = state.others.of(client);
         // Its own place was free before.
         let share =
-            state.free_places(free_places, self.places).saturating_add(1).saturating_mul(SHARE_FACTOR);
+            state.free_places(free_places, self.capacity).saturating_add(1).saturating_mul(SHARE_FACTOR);
         let tally = state.tallies.entry(client).or_default();
         let sessions = tally.sessions.saturating_add(others.sessions);
-        if self.places.processes_max.is_some() && sessions > share {
+        if self.capacity.processes_max.is_some() && sessions > share {
             return None;
         }
         tally.sessions = tally.sessions.saturating_add(1);
@@ -259,7 +259,7 @@ impl Clients {
     }
 
     /// The other processes have to know; soon, if there are any, and the client comes to a quarter of what it may.
-    fn note(&self, state: &State, count: u64, limit: u64) {
+    fn note(&self, state: &ClientCounts, count: u64, limit: u64) {
         if limit > 0 && state.others.processes > 0 && count.saturating_mul(4) >= limit {
             self.changes.note_urgent();
         } else {
@@ -305,12 +305,12 @@ impl Clients {
         connection_rate > 0 || message_rate > 0 || recipient_rate > 0
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClientCounts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ClientCounts {
     /// The counts of a client in this window.
     fn tally(&mut self, client: Option<IpAddr>, window: u64) -> &mut Tally {
         if self.tallies.len() >= CLIENTS_MAX && !self.tallies.contains_key(&client) {
@@ -327,7 +327,7 @@ impl State {
     }
 }
 
-impl State {
+impl ClientCounts {
     /// What a client takes in other processes, in this window.
     fn others_of(&self, client: Option<IpAddr>, window: u64) -> Sum {
         match self.others.of(client) {
@@ -337,11 +337,11 @@ impl State {
     }
 
     /// How many places are free in the whole service; where that is not known, in this process.
-    fn free_places(&self, own: usize, places: Places) -> usize {
+    fn free_places(&self, own: usize, capacity: Capacity) -> usize {
         let others = &self.others;
         let not_started =
-            places.processes_max.unwrap_or(1).saturating_sub(1).saturating_sub(others.accepting);
-        own.saturating_add(others.free_places).saturating_add(not_started.saturating_mul(places.of_process))
+            capacity.processes_max.unwrap_or(1).saturating_sub(1).saturating_sub(others.accepting);
+        own.saturating_add(others.free_places).saturating_add(not_started.saturating_mul(capacity.of_process))
     }
 }
 
@@ -395,7 +395,7 @@ mod tests {
     }
 
     fn of(limits: Limits, of_process: usize) -> Clients {
-        Clients::new(limits, Places { of_process, processes_max: Some(1) }, Arc::default())
+        Clients::new(limits, Capacity { of_process, processes_max: Some(1) }, Arc::default())
     }
 
     fn over(limit: Limit, figure: u64, most: u64) -> Option<Excess> {
@@ -517,7 +517,7 @@ mod tests {
     #[test]
     fn places_of_all_processes_are_shared_out() {
         let client = address("192.0.2.1");
-        let two = Places { of_process: 20, processes_max: Some(2) };
+        let two = Capacity { of_process: 20, processes_max: Some(2) };
         let clients = Clients::new(LIMITS, two, Arc::default());
         let mut held = Vec::new();
         // As long as another process can be started, this one can be full of it.
@@ -532,7 +532,7 @@ mod tests {
         let granted = granted.count();
         assert!((15..20).contains(&granted), "{granted}");
         assert!(clients.session(address("192.0.2.2"), 20 - granted - 1).is_some(), "another one");
-        let any = Clients::new(LIMITS, Places { processes_max: None, ..two }, Arc::default());
+        let any = Clients::new(LIMITS, Capacity { processes_max: None, ..two }, Arc::default());
         let all = [(); 1000].map(|()| any.session(client, 0));
         assert!(all.iter().all(Option::is_some), "there are always more processes");
     }

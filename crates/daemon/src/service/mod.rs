@@ -36,7 +36,7 @@ use tokio::sync::Notify;
 
 use crate::log::{Log, Program};
 
-pub use clients::{Clients, Excess, Held, Limit, Limits, Places};
+pub use clients::{Capacity, Clients, Excess, Held, Limit, Limits};
 pub use commits::{Commit, Commits};
 pub use connection_limit::{ConnectionLimit, Permit, RejectSlot};
 pub use program::{Opening, Server, Sessions, Settles};

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postfix::child::State;
+use postfix::child::ChildState;
 use shuttle::future::{block_on, yield_now};
 use shuttle::rand::Rng;
 use shuttle::sync::Mutex;
@@ -22,7 +22,7 @@ use super::drain;
 use super::status::Reporter;
 use super::sync::{Notify, spawn};
 use super::usage::Usage;
-use super::worker::{Seen, Step};
+use super::worker::{Noticed, Step};
 
 fn orders() -> usize {
     std::env::var("QMQPD_MODELS").map_or(1000, |text| text.parse().expect("QMQPD_MODELS is a number"))
@@ -315,10 +315,10 @@ fn a_stop_leaves_no_message_without_its_reply() {
 
 /// What a master was told, in order. To say something takes a while, in which others run.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<State>>>);
+struct Told(Arc<Mutex<Vec<ChildState>>>);
 
 impl Told {
-    fn reporter(&self, then: impl Fn(State) + Send + Sync + 'static) -> Arc<Reporter> {
+    fn reporter(&self, then: impl Fn(ChildState) + Send + Sync + 'static) -> Arc<Reporter> {
         let told = self.clone();
         Arc::new(Reporter::new(move |states| {
             shuttle::thread::yield_now();
@@ -332,7 +332,7 @@ impl Told {
         }))
     }
 
-    fn last(&self) -> Option<State> {
+    fn last(&self) -> Option<ChildState> {
         self.0.lock().unwrap().last().copied()
     }
 }
@@ -345,7 +345,7 @@ fn the_master_hears_the_truth_and_hears_it_once() {
         let houses = Arc::clone(&full);
         let reporter = told.reporter(move |state| {
             let is_full = houses.load(Ordering::SeqCst) > 0;
-            assert!(state == State::Taken || !is_full, "available while a client waits for a permit");
+            assert!(state == ChildState::Taken || !is_full, "available while a client waits for a permit");
         });
         reporter.ready();
         let waiters = (0..3).map(|_| {
@@ -366,13 +366,13 @@ fn the_master_hears_the_truth_and_hears_it_once() {
         for waiter in waiters {
             waiter.await.unwrap();
         }
-        assert_eq!(told.last(), Some(State::Available));
+        assert_eq!(told.last(), Some(ChildState::Available));
         // Two that give up, because the process accepts no client any more.
         let first = reporter.report_full();
         drop(reporter.report_full());
         drop(first);
         reporter.retire();
-        assert_eq!(told.last(), Some(State::Taken));
+        assert_eq!(told.last(), Some(ChildState::Taken));
     });
 }
 
@@ -390,7 +390,7 @@ fn a_full_process_lets_the_master_start_another() {
         let is_busy = Event::new();
         let busy = is_busy.clone();
         let reporter = told.reporter(move |state| {
-            if state == State::Taken {
+            if state == ChildState::Taken {
                 busy.happen();
             }
         });
@@ -415,7 +415,7 @@ fn a_full_process_lets_the_master_start_another() {
         end.happen();
         running.await.unwrap();
         helping.await.unwrap();
-        assert_eq!(told.last(), Some(State::Taken), "{:?}", told.0.lock().unwrap());
+        assert_eq!(told.last(), Some(ChildState::Taken), "{:?}", told.0.lock().unwrap());
     });
 }
 
@@ -446,7 +446,7 @@ fn a_full_process_gives_way_too() {
         };
         ready.wait().await;
         // No place has become free in between: nothing else was true.
-        assert_eq!(*told.0.lock().unwrap(), [State::Available, State::Taken]);
+        assert_eq!(*told.0.lock().unwrap(), [ChildState::Available, ChildState::Taken]);
         let second = Arc::new(Process::new(&world, CLIENTS + 2));
         let helping = {
             let (second, end) = (Arc::clone(&second), end.clone());
@@ -468,12 +468,12 @@ async fn known_process(
     gone: Event,
 ) {
     let step = loop {
-        let seen = Seen {
+        let noticed = Noticed {
             terminated: terminated.has_happened(),
             worker_closed: worker_closed.has_happened(),
             master_closed: master_closed.has_happened(),
         };
-        match seen.step() {
+        match noticed.step() {
             Step::Wait => {}
             step => break step,
         }

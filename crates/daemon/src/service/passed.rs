@@ -20,7 +20,7 @@ use crate::peer_address::PeerAddress;
 
 /// Why there is no client to serve. The first words are Postfix's.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum PassError {
     /// Something came, but no socket.
     #[error("pass_accept_attr: cannot receive file descriptor: {0}")]
     Descriptor(io::Error),
@@ -36,13 +36,13 @@ pub(super) enum Failure {
 }
 
 /// Takes over the client that `passer` has for us.
-pub(super) async fn receive(passer: UnixStream) -> Result<(OwnedFd, PeerAddress), Failure> {
-    timeout(TIME_MAX, converse(passer)).await.unwrap_or(Err(Failure::Timeout))
+pub(super) async fn receive(passer: UnixStream) -> Result<(OwnedFd, PeerAddress), PassError> {
+    timeout(TIME_MAX, converse(passer)).await.unwrap_or(Err(PassError::Timeout))
 }
 
-async fn converse(mut passer: UnixStream) -> Result<(OwnedFd, PeerAddress), Failure> {
+async fn converse(mut passer: UnixStream) -> Result<(OwnedFd, PeerAddress), PassError> {
     let socket = passer.async_io(Interest::READABLE, || take_descriptor(&passer)).await;
-    let socket = socket.map_err(Failure::Descriptor)?;
+    let socket = socket.map_err(PassError::Descriptor)?;
     let mut decoder = Decoder::new(ATTRIBUTES_BYTES_MAX);
     let mut unread = Vec::new();
     loop {
@@ -52,12 +52,12 @@ async fn converse(mut passer: UnixStream) -> Result<(OwnedFd, PeerAddress), Fail
         }
         unread = input.to_vec();
         match passer.read_buf(&mut unread).await {
-            Ok(0) => return Err(Failure::Attributes(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => return Err(PassError::Attributes(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
-            Err(error) => return Err(Failure::Attributes(error)),
+            Err(error) => return Err(PassError::Attributes(error)),
         }
     }
-    connection_of(socket).map_err(Failure::Descriptor)
+    connection_of(socket).map_err(PassError::Descriptor)
 }
 
 /// Reads one byte and the descriptor that comes with it.

@@ -16,7 +16,7 @@ use crate::log::{Log, Program};
 
 /// Why a service cannot do its work, and where that is to be logged.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct PrepareError {
     pub(super) log: Log,
     pub(super) text: String,
 }
@@ -49,14 +49,14 @@ pub(super) struct Confinement {
 pub(super) fn prepare<S: Server>(
     config: &ServiceConfig,
     arguments: &Arguments,
-) -> Result<Prepared<S::Confined>, Failure> {
-    let log = Log::open(&config.log).map_err(|error| Failure {
+) -> Result<Prepared<S::Confined>, PrepareError> {
+    let log = Log::open(&config.log).map_err(|error| PrepareError {
         log: provisional_log(&arguments.process_name),
         text: error.to_string(),
     })?;
     let say = |notice: &Notice| log.notice(Program::Qmqpd, notice);
     config.notices.iter().for_each(say);
-    let failure = |text: String| Failure { log: log.clone(), text };
+    let failure = |text: String| PrepareError { log: log.clone(), text };
     let settings = &config.settings;
     let wanted = S::descriptors(settings).saturating_add(DESCRIPTORS_BESIDE_SESSIONS);
     let allowed = jail::raise_limits(wanted);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use postfix::child::Arguments;
 
-use super::prepare::Failure;
+use super::prepare::PrepareError;
 use super::program::Settles;
 use super::start::{fatal, provisional_log};
 use crate::config::ServiceConfig;
@@ -20,16 +20,16 @@ pub(super) fn run<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> 
             log.flush();
             if is_all { ExitCode::SUCCESS } else { ExitCode::from(TEMPORARY_FAILURE) }
         }
-        Err(Failure { log, text }) => fatal(&log, &text),
+        Err(PrepareError { log, text }) => fatal(&log, &text),
     }
 }
 
-fn settle<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), Failure> {
-    let log = Log::open(&config.log).map_err(|error| Failure {
+fn settle<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), PrepareError> {
+    let log = Log::open(&config.log).map_err(|error| PrepareError {
         log: provisional_log(&arguments.process_name),
         text: error.to_string(),
     })?;
-    let failure = |text: String| Failure { log: log.clone(), text };
+    let failure = |text: String| PrepareError { log: log.clone(), text };
     let queue_directory = &config.jail.queue_directory;
     let settlement = std::env::set_current_dir(queue_directory)
         .and_then(|()| S::open())

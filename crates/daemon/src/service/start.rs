@@ -16,8 +16,8 @@ use postfix::child::{
 use postfix::notice::Severity;
 use tokio::runtime::Runtime;
 
-use super::clients::{Clients, Limits, Places};
-use super::prepare::{Confinement, Failure, Prepared, prepare};
+use super::clients::{Capacity, Clients, Limits};
+use super::prepare::{Confinement, PrepareError, Prepared, prepare};
 use super::program::{Server, Sessions};
 use super::status::Farewell;
 use super::worker::{self, Role};
@@ -58,10 +58,10 @@ fn work<S: Server>(arguments: &Arguments, sockets: Inherited, is_settlement: boo
         Ok(config) => match prepare::<S>(&config, arguments) {
             Ok(prepared) if arguments.stdin_session => serve::<S>(prepared, Work::Stdin),
             Ok(prepared) => serve::<S>(prepared, Work::Clients(sockets)),
-            Err(Failure { log, text }) if arguments.stdin_session => {
+            Err(PrepareError { log, text }) if arguments.stdin_session => {
                 refuse::stdin(&log, &[text], &S::refusal())
             }
-            Err(Failure { log, text }) => refuse::run(&log, &[text], sockets, &S::refusal(), S::refused),
+            Err(PrepareError { log, text }) => refuse::run(&log, &[text], sockets, &S::refusal(), S::refused),
         },
         Err(errors) if is_settlement => {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -259,12 +259,12 @@ fn assemble<C>(prepared: Prepared<C>) -> std::io::Result<(Service, C)> {
     let connections = usize::try_from(settings.qmqpd_connection_limit).unwrap_or(usize::MAX);
     watchdog::start(settings.daemon_timeout, &log)?;
     let changes = Arc::new(siblings::Changes::default());
-    let places = Places { of_process: connections, processes_max };
+    let capacity = Capacity { of_process: connections, processes_max };
     let session_quota = SessionQuota::new(settings.qmqpd_session_log_limit);
     session_quota.begin_minutes_at(Minute::phase_of(super::now().seconds));
     let service = Service {
         connection_limit: Arc::new(ConnectionLimit::new(connections)),
-        clients: Arc::new(Clients::new(Limits::new(&settings), places, Arc::clone(&changes))),
+        clients: Arc::new(Clients::new(Limits::new(&settings), capacity, Arc::clone(&changes))),
         commits: Arc::default(),
         session_quota: Arc::new(session_quota),
         changes,

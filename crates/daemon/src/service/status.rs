@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use postfix::child::{State, status_message};
+use postfix::child::{ChildState, status_message};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -42,7 +42,7 @@ impl StatusChannel {
     pub(super) async fn beat(&self, every: Duration) {
         loop {
             sleep(every).await;
-            say_at_once(self.socket.get_ref(), self.process_id, self.generation, State::Alive);
+            say_at_once(self.socket.get_ref(), self.process_id, self.generation, ChildState::Alive);
         }
     }
 
@@ -77,20 +77,20 @@ impl Farewell {
 
     /// Says it.
     pub(super) fn say(&self) {
-        say_at_once(&self.socket, std::process::id(), self.generation, State::Syncing);
+        say_at_once(&self.socket, std::process::id(), self.generation, ChildState::Syncing);
     }
 
     /// Says how many log lines never reached the log, if some did not: the master can still log that.
     pub(super) fn say_lost(&self, lines: u64) {
         if lines > 0 {
             let count = u16::try_from(lines).unwrap_or(u16::MAX);
-            say_at_once(&self.socket, std::process::id(), self.generation, State::LinesLost(count));
+            say_at_once(&self.socket, std::process::id(), self.generation, ChildState::LinesLost(count));
         }
     }
 }
 
 /// Says it, unless nothing more goes into the channel: a master that does not listen must not hold up what we do.
-fn say_at_once(socket: impl AsFd, process_id: u32, generation: u32, state: State) {
+fn say_at_once(socket: impl AsFd, process_id: u32, generation: u32, state: ChildState) {
     let message = status_message(process_id, generation, state);
     let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
     let _ = rustix::net::send(socket, &message, flags);
@@ -103,23 +103,23 @@ struct Told {
     waiting: usize,
     /// The process takes clients no more.
     is_over: bool,
-    told: Option<State>,
+    told: Option<ChildState>,
 }
 
 impl Told {
-    const fn truth(&self) -> State {
-        if self.is_over || self.waiting > 0 { State::Taken } else { State::Available }
+    const fn truth(&self) -> ChildState {
+        if self.is_over || self.waiting > 0 { ChildState::Taken } else { ChildState::Available }
     }
 
     /// What to say now, if it is something new.
-    fn news(&mut self) -> Option<State> {
+    fn news(&mut self) -> Option<ChildState> {
         let truth = self.truth();
         (self.told.replace(truth) != Some(truth)).then_some(truth)
     }
 }
 
 /// Says these things to the master, in one breath.
-type Say = dyn Fn(&[State]) + Send + Sync;
+type Say = dyn Fn(&[ChildState]) + Send + Sync;
 
 /// Tells the master how things stand, whenever that has changed.
 pub(super) struct Reporter {
@@ -137,7 +137,7 @@ pub(super) struct Full<'r> {
 
 impl Reporter {
     /// `say` puts it on the channel, in one write.
-    pub(super) fn new(say: impl Fn(&[State]) + Send + Sync + 'static) -> Self {
+    pub(super) fn new(say: impl Fn(&[ChildState]) + Send + Sync + 'static) -> Self {
         Self { told: Mutex::default(), say: Box::new(say) }
     }
 
@@ -157,10 +157,10 @@ impl Reporter {
     pub(super) fn report_served(&self) {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // A full house has said the one, and says the other when it ends.
-        if told.told == Some(State::Available) {
+        if told.told == Some(ChildState::Available) {
             // The second message is there when the master has read the first: it looks at this channel again before it looks
             // at the clients, and starts no other process for one that arrives just now.
-            (self.say)(&[State::Taken, State::Available]);
+            (self.say)(&[ChildState::Taken, ChildState::Available]);
         }
     }
 

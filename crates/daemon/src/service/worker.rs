@@ -111,7 +111,7 @@ fn wait(status: &OwnedFd, worker: &OwnedFd, child: Pid, signals: &SigSet) -> io:
             Err(error) => return Err(error.into()),
         }
         let [master_closed, worker_closed, terminated] = watched.map(|each| each.any().unwrap_or(true));
-        match (Seen { terminated, worker_closed, master_closed }).step() {
+        match (Noticed { terminated, worker_closed, master_closed }).step() {
             Step::Wait => {}
             Step::FollowWorker => {
                 return Ok(if gave_way(worker) { ExitCode::SUCCESS } else { exit_code_of(child) });
@@ -128,7 +128,7 @@ fn wait(status: &OwnedFd, worker: &OwnedFd, child: Pid, signals: &SigSet) -> io:
 
 /// What the known process has noticed.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(super) struct Noticed {
     /// SIGTERM.
     pub(super) terminated: bool,
     /// The worker drains, or is gone.
@@ -150,7 +150,7 @@ pub(super) enum Step {
     End,
 }
 
-impl Seen {
+impl Noticed {
     pub(super) const fn step(self) -> Step {
         if self.terminated {
             Step::Terminate

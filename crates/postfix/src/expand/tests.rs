@@ -20,8 +20,8 @@ impl Map {
 }
 
 impl Names for Map {
-    fn find(&self, name: &[u8]) -> Option<Found<'_>> {
-        self.0.get(name).map(|value| Found { text: Cow::Borrowed(value), is_default: false })
+    fn find(&self, name: &[u8]) -> Option<NameValue<'_>> {
+        self.0.get(name).map(|value| NameValue { text: Cow::Borrowed(value), is_default: false })
     }
 }
 

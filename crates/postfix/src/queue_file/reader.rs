@@ -102,7 +102,7 @@ pub struct Walker<S> {
 }
 
 /// A record in the window: its place and that of its data.
-struct Found {
+struct LocatedRecord {
     offset: u64,
     end: u64,
     kind: RecordType,
@@ -154,7 +154,7 @@ impl<S: Source> Walker<S> {
     }
 
     /// Brings the record at the position into the window.
-    fn find(&mut self) -> Result<Option<Found>, WalkError<S::Error>> {
+    fn find(&mut self) -> Result<Option<LocatedRecord>, WalkError<S::Error>> {
         let offset = self.position;
         let mut wanted = 2 + LENGTH_BYTES_MAX;
         self.fill(wanted)?;
@@ -172,7 +172,7 @@ impl<S: Source> Walker<S> {
         }
         let start = usize::try_from(offset.saturating_sub(self.window_offset)).unwrap_or(usize::MAX);
         let data_start = start.saturating_add(head.head_len);
-        Ok(Some(Found {
+        Ok(Some(LocatedRecord {
             offset,
             end: offset.saturating_add(wanted as u64),
             kind,
@@ -216,7 +216,7 @@ impl<S: Source> Walker<S> {
     }
 
     /// Goes where the pointer record points to; a pointer to 0 is only a reserved place.
-    fn jump(&mut self, found: &Found) -> Result<(), WalkError<S::Error>> {
+    fn jump(&mut self, found: &LocatedRecord) -> Result<(), WalkError<S::Error>> {
         let offset = found.offset;
         let data = self.window.get(found.data.clone()).unwrap_or_default();
         let target = str::from_utf8(data).ok().map(str::trim_ascii).and_then(|text| text.parse::<u64>().ok());

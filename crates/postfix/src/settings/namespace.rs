@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::host::HostFacts;
 use crate::compatibility::Release;
 use crate::config_error::ConfigError;
-use crate::expand::{ExpandError, Found, Names, expand, references};
+use crate::expand::{ExpandError, NameValue, Names, expand, references};
 use crate::main_cf::{MainCf, Override, READ_ONLY};
 use crate::own_networks::{OwnNetworksError, mynetworks, own_addresses};
 use crate::parameter::words::{Commit, NetworksStyle, Submit};
@@ -39,19 +39,19 @@ pub struct Namespace<'a> {
 }
 
 impl Names for Namespace<'_> {
-    fn find(&self, name: &[u8]) -> Option<Found<'_>> {
+    fn find(&self, name: &[u8]) -> Option<NameValue<'_>> {
         let name = std::str::from_utf8(name).ok()?;
         if let Some((_, value)) = self.read_only.iter().find(|(read_only, _)| *read_only == name) {
-            return Some(Found { text: Cow::Borrowed(value.as_bytes()), is_default: false });
+            return Some(NameValue { text: Cow::Borrowed(value.as_bytes()), is_default: false });
         }
         if let Some(raw) = self.set_value(name) {
-            return Some(Found { text: Cow::Borrowed(raw), is_default: false });
+            return Some(NameValue { text: Cow::Borrowed(raw), is_default: false });
         }
         let text = match find(name)?.default {
             DefaultValue::Text(text) => text.as_bytes(),
             DefaultValue::Computed(_) => self.computed.get(name)?.as_bytes(),
         };
-        Some(Found { text: Cow::Borrowed(text), is_default: true })
+        Some(NameValue { text: Cow::Borrowed(text), is_default: true })
     }
 }
 

@@ -25,8 +25,8 @@ use crate::access::{Access, List};
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::space::FreeSpace;
-use daemon::log::{Log, LogConfig, Place};
-use daemon::service::{Clients, ConnectionLimit, Limits, Places, SessionQuota};
+use daemon::log::{Log, LogConfig, LogDestination};
+use daemon::service::{Capacity, Clients, ConnectionLimit, Limits, SessionQuota};
 use intake::{Backend, CleanupTables, DateFormat, Local, Lookups, Store, cleanup_options};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
@@ -65,7 +65,7 @@ impl Fixture {
             host_name: "mx.example.test".to_owned(),
             facility: Facility::Mail,
             utf8: true,
-            places: vec![Place::File { path: at("log"), mode: 0o600 }],
+            destinations: vec![LogDestination::File { path: at("log"), mode: 0o600 }],
         })
         .unwrap();
         std::fs::write(at("hosts"), "127.0.0.1 localhost\n").unwrap();
@@ -95,7 +95,7 @@ impl Fixture {
             connection_limit: Arc::new(ConnectionLimit::new(100)),
             clients: Arc::new(Clients::new(
                 Limits::new(&settings),
-                Places { of_process: 100, processes_max: Some(1) },
+                Capacity { of_process: 100, processes_max: Some(1) },
                 Arc::default(),
             )),
             memory: Semaphore::new(1),
@@ -406,9 +406,9 @@ async fn a_client_that_is_turned_away_hears_why() {
     let connection = Connection::new(OwnedFd::from(server.into_std().unwrap()));
     // It may send, so it waits for a place first: all are taken.
     let connection_limit = &fixture.service.connection_limit;
-    let mut places = Vec::new();
+    let mut permits = Vec::new();
     while connection_limit.free_places() > 0 {
-        places.push(connection_limit.permit().await);
+        permits.push(connection_limit.permit().await);
     }
     let slot = connection_limit.try_reject_slot().unwrap();
     let away = turn_away(Arc::clone(&fixture.service), connection, PeerAddress::Local, slot);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::load::{Load, Seen, send};
+use super::load::{Load, LoadResult, send};
 use testbed::client::{self, End, request};
 use testbed::drop_in::{self, Submit};
 use testbed::peers::Peer;
@@ -91,7 +91,7 @@ const RELOADS: usize = 20;
 const CLIENTS: usize = 3;
 
 /// What clients see who come and go while Postfix reloads so many times; and how many messages are in the queue.
-fn load_with_reloads(server: &Instance) -> (Seen, Seen, usize) {
+fn load_with_reloads(server: &Instance) -> (LoadResult, LoadResult, usize) {
     let quiet = Load::during(server, CLIENTS, |load| load.wait_for_more(60));
     let seen = Load::during(server, CLIENTS, |load| {
         for _ in 0..RELOADS {

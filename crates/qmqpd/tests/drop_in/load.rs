@@ -9,7 +9,7 @@ use testbed::wait;
 
 /// What the clients saw.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct LoadResult {
     /// Messages; each was accepted, or the test has failed.
     pub(crate) accepted: usize,
     /// From connection to reply.
@@ -39,7 +39,7 @@ impl<'s> Load<'s> {
     }
 
     /// Runs so many clients, each with one message after the other, while `work` runs.
-    pub(crate) fn during(server: &'s Instance, clients: usize, work: impl FnOnce(&Self)) -> Seen {
+    pub(crate) fn during(server: &'s Instance, clients: usize, work: impl FnOnce(&Self)) -> LoadResult {
         let load = Self {
             server,
             accepted: AtomicUsize::new(0),
@@ -53,7 +53,7 @@ impl<'s> Load<'s> {
             drop(_over);
             clients.into_iter().map(|client| client.join().unwrap()).max().unwrap()
         });
-        Seen { accepted: load.accepted.into_inner(), slowest, stalls: load.stalls.into_inner() }
+        LoadResult { accepted: load.accepted.into_inner(), slowest, stalls: load.stalls.into_inner() }
     }
 
     fn client(&self) -> Duration {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ::postfix::child::{State, status_message};
+use ::postfix::child::{ChildState, status_message};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -139,7 +139,7 @@ fn flood() {
     let process = only_service(&server);
     let before = memory_peak(server.pid());
     let mut channel = status_channel(process);
-    let message = status_message(u32::try_from(process.as_raw()).unwrap(), 1, State::Alive).repeat(1000);
+    let message = status_message(u32::try_from(process.as_raw()).unwrap(), 1, ChildState::Alive).repeat(1000);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -165,7 +165,7 @@ fn nonsense() {
     let server = with(&[]);
     let process = only_service(&server);
     // It speaks for a process that is not its own.
-    let message = status_message(1, 1, State::Available);
+    let message = status_message(1, 1, ChildState::Available);
     status_channel(process).write_all(&message).unwrap();
     until_gone(&server, process);
     assert!(send(&server).starts_with('K'));

@@ -137,19 +137,19 @@ impl Drop for Start {
 
 /// What one sees of a server that starts.
 #[derive(Debug)]
-enum Seen {
+enum StartResult {
     Ended(ExitStatus),
     Answers(char),
     TriesAgain,
 }
 
 impl Start {
-    fn look(&mut self) -> Option<Seen> {
+    fn look(&mut self) -> Option<StartResult> {
         if let Some(status) = self.strace.try_wait().unwrap() {
-            return Some(Seen::Ended(status));
+            return Some(StartResult::Ended(status));
         }
         let tries_again = self.said().matches("next attempt in").count() >= 2;
-        self.letter().map(Seen::Answers).or_else(|| tries_again.then_some(Seen::TriesAgain))
+        self.letter().map(StartResult::Answers).or_else(|| tries_again.then_some(StartResult::TriesAgain))
     }
 
     /// Whether the server has said what is wrong. Its log may be a moment behind.
@@ -165,17 +165,21 @@ fn try_fault(fault: &Fault) -> bool {
     let mut start = Start::new(fault);
     let seen = wait::within(wait::PATIENCE, || start.look());
     if start.is_in_vain() {
-        assert!(matches!(seen, Some(Seen::Answers('K'))), "{fault}: {seen:?} without it; {}", start.said());
+        assert!(
+            matches!(seen, Some(StartResult::Answers('K'))),
+            "{fault}: {seen:?} without it; {}",
+            start.said()
+        );
         return false;
     }
     let outcome = match seen {
-        Some(Seen::Answers('K')) => "it serves",
-        Some(Seen::Answers('Z')) => {
+        Some(StartResult::Answers('K')) => "it serves",
+        Some(StartResult::Answers('Z')) => {
             assert!(start.complains(), "{fault}: Z, and no word: {}", start.said());
             "it says why it cannot serve, and its clients hear Z"
         }
-        Some(Seen::TriesAgain) => "it says why it cannot serve, and tries again; its clients wait",
-        Some(Seen::Ended(status)) => {
+        Some(StartResult::TriesAgain) => "it says why it cannot serve, and tries again; its clients wait",
+        Some(StartResult::Ended(status)) => {
             assert!(!status.success(), "{fault}: it ends with status 0: {}", start.said());
             assert!(!start.said().trim().is_empty(), "{fault}: {status} without a word");
             if status.code() == Some(127) { "the dynamic linker gives up" } else { "it says why, and ends" }

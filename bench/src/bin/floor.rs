@@ -121,12 +121,12 @@ impl Spool {
 /// Whoever comes first writes for all who have come since the last write.
 struct Journal {
     file: OwnedFd,
-    state: Mutex<State>,
+    state: Mutex<FloorState>,
     durable: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct FloorState {
     waiting: Vec<u8>,
     /// Records that have come, and records that are on disk.
     begun: u64,

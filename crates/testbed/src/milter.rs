@@ -83,11 +83,11 @@ impl Script {
 pub struct Filter {
     /// Where it listens.
     pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FilterRecord>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FilterRecord {
     script: Script,
     heard: Vec<String>,
     open: usize,
@@ -133,7 +133,7 @@ impl Filter {
     }
 }
 
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+fn lock(state: &Mutex<FilterRecord>) -> std::sync::MutexGuard<'_, FilterRecord> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

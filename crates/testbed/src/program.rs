@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-static PLACE: OnceLock<Place> = OnceLock::new();
+static PLACE: OnceLock<ProgramPaths> = OnceLock::new();
 
-struct Place {
+struct ProgramPaths {
     qmqpd: &'static str,
     target: PathBuf,
 }
@@ -18,7 +18,7 @@ struct Place {
 /// When the second is not a directory inside of the one that cargo builds in.
 pub fn set(qmqpd: &'static str, target_tmpdir: &'static str) {
     let target = Path::new(target_tmpdir).parent().expect("CARGO_TARGET_TMPDIR is inside of target");
-    PLACE.get_or_init(|| Place { qmqpd, target: target.to_owned() });
+    PLACE.get_or_init(|| ProgramPaths { qmqpd, target: target.to_owned() });
 }
 
 /// The path of qmqpd.
@@ -39,6 +39,6 @@ pub fn target() -> &'static Path {
     &place().target
 }
 
-fn place() -> &'static Place {
+fn place() -> &'static ProgramPaths {
     PLACE.get().expect("the test program calls testbed::program::set first")
 }

@@ -38,7 +38,7 @@ struct Arguments {
 
     /// File systems to run on; both unless given
     #[arg(long = "on", value_enum)]
-    places: Vec<Place>,
+    places: Vec<FileSystem>,
 
     /// Loads to run; all unless given
     #[arg(long = "load")]
@@ -63,14 +63,14 @@ struct Arguments {
 
 /// A file system to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
-enum Place {
+enum FileSystem {
     /// ext4 in memory
     Memory,
     /// ext4 on the disk
     Disk,
 }
 
-impl Place {
+impl FileSystem {
     const ALL: [Self; 2] = [Self::Memory, Self::Disk];
 
     const fn name(self) -> &'static str {
@@ -98,13 +98,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     machine::enter_mount_namespace()?;
     let programs = Programs::find(&arguments.programs)?;
     let loads = chosen_loads(arguments)?;
-    let places = if arguments.places.is_empty() { Place::ALL.to_vec() } else { arguments.places.clone() };
+    let places =
+        if arguments.places.is_empty() { FileSystem::ALL.to_vec() } else { arguments.places.clone() };
     let started = Instant::now();
     let mut samples = Vec::new();
     for place in places {
         let directory = match place {
-            Place::Memory => &arguments.memory_directory,
-            Place::Disk => &arguments.disk_directory,
+            FileSystem::Memory => &arguments.memory_directory,
+            FileSystem::Disk => &arguments.disk_directory,
         };
         say(&format!("making an image in {}", directory.display()));
         let image = Image::make(directory, IMAGE_BYTES)?;
@@ -150,7 +151,7 @@ fn chosen_loads(arguments: &Arguments) -> Result<Vec<Load>> {
 
 /// Starts everybody, and lets them take each load in turns.
 fn run_round(
-    place: Place,
+    place: FileSystem,
     round: u32,
     mounted: &Mounted,
     programs: &Programs,

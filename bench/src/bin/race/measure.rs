@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::Place;
+use crate::FileSystem;
 use crate::contestant::{Contestant, Kind, Programs};
 use crate::image::succeed;
 use crate::load::{Amount, Load};
@@ -15,7 +15,7 @@ use crate::trouble::{Context as _, Result, trouble};
 /// The figures of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    pub(crate) place: Place,
+    pub(crate) place: FileSystem,
     pub(crate) round: u32,
     pub(crate) load: &'static str,
     pub(crate) title: &'static str,
@@ -47,7 +47,7 @@ impl fmt::Display for Sample {
 
 /// Puts the load on the server.
 pub(crate) fn run(
-    place: Place,
+    place: FileSystem,
     round: u32,
     load: &Load,
     contestant: &Contestant,

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use crate::Place;
+use crate::FileSystem;
 use crate::contestant::Kind;
 use crate::results::Results;
 
@@ -10,7 +10,7 @@ const SIZE: (u32, u32) = (900, 420);
 const LOADS: [(&str, &str); 3] =
     [("small-1", "1 session"), ("small-20", "20 sessions"), ("small-100", "100 sessions")];
 
-pub(crate) fn file_name(place: Place) -> String {
+pub(crate) fn file_name(place: FileSystem) -> String {
     format!("rates-{}.svg", place.name())
 }
 
@@ -18,13 +18,17 @@ pub(crate) fn file_name(place: Place) -> String {
 ///
 /// # Errors
 /// In the words of the plotting library.
-pub(crate) fn rates(results: &Results, place: Place) -> Result<String, String> {
+pub(crate) fn rates(results: &Results, place: FileSystem) -> Result<String, String> {
     let mut drawing = String::new();
     draw(results, place, &mut drawing).map_err(|error| error.to_string())?;
     Ok(drawing)
 }
 
-fn draw(results: &Results, place: Place, drawing: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    results: &Results,
+    place: FileSystem,
+    drawing: &mut String,
+) -> Result<(), Box<dyn std::error::Error>> {
     let bars: Vec<(f64, Kind, f64)> = (0_u32..)
         .zip(LOADS)
         .flat_map(|(group, (load, _))| {
@@ -41,8 +45,8 @@ fn draw(results: &Results, place: Place, drawing: &mut String) -> Result<(), Box
     let title = format!(
         "4 KiB to one recipient, {}: messages/s",
         match place {
-            Place::Memory => "file system in memory",
-            Place::Disk => "file system on the disk",
+            FileSystem::Memory => "file system in memory",
+            FileSystem::Disk => "file system on the disk",
         }
     );
     let mut chart = ChartBuilder::on(&area)

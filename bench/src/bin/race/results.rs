@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::Place;
+use crate::FileSystem;
 use crate::contestant::Kind;
 use crate::machine::Facts;
 use crate::measure::Sample;
@@ -25,27 +25,33 @@ impl Results {
         Self { samples }
     }
 
-    fn of(&self, place: Place, load: &str, kind: Kind) -> impl Iterator<Item = &Sample> {
+    fn of(&self, place: FileSystem, load: &str, kind: Kind) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(move |it| it.place == place && it.load == load && it.kind == kind)
     }
 
     /// The median over the rounds.
-    pub(crate) fn median(&self, place: Place, load: &str, kind: Kind, figure: Figure) -> Option<f64> {
+    pub(crate) fn median(&self, place: FileSystem, load: &str, kind: Kind, figure: Figure) -> Option<f64> {
         median(self.of(place, load, kind).map(figure).collect())
     }
 
     /// The median of the ratios between two servers in the same round.
-    fn ratio(&self, place: Place, load: (&str, &str), kinds: (Kind, Kind), figure: Figure) -> Option<f64> {
+    fn ratio(
+        &self,
+        place: FileSystem,
+        load: (&str, &str),
+        kinds: (Kind, Kind),
+        figure: Figure,
+    ) -> Option<f64> {
         let other = |round| self.of(place, load.1, kinds.1).find(|it| it.round == round).map(figure);
         let ratios = self.of(place, load.0, kinds.0).filter_map(|it| Some(figure(it) / other(it.round)?));
         median(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
-    pub(crate) fn places(&self) -> Vec<Place> {
+    pub(crate) fn places(&self) -> Vec<FileSystem> {
         self.samples.iter().map(|it| it.place).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn loads(&self, place: Place) -> Vec<(&'static str, &'static str)> {
+    fn loads(&self, place: FileSystem) -> Vec<(&'static str, &'static str)> {
         let mut loads: Vec<(&str, &str)> = Vec::new();
         for sample in self.samples.iter().filter(|it| it.place == place) {
             if !loads.contains(&(sample.load, sample.title)) {
@@ -110,15 +116,15 @@ fn page(results: &Results, facts: &Facts) -> String {
     out
 }
 
-const fn heading(place: Place) -> &'static str {
+const fn heading(place: FileSystem) -> &'static str {
     match place {
-        Place::Memory => "File system in memory",
-        Place::Disk => "File system on the disk",
+        FileSystem::Memory => "File system in memory",
+        FileSystem::Disk => "File system on the disk",
     }
 }
 
 /// What it comes down to.
-fn write_ratios(out: &mut String, results: &Results, place: Place) {
+fn write_ratios(out: &mut String, results: &Results, place: FileSystem) {
     out.push_str("| load | server | rate against Postfix | CPU against Postfix | rate against the floor |\n");
     out.push_str("|---|---|---:|---:|---:|\n");
     let rate: Figure = |it| it.messages_per_second;
@@ -152,7 +158,7 @@ fn write_ratios(out: &mut String, results: &Results, place: Place) {
     }
 }
 
-fn write_load(out: &mut String, results: &Results, place: Place, load: &str) {
+fn write_load(out: &mut String, results: &Results, place: FileSystem, load: &str) {
     out.push_str(
         "| server | messages/s | recipients/s | p50 ms | p99 ms | p99.9 ms | CPU s per 1,000 | peak MiB |\n",
     );
@@ -207,7 +213,7 @@ mod tests {
 
     fn sample(round: u32, kind: Kind, rate: f64) -> Sample {
         Sample {
-            place: Place::Disk,
+            place: FileSystem::Disk,
             round,
             load: "small-1",
             title: "small",
@@ -230,10 +236,10 @@ mod tests {
         });
         let results = Results::new(samples.collect());
         let rate: Figure = |it| it.messages_per_second;
-        assert_eq!(results.median(Place::Disk, "small-1", Kind::OursFile, rate), Some(200.0));
+        assert_eq!(results.median(FileSystem::Disk, "small-1", Kind::OursFile, rate), Some(200.0));
         let load = ("small-1", "small-1");
-        assert_eq!(results.ratio(Place::Disk, load, (Kind::OursFile, Kind::Postfix), rate), Some(3.0));
-        assert_eq!(results.ratio(Place::Memory, load, (Kind::OursFile, Kind::Postfix), rate), None);
+        assert_eq!(results.ratio(FileSystem::Disk, load, (Kind::OursFile, Kind::Postfix), rate), Some(3.0));
+        assert_eq!(results.ratio(FileSystem::Memory, load, (Kind::OursFile, Kind::Postfix), rate), None);
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
     }
 }

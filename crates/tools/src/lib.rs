@@ -14,7 +14,11 @@ pub const EXIT_USAGE: u8 = 64;
 /// # Errors
 /// The exit status: 0 after help or version, [`EXIT_USAGE`] after a mistake.
 pub fn arguments<T: clap::Parser>() -> Result<T, std::process::ExitCode> {
-    T::try_parse().map_err(|error| {
+    parsed(T::try_parse())
+}
+
+fn parsed<T>(arguments: Result<T, clap::Error>) -> Result<T, std::process::ExitCode> {
+    arguments.map_err(|error| {
         // A stream that is gone has no reader.
         let _ = error.print();
         std::process::ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })

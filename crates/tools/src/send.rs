@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use qmqp::client::Reply;
 use qmqp::reply::{Status, printable};
 
+pub mod header;
 pub mod message;
+pub mod sendmail;
 pub mod server;
 pub mod transaction;
 
@@ -26,13 +28,14 @@ pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
 #[derive(Debug, Parser)]
 #[command(name = "qmqp-send", version, after_help = EXIT_STATUS)]
 pub struct Arguments {
-    /// Envelope sender; '' for the null sender
+    /// Envelope sender; '' for the null sender. Required, but for sendmail
     #[arg(short = 'f', long = "sender", value_name = "SENDER", allow_hyphen_values = true)]
-    sender: OsString,
+    sender: Option<OsString>,
 
     /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628. May be repeated: the next server is
-    /// tried when it is certain that this one has not accepted the message
-    #[arg(short = 's', long = "server", value_name = "SERVER", default_value = DEFAULT_SERVER)]
+    /// tried when it is certain that this one has not accepted the message. The default is what QMQP_SERVERS lists in the
+    /// environment, or 127.0.0.1:6628
+    #[arg(short = 's', long = "server", value_name = "SERVER")]
     servers: Vec<Server>,
 
     /// Read more recipients from FILE, one per line; - is standard input (then --message must name a file)
@@ -59,36 +62,47 @@ pub struct Arguments {
     #[arg(short, long)]
     verbose: bool,
 
+    /// Options of sendmail(1)
+    #[command(flatten)]
+    sendmail: sendmail::SendmailArguments,
+
     /// Envelope recipients
-    #[arg(value_name = "RECIPIENT", required_unless_present = "recipients_files")]
+    #[arg(value_name = "RECIPIENT", required_unless_present_any = ["recipients_files", "mode", "headers"])]
     recipients: Vec<OsString>,
 }
 
 const EXIT_STATUS: &str = "Exit status, as in qmail-qmqpc: 0 accepted; 31 permanently rejected; 71 temporarily rejected; 72 connection \
 timed out; 73 connection failed; 74 connection lost; 53, 54 and 55 error in a temporary file, in the input, in a server's \
-name. 64: wrong command line.";
+name. 64: wrong command line. With an option of sendmail, or under that name: 0 accepted; 69 permanently rejected; 75 try again \
+later; 64 wrong command line.";
 
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments: Arguments = match crate::arguments() {
+    let is_named_sendmail = sendmail::is_name_of_program();
+    let parsed = sendmail::command(Arguments::command(), is_named_sendmail)
+        .try_get_matches()
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match crate::parsed(parsed) {
         Ok(arguments) => arguments,
         Err(status) => return status,
     };
-    let quiet = arguments.quiet;
-    match send(arguments) {
+    let is_sendmail = is_named_sendmail || arguments.sendmail.is_asked_for();
+    let name = if is_named_sendmail { "sendmail" } else { "qmqp-send" };
+    let is_quiet = arguments.quiet || is_sendmail && !arguments.verbose;
+    match send(arguments, is_sendmail, name) {
         Ok(text) => {
-            if !quiet {
+            if !is_quiet {
                 // The message is accepted, even if this cannot be printed.
                 let _ = writeln!(std::io::stdout(), "{text}");
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            if !quiet {
-                let _ = writeln!(std::io::stderr(), "qmqp-send: {error}");
+            if !is_quiet || is_sendmail {
+                let _ = writeln!(std::io::stderr(), "{name}: {error}");
             }
-            ExitCode::from(error.exit_status())
+            ExitCode::from(if is_sendmail { sendmail::exit_status(&error) } else { error.exit_status() })
         }
     }
 }
@@ -108,6 +122,21 @@ pub enum SendError {
     /// The list of servers is empty.
     #[error("no server: name one with --server")]
     NoServer,
+    /// No envelope sender.
+    #[error("no envelope sender: name it with --sender, '' for the null sender")]
+    NoSender,
+    /// A server in the environment.
+    #[error("QMQP_SERVERS: {0}")]
+    Server(#[from] server::ServerError),
+    /// A mode of sendmail(1) that this program does not have.
+    #[error(transparent)]
+    Mode(#[from] sendmail::OtherMode),
+    /// A header too large to look for recipients in it.
+    #[error(
+        "the header has more than {} bytes: name the recipients on the command line",
+        sendmail::HEADER_BYTES_MAX
+    )]
+    Header,
     /// The server replied, but not K.
     #[error("{server} {}: {text}", if *.status == Status::Permanent { "permanently rejected the message" } else { "temporarily rejected the message" })]
     Refused {
@@ -132,7 +161,13 @@ impl SendError {
             Self::Refused { .. } => 71,
             Self::Message(MessageError::Spool(_)) => 53,
             Self::Message(_) => 54,
-            Self::Envelope(_) | Self::OneInput | Self::NoServer => crate::EXIT_USAGE,
+            Self::Envelope(_)
+            | Self::OneInput
+            | Self::NoServer
+            | Self::NoSender
+            | Self::Server(_)
+            | Self::Mode(_)
+            | Self::Header => crate::EXIT_USAGE,
             Self::Failed(failure) => failure.exit_status(),
         }
     }
@@ -142,7 +177,7 @@ impl SendError {
         match self {
             Self::Refused { status, .. } => *status == Status::Temporary,
             Self::Failed(failure) => failure.is_certain(),
-            Self::Message(_) | Self::Envelope(_) | Self::OneInput | Self::NoServer => false,
+            _ => false,
         }
     }
 }
@@ -152,22 +187,40 @@ impl SendError {
 /// The next server is tried only while it is certain that no server has accepted the message: there was no connection, it
 /// broke before the last byte was sent, or the reply is `Z`. When a server got the last byte and did not reply, the next
 /// one is not tried, since that could deliver the message twice.
-fn send(arguments: Arguments) -> Result<String, SendError> {
+fn send(arguments: Arguments, is_sendmail: bool, name: &str) -> Result<String, SendError> {
+    arguments.sendmail.check_mode()?;
     let from_stdin = |path: &PathBuf| path.as_os_str() == "-";
     if arguments.message.is_none() && arguments.recipients_files.iter().any(from_stdin) {
         return Err(SendError::OneInput);
     }
-    let mut envelope = Envelope::new(arguments.sender.as_bytes())?;
+    let servers = if arguments.servers.is_empty() { sendmail::default_servers()? } else { arguments.servers };
+    let sender = match arguments.sender {
+        Some(sender) if is_sendmail => sendmail::without_brackets(sender),
+        Some(sender) => sender,
+        None if is_sendmail => sendmail::user(),
+        None => return Err(SendError::NoSender),
+    };
+    let mut envelope = Envelope::new(sender.as_bytes())?;
     for recipient in &arguments.recipients {
         envelope.add(recipient.as_bytes())?;
     }
     for path in &arguments.recipients_files {
         message::read_recipients(path, &mut envelope)??;
     }
+    let path = arguments.message.as_deref();
+    let mut message = if is_sendmail {
+        Message::open_text(path, arguments.sendmail.ends_at_dot())?
+    } else {
+        Message::open(path)?
+    };
+    if arguments.sendmail.headers {
+        for recipient in header::recipients(&sendmail::header(&mut message)?) {
+            envelope.add(&recipient)?;
+        }
+    }
     if envelope.recipient_count() == 0 {
         return Err(EnvelopeError::NoRecipients.into());
     }
-    let mut message = Message::open(arguments.message.as_deref())?;
     let request = envelope.request(message.bytes()).map_err(EnvelopeError::from)?;
     let timeouts = Timeouts {
         connect: Duration::from_secs(arguments.connect_timeout),
@@ -175,14 +228,14 @@ fn send(arguments: Arguments) -> Result<String, SendError> {
     };
     let say = |text: &str| {
         if arguments.verbose {
-            let _ = writeln!(std::io::stderr(), "qmqp-send: {text}");
+            let _ = writeln!(std::io::stderr(), "{name}: {text}");
         }
     };
     let recipients = envelope.recipient_count();
     say(&format!("{} bytes of content, recipients: {recipients}", message.bytes()));
 
     let mut last_error = SendError::NoServer;
-    for (index, server) in arguments.servers.iter().enumerate() {
+    for (index, server) in servers.iter().enumerate() {
         if index > 0 {
             say(&last_error.to_string());
         }
@@ -204,8 +257,6 @@ fn send(arguments: Arguments) -> Result<String, SendError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -329,3 +329,98 @@ fn an_empty_recipient_and_a_closed_standard_input_are_errors() {
     let empty = shell("</dev/null", &server.address);
     assert_eq!(empty.status.code(), Some(0), "an empty message on purpose: {}", text(&empty.stderr));
 }
+
+/// qmqp-send under the name `sendmail`.
+fn sendmail(arguments: &[&str], servers: &str, message: &[u8]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("sendmail");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_qmqp-send"), &program).unwrap();
+    let mut child = Command::new(&program)
+        .args(arguments)
+        .env("QMQP_SERVERS", servers)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The program may end without reading.
+    drop(child.stdin.take().unwrap().write_all(message));
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_content_filter_can_take_it_for_sendmail() {
+    let message = b"To: x@e.com\r\n\r\n.\r\n..\nend\n";
+    for arguments in [
+        &["-G", "-i", "-f", "s@e.com", "--", "a@e.com", "b@e.com"][..],
+        &["-oi", "-oem", "-r", "<s@e.com>", "-bm", "-B8BITMIME", "-FMe", "a@e.com", "b@e.com"],
+    ] {
+        let server = play(Part::Answer(b"3:Kok,"));
+        let output = sendmail(arguments, &server.address, message);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
+        assert_eq!(
+            text(&server.thread.join().unwrap()),
+            "56:22:To: x@e.com\n\n.\n..\nend\n,7:s@e.com,7:a@e.com,7:b@e.com,,"
+        );
+    }
+}
+
+#[test]
+fn sendmail_ends_as_a_pipe_transport_expects() {
+    for (part, status) in [
+        (Part::Answer(b"3:Dno,"), 69),
+        (Part::Answer(b"3:Zno,"), 75),
+        (Part::Vanish, 75),
+        (Part::Answer(b"3:Kok,"), 0),
+    ] {
+        let server = play(part);
+        let output = sendmail(&["-i", "-f", "", "r"], &server.address, b"hi\n");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert_eq!(output.stderr.is_empty(), status == 0, "{output:?}");
+        drop(server.thread.join());
+    }
+    assert_eq!(sendmail(&["-i", "-f", "", "r"], &deaf(), b"").status.code(), Some(75));
+    // Under its own name one of these options will do.
+    let output = send(&["-i", "-f", "", "-s", &deaf(), "r"], b"");
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+}
+
+#[test]
+fn sendmail_reads_recipients_from_the_header_and_stops_at_a_dot() {
+    let server = play(Part::Answer(b"3:Kok,"));
+    let message = b"To: A <a@e.com>,\n b@e.com\nBcc: c@e.com\n\nTo: no@e.com\n.\nrest\n";
+    let output = sendmail(&["-t", "-f", "s", "first"], &server.address, message);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let received = text(&server.thread.join().unwrap());
+    let tail = "\n\nTo: no@e.com\n,1:s,5:first,7:a@e.com,7:b@e.com,7:c@e.com,,";
+    assert!(received.ends_with(tail), "{received}");
+    // The sender is the user, unless one is named.
+    let server = play(Part::Answer(b"3:Kok,"));
+    assert_eq!(sendmail(&["r"], &server.address, b"hi\n").status.code(), Some(0));
+    let user = Command::new("id").arg("-un").output().unwrap().stdout;
+    let user = text(&user).trim().to_owned();
+    let received = text(&server.thread.join().unwrap());
+    assert!(received.contains(&format!(",{}:{user},1:r,,", user.len())), "{received}");
+}
+
+#[test]
+fn modes_of_sendmail_that_are_not_there_are_refused_with_a_remedy() {
+    for (arguments, words) in [
+        (&["-bs"][..], "-bs is not supported: pass the message itself on standard input"),
+        (&["-bp"], "qmqpctl queue list shows the queue"),
+        (&["-bi"], "there is no alias database"),
+        (&["-t"], "no recipients"),
+        (&["-q"], "unexpected argument"),
+    ] {
+        let output = sendmail(arguments, &deaf(), b"Subject: x\n\n");
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(text(&output.stderr).contains(words), "{output:?}");
+    }
+    let header = [b"X: y\n".repeat(300_000), b"\n\n".to_vec()].concat();
+    let output = sendmail(&["-t"], &deaf(), &header);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    assert!(text(&output.stderr).contains("more than 1048576 bytes"), "{output:?}");
+    let output = sendmail(&["-i", "r"], "h:0", b"");
+    assert_eq!((output.status.code(), text(&output.stderr).contains("QMQP_SERVERS: ")), (Some(64), true));
+}

@@ -11,6 +11,8 @@ use qmqp::netstring;
 use rustix::fs::OFlags;
 use tempfile::SpooledTempFile;
 
+use super::header::Text;
+
 /// As much of a message that comes through a pipe is held in memory; the rest goes to an unlinked temporary file. In bytes.
 pub const MEMORY_BYTES_MAX: usize = 1 << 20;
 
@@ -58,9 +60,46 @@ impl Message {
     /// # Errors
     /// When it cannot be read.
     pub fn open(path: Option<&Path>) -> Result<Self, MessageError> {
+        let (mut file, name) = Self::source(path)?;
+        let failed = |source| MessageError::File { path: name.clone(), source };
+        let metadata = file.metadata().map_err(failed)?;
+        // Files of the kernel's own say that they are empty.
+        if metadata.is_file() && metadata.len() > 0 {
+            let start = file.stream_position().map_err(failed)?;
+            let bytes = metadata.len().saturating_sub(start);
+            return Ok(Self { source: Source::File { file, start }, path: name, bytes });
+        }
+        Self::spool(file, name, |piece, spooled| io::Write::write_all(spooled, piece).map(|()| false))
+    }
+
+    /// Opens the message as sendmail(1) does: a line may end in CR LF, and, if it `ends_at_dot`, a line that is a dot alone
+    /// ends the message.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open_text(path: Option<&Path>, ends_at_dot: bool) -> Result<Self, MessageError> {
+        let (file, name) = Self::source(path)?;
+        let mut text = Text::new(ends_at_dot);
+        let mut out = Vec::new();
+        let mut message = Self::spool(file, name, |piece, spooled| {
+            out.clear();
+            let is_over = text.feed(piece, &mut out);
+            io::Write::write_all(spooled, &out).map(|()| is_over)
+        })?;
+        // What the last line held back.
+        if let Source::Spooled(spooled) = &mut message.source {
+            out.clear();
+            text.finish(&mut out);
+            io::Write::write_all(spooled, &out).map_err(MessageError::Spool)?;
+            message.bytes = spooled.stream_position().map_err(MessageError::Spool)?;
+        }
+        Ok(message)
+    }
+
+    fn source(path: Option<&Path>) -> Result<(File, String), MessageError> {
         let name = path.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
         let failed = |source| MessageError::File { path: name.clone(), source };
-        let mut file = match path {
+        let file = match path {
             Some(path) => File::open(path).map_err(failed)?,
             None => File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?),
         };
@@ -68,22 +107,25 @@ impl Message {
         if path.is_none() && stands_in_for_closed(&file, &metadata).map_err(failed)? {
             return Err(MessageError::Closed);
         }
-        // Files of the kernel's own say that they are empty.
-        if metadata.is_file() && metadata.len() > 0 {
-            let start = file.stream_position().map_err(failed)?;
-            let bytes = metadata.len().saturating_sub(start);
-            return Ok(Self { source: Source::File { file, start }, path: name, bytes });
-        }
+        Ok((file, name))
+    }
+
+    /// Copies all of `file`, or what `write` makes of it until it says that the message is over.
+    fn spool(
+        mut file: File,
+        name: String,
+        mut write: impl FnMut(&[u8], &mut SpooledTempFile) -> io::Result<bool>,
+    ) -> Result<Self, MessageError> {
         let mut spooled = SpooledTempFile::new(MEMORY_BYTES_MAX);
         let mut buffer = vec![0; 65_536];
-        let mut bytes = 0u64;
         loop {
-            let piece = match read_some(&mut file, &mut buffer).map_err(failed)? {
-                [] => return Ok(Self { source: Source::Spooled(spooled), path: name, bytes }),
-                piece => piece,
-            };
-            io::Write::write_all(&mut spooled, piece).map_err(MessageError::Spool)?;
-            bytes = bytes.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            let piece = read_some(&mut file, &mut buffer)
+                .map_err(|source| MessageError::File { path: name.clone(), source })?;
+            let is_over = piece.is_empty() || write(piece, &mut spooled).map_err(MessageError::Spool)?;
+            if is_over {
+                let bytes = spooled.stream_position().map_err(MessageError::Spool)?;
+                return Ok(Self { source: Source::Spooled(spooled), path: name, bytes });
+            }
         }
     }
 
@@ -148,7 +190,7 @@ pub enum EnvelopeError {
     #[error("a recipient is empty: is a variable unset?")]
     NoAddress,
     /// All the lists of recipients are empty.
-    #[error("no recipients: the recipients file has no line with an address")]
+    #[error("no recipients: no line of a recipients file, or with -t no field of the header, has an address")]
     NoRecipients,
     /// See there.
     #[error(transparent)]

@@ -11,6 +11,14 @@ pub(crate) fn cases() -> Vec<Case> {
     [message_size(), lines_and_headers(), hops()].concat()
 }
 
+/// A header of about so many bytes, Message-ID last.
+fn header_of(bytes: usize) -> Vec<u8> {
+    let line = "X-Filler: 0123456789012345678901234567890123456789\n";
+    let mut text = "Date: x\n".to_owned() + &line.repeat(bytes / line.len());
+    text.push_str("Message-Id: <last@x.example>\n\nbody\n");
+    text.into_bytes()
+}
+
 /// `message_size_limit` counts the queue file, and the queue ID in it has no fixed length.
 fn message_size() -> Vec<Case> {
     const LIMIT: usize = 6000;
@@ -53,6 +61,14 @@ fn message_size() -> Vec<Case> {
             .with(&[&limit])
             .reply(format!("{TOO_LONG} message content"))
             .any_end(),
+        Case::content("limits::over_the_limit_within_the_header", header_of(8000))
+            .with(&["message_size_limit = 8020"])
+            .reply("DError: message too large")
+            .differs(
+                "the-message-id-of-a-message-that-is-too-large-is-logged",
+                |postfix| assert!(!postfix.log.iter().any(|line| line.contains("message-id="))),
+                |ours| ours.assert_logged("cleanup: QUEUE-ID: message-id=<last@x.example>"),
+            ),
         Case::content("limits::no_limit", with_body(100_000)).with(&["message_size_limit = 0"]),
         Case::content("limits::over_the_limit_by_the_envelope", with_body(100))
             .with(&["message_size_limit = 800"])

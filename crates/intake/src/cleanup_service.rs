@@ -121,7 +121,7 @@ impl CleanupService {
                 Err(error) => system_words(&error),
             };
             let text = format!("connect #{attempt} to subsystem {}: {words}", self.socket);
-            self.log.write(Program::Qmqpd, Severity::Warning, &text);
+            self.log.write(Program::Service, Severity::Warning, &text);
             if attempt >= CONNECT_ATTEMPTS_MAX {
                 return Err(self.unreachable(words));
             }

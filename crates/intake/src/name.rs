@@ -20,7 +20,7 @@ impl Name {
 
     /// Gives it, with the first line about the message: whose it is. The line comes first, so that no other line of the message can.
     pub(super) fn give(&self, queue_id: QueueId, client: &str, log: &Log) {
-        log.write(Program::Qmqpd, Severity::Info, &format!("{queue_id}: client={client}"));
+        log.write(Program::Service, Severity::Info, &format!("{queue_id}: client={client}"));
         // A message has one name: a second one would be a fault of ours, and the first stays.
         let _ = self.0.set(queue_id);
     }

@@ -116,7 +116,7 @@ impl Postfix {
             Some(queue_id) => format!("{queue_id}: {failure}"),
             None => failure.to_string(),
         };
-        self.log.write(Program::Qmqpd, Severity::Warning, &text);
+        self.log.write(Program::Service, Severity::Warning, &text);
     }
 }
 
@@ -237,7 +237,7 @@ impl Handoff {
             }
             Err(Stopped::File(error)) => {
                 let text = format!("{queue_id}: {}", file_failure(&way, &error));
-                way.log.write(Program::Qmqpd, Severity::Warning, &text);
+                way.log.write(Program::Service, Severity::Warning, &text);
                 Err(Refusal::Storage)
             }
         }
@@ -285,7 +285,7 @@ impl Handoff {
             failed => failed,
         };
         if let Err(error) = settled {
-            self.way.log.write(Program::Qmqpd, Severity::Warning, &file_failure(&self.way, &error));
+            self.way.log.write(Program::Service, Severity::Warning, &file_failure(&self.way, &error));
             self.refuse(Refusal::Storage);
         }
     }

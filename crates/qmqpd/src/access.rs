@@ -102,7 +102,7 @@ impl Access {
     /// client's name on its account.
     pub async fn verbosity(&self, client: &Client, log: &Log) -> u32 {
         let Answer { authorization, notices } = self.debug_peers.ask(client, self.verbosity).await;
-        notices.iter().for_each(|notice| log.notice(Program::Qmqpd, notice));
+        notices.iter().for_each(|notice| log.notice(Program::Service, notice));
         let added = if authorization == Authorization::Granted { self.debug_peer_level } else { 0 };
         self.verbosity.saturating_add(added)
     }

@@ -11,7 +11,7 @@ pub(crate) const PROGRAMS: Programs = &[&Qmqpd];
 
 /// The QMQP server.
 #[derive(Debug)]
-struct Qmqpd;
+pub(crate) struct Qmqpd;
 
 impl Program for Qmqpd {
     fn name(&self) -> &'static str {

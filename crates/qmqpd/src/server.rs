@@ -10,6 +10,7 @@ use postfix::settings::Settings;
 use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
 use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
+use crate::program::Qmqpd;
 use crate::session::{Context, refused};
 use crate::verdict::{Ending, decide};
 use daemon::config;
@@ -38,6 +39,8 @@ pub(crate) struct Confined {
 }
 
 impl Server for QmqpServer {
+    const PROGRAM: &'static dyn config::Program = &Qmqpd;
+
     type Opened = Opened;
     type Confined = Confined;
     type Sessions = Context;
@@ -66,7 +69,7 @@ impl Server for QmqpServer {
     fn open(opening: &Opening<'_>) -> Result<Opened, String> {
         let Opening { config, log, .. } = *opening;
         let settings = &config.settings;
-        let say = |notice: &Notice| log.notice(Program::Qmqpd, notice);
+        let say = |notice: &Notice| log.notice(Program::Service, notice);
         let options = list_options(settings);
         let access = open_access(settings, &options, opening.arguments.verbosity, &say)
             .map_err(|error| error.to_string())?;

@@ -66,8 +66,8 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("verdict", &["space"]),
             ("session", &["access", "client", "peer", "space", "verdict"]),
             ("lists", &[]),
-            ("server", &["access", "lists", "peer", "session", "verdict"]),
             ("program", &["lists"]),
+            ("server", &["access", "lists", "peer", "program", "session", "verdict"]),
             ("check", &[]),
             ("cli", &["check", "program", "server"]),
         ],
@@ -357,7 +357,7 @@ fn every_dependency_has_its_reason() {
 
 /// What every machine has that these tests can run on.
 const ALWAYS_THERE: &[&str] =
-    &["/bin/sh", "/bin/true", "/dev/full", "/dev/null", "/usr/lib", "sh", "sleep", "sync"];
+    &["/bin/sh", "/bin/true", "/dev/full", "/dev/null", "/usr/lib", "id", "sh", "sleep", "sync"];
 
 /// Programs that tests start or look for, and other files of packages, stand in the table of .ci/peers, so that a fresh machine
 /// gets them, or says at once that it cannot. A bare name stands for any directory.

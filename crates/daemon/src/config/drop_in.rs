@@ -9,7 +9,7 @@ use postfix::notice::Notice;
 use postfix::settings::{ConfigError, Settings};
 
 use super::open_error;
-use super::program::Program;
+use super::program::{Program, first_name};
 use super::service::{FoundServices, Reading, Service, as_arguments, bad_columns, own_settings, wrong_line};
 
 /// Finds them, and what is wrong with them and with what they need of Postfix.
@@ -39,10 +39,11 @@ pub(super) fn find(reading: &Reading<'_>, file: Option<MasterCf>, found: &mut Fo
         }
     }
     if found.services.is_empty() && found.errors.is_empty() {
+        let name = first_name(programs);
         found.errors.push(
             ConfigError::new(
-                format!("{}: no line has the command qmqpd", file.path()),
-                "write, for example: 628 inet n - n - - qmqpd",
+                format!("{}: no line has the command {name}", file.path()),
+                format!("write, for example: 628 inet n - n - - {name}"),
             )
             .in_file(file.path(), None),
         );

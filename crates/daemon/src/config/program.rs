@@ -29,6 +29,12 @@ pub trait Program: Debug + Sync {
 /// Those that a master starts. The first one has the service that `qmqpd_listen` describes.
 pub type Programs = &'static [&'static dyn Program];
 
+/// The name of the program that the master is for: it stands in the master's log lines, and in the example of a line for
+/// master.cf.
+pub(super) fn first_name(programs: Programs) -> &'static str {
+    programs.first().map_or("master", |program| program.name())
+}
+
 /// What a program has to say about one of its services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

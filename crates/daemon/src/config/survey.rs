@@ -7,7 +7,7 @@ use postfix::main_cf::{MainCf, Override};
 use postfix::settings::{ConfigError, Loaded, UnknownName};
 
 use super::mode::{ConfigSource, log_config, unconfigured_overrides};
-use super::program::Programs;
+use super::program::{Programs, first_name};
 use super::service::{self, FoundServices, Reading};
 use super::unknown_names::{is_own, master_cf_text, mistake};
 use super::{Config, Facts, account_errors, given_overrides, place, read_main_cf};
@@ -90,12 +90,13 @@ pub fn survey(source: &ConfigSource, overrides: &[String], programs: Programs) -
             survey.errors.push(error.clone());
         }
     }
-    survey.config = Some(config(source, main_cf, all, loaded, found, &master_cf));
+    survey.config = Some(config(source, programs, main_cf, all, loaded, found, &master_cf));
     survey
 }
 
 fn config(
     source: &ConfigSource,
+    programs: Programs,
     main_cf: MainCf,
     given: Vec<Override>,
     loaded: Loaded,
@@ -106,7 +107,7 @@ fn config(
     notices.extend(found.notices);
     Config {
         source: source.clone(),
-        log: log_config(source.mode(), &loaded.settings, "qmqpd"),
+        log: log_config(source.mode(), &loaded.settings, first_name(programs)),
         remarks: remarks(&loaded, master_cf),
         settings: Arc::new(loaded.settings),
         services: found.services,

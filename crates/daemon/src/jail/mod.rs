@@ -88,10 +88,13 @@ pub enum JailError {
     },
     /// No user to become was given.
     #[error(
-        "the Postfix QMQP server must run with $mail_owner privileges: write y or - into the unpriv column of \
+        "the Postfix {program} must run with $mail_owner privileges: write y or - into the unpriv column of \
          its master.cf line"
     )]
-    Root,
+    Root {
+        /// What the process is, such as `QMQP server`.
+        program: String,
+    },
     /// One of the steps failed.
     #[error("cannot {step}: {source}")]
     Step {
@@ -172,9 +175,11 @@ pub fn group_id(name: &str) -> Option<u32> {
 /// Confines this process. Call it before there are threads. Afterwards the working directory is the queue
 /// directory (which is `/` under chroot), the umask is 077, no capability is left, and no program that it runs can gain
 /// privileges.
-pub fn enter(plan: &JailPlan) -> Result<(), JailError> {
+///
+/// `program` says what the process is, such as `QMQP server`, in the error about a process that would stay root.
+pub fn enter(plan: &JailPlan, program: &str) -> Result<(), JailError> {
     if plan.owner.is_none() && Uid::effective().is_root() {
-        return Err(JailError::Root);
+        return Err(JailError::Root { program: program.to_owned() });
     }
     umask(Mode::from_bits_truncate(0o077));
     let directory = plan.queue_directory.display();

@@ -97,7 +97,7 @@ impl Framer {
 
     fn tag_and_text(&mut self, line: &Line) {
         let program = match line.program {
-            Program::Qmqpd => self.process_name.as_str(),
+            Program::Service => self.process_name.as_str(),
             Program::Cleanup => "cleanup",
             Program::TrivialRewrite => "trivial-rewrite",
             Program::Master => "master",
@@ -158,7 +158,7 @@ mod tests {
         let mut framer = framer();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(
-            text(framer.syslog(&line(Severity::Info, Program::Qmqpd))),
+            text(framer.syslog(&line(Severity::Info, Program::Service))),
             "<22>Nov  2 22:47:24 postfix/628/qmqpd[15091]: connect from localhost[127.0.0.1]"
         );
         assert!(
@@ -169,18 +169,18 @@ mod tests {
             text(framer.syslog(&line(Severity::Error, Program::Master)))
                 .starts_with("<19>Nov  2 22:47:24 postfix/628/master[15091]: error: connect")
         );
-        assert!(text(framer.syslog(&line(Severity::Fatal, Program::Qmqpd))).starts_with("<18>"));
-        assert!(text(framer.syslog(&line(Severity::Panic, Program::Qmqpd))).starts_with("<18>"));
+        assert!(text(framer.syslog(&line(Severity::Fatal, Program::Service))).starts_with("<18>"));
+        assert!(text(framer.syslog(&line(Severity::Panic, Program::Service))).starts_with("<18>"));
     }
 
     #[test]
     fn postlog_records_carry_host_label_and_two_digit_day() {
         let mut framer = framer();
         assert_eq!(
-            framer.postlog(&line(Severity::Info, Program::Qmqpd)),
+            framer.postlog(&line(Severity::Info, Program::Service)),
             b"Nov 02 22:47:24 mx postfix/628/qmqpd[15091]: connect from localhost[127.0.0.1]"
         );
-        assert!(framer.file(&line(Severity::Info, Program::Qmqpd)).ends_with(b"]\n"));
+        assert!(framer.file(&line(Severity::Info, Program::Service)).ends_with(b"]\n"));
     }
 
     #[test]

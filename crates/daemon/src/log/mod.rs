@@ -27,11 +27,11 @@ use sink::Sinks;
 /// How long [`Log::flush`] waits for a log that does not move.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Which of Postfix's programs a line belongs to. It decides the tag: `syslog_name/qmqpd[pid]` and so on.
+/// Whose line it is. It decides the tag: `syslog_name/qmqpd[pid]` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
-    /// What qmqpd(8) logs. The word in the tag is the process name, the last part of the command in master.cf.
-    Qmqpd,
+    /// The service of this process. The word in the tag is [`LogConfig::process_name`].
+    Service,
     /// What cleanup(8) logs.
     Cleanup,
     /// What trivial-rewrite(8) logs, whose work our cleanup does.
@@ -117,7 +117,7 @@ impl Writer {
 
     fn report_loss(&mut self, seconds: i64) {
         let text = loss(self.unreported_loss.load(Ordering::Relaxed), self.loss_reason.as_ref());
-        let line = Line { seconds, program: Program::Qmqpd, severity: Severity::Warning, text };
+        let line = Line { seconds, program: Program::Service, severity: Severity::Warning, text };
         if self.sinks.write(&mut self.framer, &[line], &mut None) == 0 {
             self.unreported_loss.store(0, Ordering::Relaxed);
             self.loss_reason = None;
@@ -304,7 +304,7 @@ mod tests {
                 let log = log.clone();
                 scope.spawn(move || {
                     for n in 0..200 {
-                        log.write(Program::Qmqpd, Severity::Warning, &format!("thread {thread} line {n}"));
+                        log.write(Program::Service, Severity::Warning, &format!("thread {thread} line {n}"));
                     }
                 });
             }

@@ -44,7 +44,7 @@ pub enum Mode {
 pub struct LogConfig {
     /// First part of the tag: syslog_name.
     pub syslog_name: String,
-    /// Second part of the tag for [`super::Program::Qmqpd`]: the last part of the command name.
+    /// Second part of the tag for [`super::Program::Service`]: the last part of the command name.
     pub process_name: String,
     /// myhostname; its first label stands in files and in records for postlogd(8).
     pub host_name: String,

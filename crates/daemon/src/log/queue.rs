@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        Line { seconds: 0, program: Program::Qmqpd, severity: Severity::Info, text: text.to_owned() }
+        Line { seconds: 0, program: Program::Service, severity: Severity::Info, text: text.to_owned() }
     }
 
     #[test]

@@ -249,9 +249,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let log = Log::open(&config(LogDestination::Syslog { path: path.clone() })).unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "lost: no daemon listens yet");
+        log.write(Program::Service, Severity::Info, "lost: no daemon listens yet");
         let first = UnixDatagram::bind(&path).unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "one");
+        log.write(Program::Service, Severity::Info, "one");
         assert!(receive(&first).ends_with("]: one"));
         let lost =
             "]: warning: 1 log lines were lost: the log could not be written: No such file or directory";
@@ -261,13 +261,13 @@ mod tests {
         drop(first);
         std::fs::remove_file(&path).unwrap();
         let second = UnixDatagram::bind(&path).unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "two");
+        log.write(Program::Service, Severity::Info, "two");
         let datagram = receive(&second);
         assert!(datagram.starts_with("<22>") && datagram.ends_with("]: two"), "{datagram}");
         assert!(!log.is_unreachable());
         drop(second);
         std::fs::remove_file(&path).unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "lost: its socket is out of sight");
+        log.write(Program::Service, Severity::Info, "lost: its socket is out of sight");
         assert!(log.is_unreachable());
         assert_eq!(log.lost_lines(), 1);
     }
@@ -281,7 +281,7 @@ mod tests {
         let (mut framer, mut sinks) = (Framer::new(&config), Sinks::open(&config).unwrap());
         let line = |text: &str| Line {
             seconds: 0,
-            program: Program::Qmqpd,
+            program: Program::Service,
             severity: Severity::Info,
             text: text.to_owned(),
         };
@@ -302,12 +302,12 @@ mod tests {
         let postlogd = UnixDatagram::bind(&path).unwrap();
         let log = Log::open(&config(LogDestination::Postlog { path })).unwrap();
         log.start_writer().unwrap();
-        log.write(Program::Qmqpd, Severity::Info, "wakes the writer");
+        log.write(Program::Service, Severity::Info, "wakes the writer");
         assert!(receive(&postlogd).ends_with("]: wakes the writer"));
         log.go_line_by_line();
         // Within the pause of the writer: they are one batch.
         let texts = ["one", "two", "three"];
-        texts.iter().for_each(|text| log.write(Program::Qmqpd, Severity::Info, text));
+        texts.iter().for_each(|text| log.write(Program::Service, Severity::Info, text));
         for text in texts {
             let datagram = receive(&postlogd);
             assert!(!datagram.contains('\n') && datagram.ends_with(&format!("]: {text}")), "{datagram}");
@@ -337,7 +337,7 @@ mod tests {
     fn a_full_disk_is_the_reason_for_lost_lines() {
         let mut framer = Framer::new(&config(LogDestination::Stderr));
         let line =
-            Line { seconds: 0, program: Program::Qmqpd, severity: Severity::Info, text: "x".to_owned() };
+            Line { seconds: 0, program: Program::Service, severity: Severity::Info, text: "x".to_owned() };
         let (mut disk, mut reason) = (Disk { is_full: true, taken: Vec::new() }, None);
         let lines = [line];
         assert_eq!(write_stream(&mut disk, &mut framer, &lines, &mut reason), 1);
@@ -356,7 +356,7 @@ mod tests {
         let path = directory.path().join("mail.log");
         for text in ["one", "two"] {
             let log = Log::open(&config(LogDestination::File { path: path.clone(), mode: 0o600 })).unwrap();
-            log.write(Program::Qmqpd, Severity::Info, text);
+            log.write(Program::Service, Severity::Info, text);
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());

@@ -24,7 +24,7 @@ pub(super) fn run(command: &str, log: &Log) -> Result<(), String> {
     if command.is_empty() {
         return Err("no debugger_command variable set up".to_owned());
     }
-    log.write(Program::Qmqpd, Severity::Info, &format!("running: {command}"));
+    log.write(Program::Service, Severity::Info, &format!("running: {command}"));
     let started = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).status();
     // The result of the command is for its author.
     started.map(drop).map_err(|error| format!("run debugger_command: {error}"))

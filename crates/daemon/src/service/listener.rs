@@ -128,7 +128,7 @@ impl<S: Sessions> Server for Process<S> {
     fn begin_drain(&self, reason: &str) {
         if self.service.connection_limit.close() {
             if !reason.is_empty() {
-                self.service.log.write(Program::Qmqpd, Severity::Info, reason);
+                self.service.log.write(Program::Service, Severity::Info, reason);
             }
             // This may be a reload.
             self.service.log.go_line_by_line();
@@ -144,7 +144,7 @@ impl<S: Sessions> Server for Process<S> {
             Accepted::Passer(passer) => match passed::receive(passer).await {
                 Ok((socket, peer)) => sessions.serve(socket, peer, permit).await,
                 Err(failure) => {
-                    self.service.log.write(Program::Qmqpd, Severity::Warning, &failure.to_string())
+                    self.service.log.write(Program::Service, Severity::Warning, &failure.to_string())
                 }
             },
         }
@@ -168,7 +168,7 @@ impl<S: Sessions> Server for Process<S> {
             return;
         }
         let text = format!("accept connection: {error}; next attempt in {} s", ACCEPT_PAUSE.as_secs());
-        self.service.log.notice(Program::Qmqpd, &Notice::warning(text));
+        self.service.log.notice(Program::Service, &Notice::warning(text));
         sleep(ACCEPT_PAUSE).await;
     }
 }

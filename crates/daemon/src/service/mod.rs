@@ -92,7 +92,7 @@ impl Service {
 
     fn report_unlogged(&self) {
         for line in self.session_quota.end_window() {
-            self.log.write(Program::Qmqpd, Severity::Warning, &line);
+            self.log.write(Program::Service, Severity::Warning, &line);
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn prepare<S: Server>(
         log: provisional_log(&arguments.process_name),
         text: error.to_string(),
     })?;
-    let say = |notice: &Notice| log.notice(Program::Qmqpd, notice);
+    let say = |notice: &Notice| log.notice(Program::Service, notice);
     config.notices.iter().for_each(say);
     let failure = |text: String| PrepareError { log: log.clone(), text };
     let settings = &config.settings;
@@ -78,7 +78,7 @@ pub(super) fn prepare<S: Server>(
     }
     let opened = S::open(&Opening { config, arguments, log: &log }).map_err(failure)?;
     let regions = open_regions(config, arguments, &log);
-    jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
+    jail::enter(&config.jail, S::PROGRAM.description()).map_err(|error| failure(error.to_string()))?;
     let (confined, needs) = S::confine(opened).map_err(failure)?;
     let sandbox = Sandbox::new(settings, needs);
     let landlock = sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
@@ -102,7 +102,7 @@ fn open_regions(config: &ServiceConfig, arguments: &Arguments, log: &Log) -> Opt
     }
     let directory = config.jail.queue_directory.join(&config.settings.process_id_directory);
     RegionFile::open(&directory, &arguments.transport, &arguments.service_name)
-        .inspect_err(|error| log.notice(Program::Qmqpd, &Notice::warning(error.to_string())))
+        .inspect_err(|error| log.notice(Program::Service, &Notice::warning(error.to_string())))
         .ok()
 }
 

@@ -10,7 +10,7 @@ use postfix::settings::Settings;
 
 use super::Service;
 use super::connection_limit::{Permit, RejectSlot};
-use crate::config::ServiceConfig;
+use crate::config::{self, ServiceConfig};
 use crate::jail::Needs;
 use crate::log::Log;
 use crate::peer_address::PeerAddress;
@@ -21,6 +21,9 @@ use crate::peer_address::PeerAddress;
 /// open ─ jail ─ confine ─ sandbox ─ threads ─ assemble ─ first client
 /// ```
 pub trait Server: 'static {
+    /// What the configuration has to know of it.
+    const PROGRAM: &'static dyn config::Program;
+
     /// What it has opened with privileges.
     type Opened;
     /// The same behind the jail.

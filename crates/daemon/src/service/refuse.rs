@@ -29,7 +29,7 @@ pub(super) fn run(
     lines: fn(PeerAddress) -> Vec<Notice>,
 ) -> ExitCode {
     for reason in reasons {
-        log.write(Program::Qmqpd, Severity::Error, reason);
+        log.write(Program::Service, Severity::Error, reason);
     }
     if let Err(error) = confine() {
         return fatal(log, &error.to_string());
@@ -41,13 +41,13 @@ pub(super) fn run(
             let Some(peer) = answer(socket, reply, sockets.passes_connections) else { continue };
             clients = clients.saturating_add(1);
             if clients <= CLIENTS_LOGGED_MAX {
-                lines(peer).iter().for_each(|line| log.notice(Program::Qmqpd, line));
+                lines(peer).iter().for_each(|line| log.notice(Program::Service, line));
             }
         }
     }
     if let Some(more @ 1..) = clients.checked_sub(CLIENTS_LOGGED_MAX) {
         let text = format!("{more} more clients have been answered so");
-        log.write(Program::Qmqpd, Severity::Warning, &text);
+        log.write(Program::Service, Severity::Warning, &text);
     }
     log.flush();
     ExitCode::SUCCESS
@@ -57,7 +57,7 @@ pub(super) fn run(
 /// which programs under tcpserver(1) say "try again later". The program that started it need not wait.
 pub(super) fn stdin(log: &Log, reasons: &[String], reply: &[u8]) -> ExitCode {
     for reason in reasons {
-        log.write(Program::Qmqpd, Severity::Error, reason);
+        log.write(Program::Service, Severity::Error, reason);
     }
     log.flush();
     // The client may have gone, or there was none.
@@ -72,7 +72,8 @@ const TEMPORARY: u8 = 111;
 fn confine() -> Result<(), JailError> {
     let owner =
         nix::unistd::Uid::effective().is_root().then(|| Owner::find("mail_owner", "nobody")).transpose()?;
-    jail::enter(&JailPlan { queue_directory: "/".into(), chroot: false, owner })?;
+    let plan = JailPlan { queue_directory: "/".into(), chroot: false, owner };
+    jail::enter(&plan, "server")?;
     let sandbox = Sandbox::closed();
     sandbox.restrict_files()?;
     sandbox.restrict_calls(Calls::Serve).map(drop)

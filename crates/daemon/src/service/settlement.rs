@@ -14,8 +14,8 @@ use crate::jail::{self, Calls, Sandbox};
 use crate::log::Log;
 
 /// Settles what there is to settle. The exit status tells whether something was left for another try.
-pub(super) fn run<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> ExitCode {
-    match settle::<S>(config, arguments) {
+pub(super) fn run<S: Settles>(config: &ServiceConfig, arguments: &Arguments, program: &str) -> ExitCode {
+    match settle::<S>(config, arguments, program) {
         Ok((log, is_all)) => {
             log.flush();
             if is_all { ExitCode::SUCCESS } else { ExitCode::from(TEMPORARY_FAILURE) }
@@ -24,7 +24,11 @@ pub(super) fn run<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> 
     }
 }
 
-fn settle<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> Result<(Log, bool), PrepareError> {
+fn settle<S: Settles>(
+    config: &ServiceConfig,
+    arguments: &Arguments,
+    program: &str,
+) -> Result<(Log, bool), PrepareError> {
     let log = Log::open(&config.log).map_err(|error| PrepareError {
         log: provisional_log(&arguments.process_name),
         text: error.to_string(),
@@ -34,7 +38,7 @@ fn settle<S: Settles>(config: &ServiceConfig, arguments: &Arguments) -> Result<(
     let settlement = std::env::set_current_dir(queue_directory)
         .and_then(|()| S::open())
         .map_err(|error| failure(format!("open {}: {error}", queue_directory.display())))?;
-    jail::enter(&config.jail).map_err(|error| failure(error.to_string()))?;
+    jail::enter(&config.jail, program).map_err(|error| failure(error.to_string()))?;
     let sandbox = Sandbox::new(&config.settings, S::needs(&config.settings));
     sandbox.restrict_files().map_err(|error| failure(error.to_string()))?;
     sandbox.restrict_calls(Calls::Serve).map_err(|error| failure(error.to_string()))?;

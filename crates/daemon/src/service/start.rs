@@ -47,14 +47,16 @@ pub fn run<S: Server>(arguments: Vec<OsString>) -> Result<ExitCode, TypedByHand>
     }
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return Ok(fatal(&provisional_log("qmqpd"), &error.to_string())),
+        Err(error) => return Ok(fatal(&provisional_log(S::PROGRAM.name()), &error.to_string())),
     };
     Ok(work::<S>(&arguments, sockets, is_settlement))
 }
 
 fn work<S: Server>(arguments: &Arguments, sockets: Inherited, is_settlement: bool) -> ExitCode {
     match config::for_service(arguments) {
-        Ok(config) if is_settlement => settlement::run::<S::Settlement>(&config, arguments),
+        Ok(config) if is_settlement => {
+            settlement::run::<S::Settlement>(&config, arguments, S::PROGRAM.description())
+        }
         Ok(config) => match prepare::<S>(&config, arguments) {
             Ok(prepared) if arguments.stdin_session => serve::<S>(prepared, Work::Stdin),
             Ok(prepared) => serve::<S>(prepared, Work::Clients(sockets)),
@@ -248,8 +250,8 @@ fn confine(confinement: &Confinement, log: &Log) -> Result<(), JailError> {
     let seccomp = confinement.sandbox.restrict_calls(Calls::Serve)?;
     let (plan, landlock) = (confinement.plan.clone(), confinement.landlock.clone());
     let (line, warnings) = InForce { plan, landlock, seccomp }.lines();
-    log.write(Program::Qmqpd, Severity::Info, &line);
-    warnings.iter().for_each(|warning| log.write(Program::Qmqpd, Severity::Warning, warning));
+    log.write(Program::Service, Severity::Info, &line);
+    warnings.iter().for_each(|warning| log.write(Program::Service, Severity::Warning, warning));
     Ok(())
 }
 
@@ -290,7 +292,7 @@ pub(super) fn provisional_log(process_name: &str) -> Log {
 
 /// As Postfix's daemons end: a line, a pause so that a failing service does not spin, and exit status 1.
 pub(super) fn fatal(log: &Log, text: &str) -> ExitCode {
-    log.write(Program::Qmqpd, Severity::Fatal, text);
+    log.write(Program::Service, Severity::Fatal, text);
     log.flush();
     sleep(FATAL_PAUSE);
     ExitCode::FAILURE

@@ -28,7 +28,7 @@ pub(super) fn start(daemon_timeout: Duration, log: &Log) -> io::Result<()> {
         loop {
             std::thread::sleep(interval);
             if watch.has_stopped(beats.load(Ordering::Relaxed), Instant::now()) {
-                log.write(Program::Qmqpd, Severity::Fatal, "watchdog timeout");
+                log.write(Program::Service, Severity::Fatal, "watchdog timeout");
                 log.flush();
                 std::process::exit(1);
             }

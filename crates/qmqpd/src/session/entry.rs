@@ -67,7 +67,7 @@ pub(super) async fn meet<'s>(
     };
     let named = |found: &PeerName| {
         for notice in found.notices.iter().filter(|_| !quota_guard.is_silent()) {
-            service.log.notice(Program::Qmqpd, notice);
+            service.log.notice(Program::Service, notice);
         }
         Client::new(peer, &found.name, with_port)
     };

@@ -144,7 +144,7 @@ impl<'s> SessionLog<'s> {
 
     fn write(&self, severity: Severity, text: &str) {
         if self.verbosity > 0 || !self.quota_guard.is_silent() {
-            self.log.write(Program::Qmqpd, severity, text);
+            self.log.write(Program::Service, severity, text);
         }
     }
 }

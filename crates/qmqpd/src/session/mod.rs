@@ -148,7 +148,7 @@ fn begin(service: &Context, peer: PeerAddress, arrived: spool::Timestamp) -> Quo
     let (quota_guard, said) = service.session_quota.begin(peer.ip(), arrived.seconds);
     service.changes.note();
     if let Some(text) = said {
-        service.log.write(Program::Qmqpd, Severity::Warning, &text);
+        service.log.write(Program::Service, Severity::Warning, &text);
     }
     quota_guard
 }

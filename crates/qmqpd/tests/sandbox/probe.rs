@@ -161,7 +161,7 @@ pub(crate) fn main(name: &str) -> ExitCode {
     let columns = std::env::var("PROBE_COLUMNS").unwrap();
     let arguments = Arguments::parse(&["qmqpd", "-t", "inet", columns.as_str()]).unwrap();
     let config = config::for_service(&arguments).unwrap();
-    jail::enter(&config.jail).unwrap();
+    jail::enter(&config.jail, "QMQP server").unwrap();
     let mut needs = intake::Backend::needs(&config.settings).jail;
     needs.ask_name_servers();
     let sandbox = Sandbox::new(&config.settings, needs);

@@ -54,7 +54,7 @@ pub(super) struct Siblings {
 /// Takes a region of the file, and begins to tell and to read. Nothing stands in the way of serving if that is not possible; the log
 /// says so. `service_name` is for the log.
 pub(super) fn start(service: &Arc<Service>, file: RegionFile, service_name: &str) -> Option<Siblings> {
-    let log = |text: String| service.log.write(Program::Qmqpd, Severity::Warning, &text);
+    let log = |text: String| service.log.write(Program::Service, Severity::Warning, &text);
     let own = match file.take() {
         Ok(Some(own)) => own,
         Ok(None) => {
@@ -143,7 +143,7 @@ impl Exchange {
                     "service {name}: more than {limit} draining processes (qmqpd_old_process_limit): this is the \
                      oldest, and ends its sessions"
                 );
-                self.service.log.write(Program::Qmqpd, Severity::Warning, &text);
+                self.service.log.write(Program::Service, Severity::Warning, &text);
                 self.service.too_old.notify_one();
             }
         }
@@ -155,7 +155,7 @@ impl Exchange {
             && !std::mem::replace(&mut self.is_trouble_said, true)
         {
             let text = format!("exchange the counts of clients with other processes: {error}");
-            self.service.log.write(Program::Qmqpd, Severity::Warning, &text);
+            self.service.log.write(Program::Service, Severity::Warning, &text);
         }
     }
 

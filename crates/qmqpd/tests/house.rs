@@ -26,7 +26,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("delivery", &["postfix", "smtp"]),
     ("daemon", &["postfix", "lookup", "spool"]),
     ("intake", &["postfix", "lookup", "cleanup", "spool", "daemon"]),
-    ("qmqpd", &["qmqp", "postfix", "lookup", "cleanup", "spool", "daemon", "intake"]),
+    ("qmgr", &["postfix", "lookup", "smtp", "qmqp", "delivery", "spool", "daemon", "intake"]),
+    ("qmqpd", &["qmqp", "postfix", "lookup", "cleanup", "delivery", "spool", "daemon", "intake", "qmgr"]),
     ("tools", &["qmqp", "postfix", "spool"]),
 ];
 
@@ -56,6 +57,7 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("service", &["address_space", "config", "inherited", "jail", "log", "peer_address"]),
         ],
     ),
+    ("qmgr", &[("request", &[]), ("wire", &["request"])]),
     (
         "qmqpd",
         &[

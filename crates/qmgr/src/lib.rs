@@ -1,0 +1,22 @@
+//! The hands of delivery: the queue manager and the delivery agents.
+//!
+//! ```text
+//! queue ─ manager ── request, open queue file ──▶ agent ── SMTP, LMTP, QMQP, a program, a Maildir
+//!            ▲ ◀───── outcome of each recipient ───┘
+//!            └ marks, logs of reasons, reports, removal
+//! ```
+//!
+//! The queue manager alone reads and writes the queue. An agent gets a message as an open file that it can only read,
+//! and what it says comes back as typed outcomes: nothing that a remote server says reaches the queue in another way.
+//!
+//! | module | has |
+//! |---|---|
+//! | [`request`] | what the queue manager asks of an agent, and what the agent answers |
+//! | [`wire`] | how that goes over the socket between them |
+//!
+//! Which delivery is next, where an address goes, what a reply means and when a message is tried again are decided in the
+//! crate `delivery`, without I/O.
+#![forbid(unsafe_code)]
+
+pub mod request;
+pub mod wire;

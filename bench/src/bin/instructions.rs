@@ -14,7 +14,7 @@ use std::time::Instant;
 use bench::cases::{CASES, Case};
 use clap::Parser;
 
-/// Counts the instructions that the pure crates take
+/// Count the instructions that the pure crates take
 #[derive(Debug, Parser)]
 #[command(name = "instructions", version)]
 struct Arguments {
@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(long, conflicts_with = "bless")]
     wall: bool,
 
-    /// The baseline
+    /// Compare with this baseline
     #[arg(long, value_name = "FILE", default_value = "bench/instructions.csv")]
     baseline: PathBuf,
 

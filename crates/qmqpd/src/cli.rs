@@ -20,7 +20,7 @@ use daemon::{control, master};
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
 
 #[derive(Debug, Parser)]
-#[command(name = "qmqpd", version, about = "QMQP server: accepts mail and replies K when it is on disk")]
+#[command(name = "qmqpd", version, about = "Accept mail by QMQP, and reply K when it is on disk")]
 #[command(after_help = "See qmqpd(8), and qmqpd-config(5) for the parameters.")]
 struct Cli {
     #[command(subcommand)]
@@ -58,7 +58,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Where {
-    /// Directory of main.cf and, if it exists, master.cf
+    /// Read main.cf and, if it exists, master.cf in this directory
     #[arg(short = 'c', value_name = "CONFIG_DIR")]
     directory: Option<PathBuf>,
     /// Set a parameter; overrides main.cf

@@ -7,6 +7,8 @@ mod imports;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "house/help.rs"]
+mod help;
 #[path = "house/limits.rs"]
 mod limits;
 #[path = "house/words.rs"]
@@ -334,6 +336,29 @@ fn unsafe_code_is_counted_and_justified() {
     sorted.sort();
     assert_eq!(found, sorted, "found, and listed with a reason");
     assert!(UNSAFE.iter().all(|(_, _, reason)| reason.len() > 20));
+}
+
+/// Names of types that say nothing without the file that they are in; each was in use for several things.
+const BARE_NAMES: &[&str] =
+    &["Failure", "Found", "Kept", "Overflow", "Place", "Places", "Seen", "Standing", "State", "Waiting"];
+
+/// A type's name says what it is the state of, or what failed: a reader meets it in other files than its own.
+#[test]
+fn types_say_what_they_are() {
+    let mut wrong = Vec::new();
+    for directory in ["crates", "bench/src", "fuzz/fuzz_targets"] {
+        for path in sources(&root().join(directory)) {
+            let text = fs::read_to_string(&path).unwrap();
+            for (number, line) in (1..).zip(text.lines()) {
+                let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+                let is_type = words.any(|word| matches!(word, "struct" | "enum" | "type" | "trait"));
+                if is_type && words.next().is_some_and(|name| BARE_NAMES.contains(&name)) {
+                    wrong.push(format!("{}:{number}: {}", path.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "say in the name what it is:\n{}", wrong.join("\n"));
 }
 
 /// docs/dependencies.md has a row for each crate that we name, and for none that we do not.

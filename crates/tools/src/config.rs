@@ -18,7 +18,7 @@ const DEFAULT_DIRECTORY: &str = "/etc/postfix";
 /// `qmqpctl config …`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Directory of main.cf [default: $MAIL_CONFIG, or /etc/postfix if it has a main.cf, or no file]
+    /// Read main.cf in this directory [default: $MAIL_CONFIG, or /etc/postfix if it has a main.cf, or no file]
     #[arg(short = 'c', long, value_name = "DIR")]
     config_directory: Option<PathBuf>,
     /// Print only what main.cf sets
@@ -36,7 +36,7 @@ pub struct Args {
     /// Explain parameters: type, default, meaning, and whether they take effect
     #[arg(long, conflicts_with_all = ["non_default", "defaults", "expand", "json"])]
     explain: bool,
-    /// Parameters to print; all by default
+    /// Print these parameters; all by default
     #[arg(value_name = "NAME", required_if_eq("explain", "true"))]
     names: Vec<String>,
 }

@@ -34,10 +34,10 @@ enum Command {
 /// The queue to read.
 #[derive(Debug, clap::Args)]
 struct QueueChoice {
-    /// Queue directory [default: ./qmqpd-spool if it exists, or that of /etc/postfix/main.cf]
+    /// Work on this queue directory [default: ./qmqpd-spool if it exists, or that of /etc/postfix/main.cf]
     #[arg(short = 'd', long, value_name = "DIR", conflicts_with = "config_directory")]
     queue_directory: Option<PathBuf>,
-    /// Directory of the main.cf that names the queue directory
+    /// Read the name of the queue directory in the main.cf of this directory
     #[arg(short = 'c', long, value_name = "DIR")]
     config_directory: Option<PathBuf>,
 }

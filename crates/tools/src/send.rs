@@ -28,11 +28,11 @@ pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
 #[derive(Debug, Parser)]
 #[command(name = "qmqp-send", version, after_help = EXIT_STATUS)]
 pub struct Arguments {
-    /// Envelope sender; '' for the null sender. Required, but for sendmail
+    /// Set the envelope sender; '' is the null sender. Required, but for sendmail
     #[arg(short = 'f', long = "sender", value_name = "SENDER", allow_hyphen_values = true)]
     sender: Option<OsString>,
 
-    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628. May be repeated: the next server is
+    /// Send to HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628. May be repeated: the next server is
     /// tried when it is certain that this one has not accepted the message. The default is what QMQP_SERVERS lists in the
     /// environment, or 127.0.0.1:6628
     #[arg(short = 's', long = "server", value_name = "SERVER")]
@@ -46,11 +46,11 @@ pub struct Arguments {
     #[arg(short = 'm', long = "message", value_name = "FILE")]
     message: Option<PathBuf>,
 
-    /// Time limit for connecting, in seconds
+    /// Limit the time for connecting, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     connect_timeout: u64,
 
-    /// Time limit for each write, and for the reply, in seconds
+    /// Limit the time for each write, and for the reply, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
@@ -66,7 +66,7 @@ pub struct Arguments {
     #[command(flatten)]
     sendmail: sendmail::SendmailArguments,
 
-    /// Envelope recipients
+    /// Send to these envelope recipients
     #[arg(value_name = "RECIPIENT", required_unless_present_any = ["recipients_files", "mode", "headers"])]
     recipients: Vec<OsString>,
 }

@@ -24,39 +24,39 @@ use measure::Sample;
 use results::Results;
 use trouble::{Result, Trouble, trouble};
 
-/// Lets our server, Postfix's qmqpd and a bare program take the same loads in turns
+/// Let our server, Postfix's qmqpd and a bare program take the same loads in turns
 #[derive(Debug, Parser)]
 #[command(name = "race", version)]
 struct Arguments {
-    /// Rounds; each has file systems and servers of its own, and figures are medians over all
+    /// Run this many rounds; each has file systems and servers of its own, and figures are medians over all
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// Seconds of each load of small messages
+    /// Run each load of small messages for this many seconds
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
 
-    /// File systems to run on; both unless given
+    /// Run on these file systems; both unless given
     #[arg(long = "on", value_enum)]
     places: Vec<FileSystem>,
 
-    /// Loads to run; all unless given
+    /// Run these loads; all unless given
     #[arg(long = "load")]
     loads: Vec<String>,
 
-    /// Where the image of the file system on the disk is made; 8 GiB
+    /// Make the image of the file system on the disk here; 8 GiB
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     disk_directory: PathBuf,
 
-    /// Where the image of the file system in memory is made; 8 GiB as well
+    /// Make the image of the file system in memory here; 8 GiB as well
     #[arg(long, value_name = "DIRECTORY", default_value = "/dev/shm")]
     memory_directory: PathBuf,
 
-    /// Where the programs are
+    /// Find the programs here
     #[arg(long, value_name = "DIRECTORY", default_value = "target/release")]
     programs: PathBuf,
 
-    /// Where the results go
+    /// Write the results here
     #[arg(long, value_name = "DIRECTORY", default_value = "bench")]
     output: PathBuf,
 }

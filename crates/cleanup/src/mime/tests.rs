@@ -4,9 +4,9 @@ use super::*;
 
 /// What was received, one line each: section and header, `end`, record type and body.
 #[derive(Default)]
-struct Seen(Vec<String>);
+struct Transcript(Vec<String>);
 
-impl Receiver for Seen {
+impl Receiver for Transcript {
     fn header(&mut self, section: Section, header: &mut Vec<u8>) {
         self.0.push(format!("{section:?} {}", header.escape_ascii()));
         // The parser must not depend on what is left in its buffer.
@@ -30,7 +30,7 @@ impl Receiver for Seen {
 fn parse(options: Options, message: &str) -> Vec<String> {
     let strictness = Strictness::new(&options, false);
     let mut parser = Parser::new(Arc::new(options), strictness);
-    let mut seen = Seen::default();
+    let mut seen = Transcript::default();
     for line in message.split_terminator('\n') {
         match line.strip_suffix('+') {
             Some(piece) => parser.record(RecordType::PARTIAL, piece.as_bytes(), &mut seen),

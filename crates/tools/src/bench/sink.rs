@@ -31,31 +31,31 @@ use crate::send::server::{QMQP_PORT, Server as SinkAddress, ServerError};
 /// Where to listen, and how to reply.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Address to listen on: HOST:PORT, `[IPV6]:PORT` or unix:PATH; port 0 chooses a free port
+    /// Listen on HOST:PORT, `[IPV6]:PORT` or unix:PATH; port 0 chooses a free port
     #[arg(value_name = "ADDRESS", default_value = DEFAULT_SERVER, value_parser = place)]
     listen: SinkAddress,
 
-    /// Replies and their proportions, for example K=90,Z=8,D=2
+    /// Send these replies in these proportions, for example K=90,Z=8,D=2
     #[arg(short, long, value_name = "MIX", default_value = "K")]
     replies: Mix,
 
-    /// Delay of each reply in milliseconds, or a random one from MIN to MAX
+    /// Delay each reply by so many milliseconds, or by a random time from MIN to MAX
     #[arg(long, value_name = "MIN[-MAX]", default_value = "0")]
     delay: Delay,
 
-    /// Percentage of connections to close without a reply, somewhere in the message
+    /// Close this percentage of connections without a reply, somewhere in the message
     #[arg(long, value_name = "PERCENT", default_value = "0")]
     close_early: Percentage,
 
-    /// Time limit for a connection, in seconds
+    /// Limit the time for a connection, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: u64,
 
-    /// Concurrent connections; further ones wait to be accepted
+    /// Serve this many connections at a time; further ones wait to be accepted
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
-    /// Maximum size of the content in bytes; larger messages are permanently rejected
+    /// Limit the size of the content in bytes; larger messages are permanently rejected
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     content_bytes_max: u64,
 
@@ -63,11 +63,11 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
 
-    /// Threads of this program
+    /// Use this many threads
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
 
-    /// Seed of the random numbers; without it every run is different
+    /// Seed the random numbers; without a seed every run is different
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 

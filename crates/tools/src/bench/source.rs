@@ -28,35 +28,35 @@ use crate::send::server::Server;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(super) struct Arguments {
-    /// Server: HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628
+    /// Send to HOST, HOST:PORT, `[IPV6]:PORT` or unix:PATH; the default port is 628
     #[arg(value_name = "SERVER", default_value = DEFAULT_SERVER)]
     server: Server,
 
-    /// Concurrent sessions, each sending one message after the other; 0 only with --idle and --duration
+    /// Run this many sessions at a time, each sending one message after the other; 0 only with --idle and --duration
     #[arg(short, long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=SESSIONS_MAX))]
     sessions: u32,
 
-    /// Number of messages; 1 if neither this nor --duration is given
+    /// Send this many messages; 1 if neither this nor --duration is given
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
 
-    /// Time in which to begin messages, in seconds
+    /// Begin messages for this time, in seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
 
-    /// Length of the content with its header, in bytes
+    /// Send content of this length with its header, in bytes
     #[arg(short, long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=REQUEST_BYTES_MAX))]
     length: u64,
 
-    /// Number of recipients of each message: user-1@domain, user-2@domain and so on
+    /// Send each message to this many recipients: user-1@domain, user-2@domain and so on
     #[arg(short, long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=RECIPIENTS_MAX))]
     recipients: u64,
 
-    /// Envelope sender
+    /// Set the envelope sender
     #[arg(short, long, value_name = "ADDRESS", default_value = "sender@example.com")]
     from: String,
 
-    /// Envelope recipient
+    /// Set the envelope recipient
     #[arg(short, long, value_name = "ADDRESS", default_value = "recipient@example.com")]
     to: String,
 
@@ -64,19 +64,19 @@ pub(super) struct Arguments {
     #[arg(long)]
     unique: bool,
 
-    /// Messages per second, whether or not the server keeps up
+    /// Send this many messages per second, whether or not the server keeps up
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Idle connections to keep open during the load
+    /// Keep this many idle connections open during the load
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=SESSIONS_MAX))]
     idle: u32,
 
-    /// Threads of this program; one can send tens of thousands of messages per second
+    /// Use this many threads; one can send tens of thousands of messages per second
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     threads: u32,
 
-    /// Time limit for a message, from connection to reply, in seconds
+    /// Limit the time for a message, from connection to reply, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
 

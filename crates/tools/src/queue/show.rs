@@ -17,7 +17,7 @@ const LINE_PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Args {
     #[command(flatten)]
     queue_choice: QueueChoice,
-    /// Queue IDs; an argument with a slash is the path of a queue file
+    /// Print the messages with these queue IDs; an argument with a slash is the path of a queue file
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Print only the envelope; --envelope, --headers and --body can be combined
@@ -32,8 +32,8 @@ pub(super) struct Args {
     /// Print one JSON object per message
     #[arg(long, conflicts_with = "raw")]
     json: bool,
-    /// Do not escape control characters, as postcat. By default those in the envelope are printed as \xNN, and on a terminal
-    /// those in headers and body, too
+    /// Leave control characters as they are, as postcat does. By default those in the envelope are printed as \xNN, and
+    /// on a terminal those in headers and body, too
     #[arg(long)]
     raw: bool,
 }

@@ -22,7 +22,7 @@ const EXIT_TEMPORARY: u8 = 75;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of sendmail")]
 pub struct SendmailArguments {
-    /// A line that is a dot alone does not end the message
+    /// Take a line that is a dot alone for a line of the message, not for its end
     #[arg(short = 'i')]
     ignores_dots: bool,
 
@@ -30,23 +30,23 @@ pub struct SendmailArguments {
     #[arg(short = 't')]
     pub headers: bool,
 
-    /// The message is relayed. Has no effect here: no header is added
+    /// Relay the message. Has no effect here: no header is added
     #[arg(short = 'G')]
     is_gateway: bool,
 
-    /// -oi is -i; others have no effect
+    /// Set an option: -oi is -i; others have no effect
     #[arg(short = 'o', value_name = "OPTION", allow_hyphen_values = true)]
     options: Vec<String>,
 
-    /// -bm, send a message, is what this program does; it has no other mode
+    /// Choose a mode: -bm, send a message, is what this program does; it has no other mode
     #[arg(id = "mode", short = 'b', value_name = "MODE")]
     mode: Option<String>,
 
-    /// The sender's full name. Has no effect: no header is added
+    /// Set the sender's full name. Has no effect: no header is added
     #[arg(short = 'F', value_name = "NAME", allow_hyphen_values = true, hide = true)]
     full_name: Option<OsString>,
 
-    /// The type of the body. Has no effect: QMQP has no place for it
+    /// Set the type of the body. Has no effect: QMQP has no place for it
     #[arg(short = 'B', value_name = "TYPE", hide = true)]
     body_type: Option<OsString>,
 }

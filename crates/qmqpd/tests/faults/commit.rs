@@ -184,8 +184,8 @@ fn try_fault(server: &mut Instance, place: &'static str, fault: &Fault, content:
 
     let after = letter_after(server);
     let outcome = match heard {
-        Heard::Queued => "K, and the message is whole",
-        Heard::QueuedWithoutJournal => "K, and the message is whole; no journal until the next reload",
+        Heard::Queued => "K, whole",
+        Heard::QueuedWithoutJournal => "K, whole; no journal until the next reload",
         Heard::Temporary => "Z, nothing left behind; the next message K",
         Heard::TemporaryUntilReload => "Z, and Z for all until the next reload",
     };
@@ -258,7 +258,7 @@ fn close(way: &'static str) {
         let injected = injected.unwrap_or_else(|| panic!("{fault}: no such call was made"));
         // The descriptor is closed all the same when a signal has come in between.
         let (letter, outcome) = match error {
-            "EINTR" => ('K', "K, and the message is whole"),
+            "EINTR" => ('K', "K, whole"),
             _ => ('Z', "Z, nothing left behind; the next message K"),
         };
         assert_eq!(reply.map(|(letter, _)| letter), Some(letter), "{fault}");

@@ -131,7 +131,7 @@ fn try_fault(server: &mut Instance, process: Pid, fault: &Fault, hears: Hears) -
     }
     let stored_first = stored.len() - 1 - more;
     let outcome = match (heard, stored_first) {
-        (Some('K'), 1) => "K, and the message is whole; the next one K",
+        (Some('K'), 1) => "K, whole; the next message K",
         (Some('Z'), 0) => {
             let says_why = || {
                 let log = server.log.all();
@@ -141,7 +141,7 @@ fn try_fault(server: &mut Instance, process: Pid, fault: &Fault, hears: Hears) -
             "Z, nothing left behind; the next message K"
         }
         (Some('Z'), 1) if hears == Hears::MaybeTwice => {
-            "Z, though cleanup(8) has it: the client sends it again; the next message K"
+            "Z, though cleanup(8) has it: the client repeats it; the next message K"
         }
         (None, 0 | 1) => "this connection is lost; the next message K",
         other => panic!("{fault}: heard and stored {other:?}"),

@@ -99,7 +99,7 @@ fn each(
             assert!(allowed.contains(&heard), "{fault}: {heard:?}");
             assert!(injected > 0, "{fault}: no such call was made");
             let outcome = match heard {
-                Some('K') => "K, and the message is whole; the next one K",
+                Some('K') => "K, whole; the next message K",
                 Some('Z') => "Z; the next message K",
                 Some(other) => panic!("{fault}: {other}"),
                 None => "this connection is lost; the next message K",

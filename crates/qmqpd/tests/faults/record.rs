@@ -1,4 +1,4 @@
-//! What was tried, for the table in docs/testing.md.
+//! What was tried, for the tables in docs/testing.md.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,17 +22,23 @@ pub(crate) fn note(place: &'static str, fault: &Fault, injected: usize, outcome:
     *count += injected;
 }
 
-/// Writes the table to `target/faults.md`.
+/// Writes the tables, one for each place, to `target/faults.md`.
 pub(crate) fn write() {
     let rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
     if rows.is_empty() {
         return;
     }
-    let mut table = "| where | call | errors | failed calls | outcome |\n|---|---|---|---|---|\n".to_owned();
+    let mut tables = String::new();
+    let mut place_before = "";
     for ((place, call, outcome), (errors, count)) in rows.iter() {
-        writeln!(table, "| {place} | `{call}` | {} | {count} | {outcome} |", errors.join(", ")).unwrap();
+        if *place != place_before {
+            place_before = place;
+            let head = "| call | errors | failed calls | outcome |\n|---|---|---|---|";
+            write!(tables, "\n**{place}**\n\n{head}\n").unwrap();
+        }
+        writeln!(tables, "| `{call}` | {} | {count} | {outcome} |", errors.join(", ")).unwrap();
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("faults.md");
-    std::fs::write(&path, table).unwrap();
+    std::fs::write(&path, tables.trim_start()).unwrap();
     eprintln!("the faults that were tried are in {}", path.display());
 }

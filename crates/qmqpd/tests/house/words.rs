@@ -88,8 +88,11 @@ const FINE: &[&str] = &[" no longer ", " there are none ", " there is none "];
 const EXCEPTIONS: &[&str] =
     &["`nobody`", "\"nobody\"", "=nobody", ".Ql nobody", "user nobody", "value: nobody", "\"everybody\""];
 
-/// Columns of a line of a document, apart from rows of tables and from what programs print.
+/// Columns of a line of a document, apart from what programs print and from the tables of `WIDE`.
 const COLUMNS_MAX: usize = 120;
+
+/// Documents with rows of tables that are wider: each row is a sentence that would not be read in two.
+const WIDE: &[&str] = &["ARCHITECTURE.md", "docs/limits.md", "docs/threat-model.md"];
 
 fn documents() -> impl Iterator<Item = (PathBuf, String)> {
     DOCUMENTS.iter().map(|name| (root().join(name), fs::read_to_string(root().join(name)).unwrap()))
@@ -135,8 +138,10 @@ fn sentences_are_plain() {
 fn documents_fit_a_terminal() {
     let mut long = Vec::new();
     for (path, text) in documents() {
+        let has_wide_tables = WIDE.iter().any(|name| path == root().join(name));
         let is_long = |line: &str| {
-            line.chars().count() > COLUMNS_MAX && !line.starts_with(['|', '.']) && !line.starts_with("    ")
+            let is_exempt = line.starts_with('.') || line.starts_with("    ");
+            line.chars().count() > COLUMNS_MAX && !is_exempt && !(has_wide_tables && line.starts_with('|'))
         };
         let lines = (1..).zip(text.lines()).filter(|(_, line)| is_long(line));
         long.extend(lines.map(|(number, _): (usize, _)| format!("{}:{number}", path.display())));

@@ -12,11 +12,21 @@
 //! | module | has |
 //! |---|---|
 //! | [`request`] | what the queue manager asks of an agent, and what the agent answers |
+//! | [`pipe`] | the agent that gives mail to a program |
+//! | [`mail_copy`] | the content of a message as a program or a file gets it |
+//! | [`delivery_line`] | the line that agents log for each recipient |
+//! | [`mailbox`] | an address, taken apart |
 //! | [`wire`] | how that goes over the socket between them |
 //!
 //! Which delivery is next, where an address goes, what a reply means and when a message is tried again are decided in the
 //! crate `delivery`, without I/O.
 #![forbid(unsafe_code)]
 
+pub mod delivery_line;
+#[cfg(test)]
+mod fixtures;
+pub mod mail_copy;
+pub mod mailbox;
+pub mod pipe;
 pub mod request;
 pub mod wire;

@@ -59,7 +59,18 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("service", &["address_space", "config", "inherited", "jail", "log", "peer_address"]),
         ],
     ),
-    ("qmgr", &[("request", &[]), ("wire", &["request"])]),
+    (
+        "qmgr",
+        &[
+            ("request", &[]),
+            ("wire", &["request"]),
+            ("fixtures", &["request"]),
+            ("delivery_line", &["request"]),
+            ("mail_copy", &[]),
+            ("mailbox", &[]),
+            ("pipe", &["delivery_line", "mail_copy", "mailbox", "request"]),
+        ],
+    ),
     (
         "qmqpd",
         &[

@@ -11,8 +11,8 @@ use super::macros::Macros;
 /// What a filter, or its being out of order, decides about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
-    /// Into the `hold` queue.
-    Hold,
+    /// Into the `hold` queue, for this reason; empty if the filter gave none. Postfix logs it since 3.10.
+    Hold(String),
     /// Taken, and dropped.
     Discard,
     /// Rejected; begins with an SMTP code that says whether permanently.
@@ -160,8 +160,8 @@ impl Filter {
         Ok(match reply {
             Reply::Progress => Heard::More,
             Reply::Edit(edit) => Heard::Edit(edit),
-            Reply::Quarantine(_) => {
-                self.standing = Some(Response::Hold);
+            Reply::Quarantine(reason) => {
+                self.standing = Some(Response::Hold(reason));
                 Heard::More
             }
             Reply::Continue => Heard::Decided(self.standing.clone()),
@@ -212,7 +212,7 @@ impl Filter {
         self.state = FilterState::Failed;
         self.standing = match (self.service.default_action, fault) {
             (DefaultAction::Accept, _) => None,
-            (DefaultAction::Quarantine, _) => Some(Response::Hold),
+            (DefaultAction::Quarantine, _) => Some(Response::Hold("default_action".to_owned())),
             (DefaultAction::Shutdown, Fault::Configuration) => {
                 Some(Response::Refuse("421 4.3.5 Server configuration problem - try again later".to_owned()))
             }
@@ -352,15 +352,21 @@ mod tests {
         let mut filter = open(0);
         assert_eq!(filter.standing(), None);
         filter.answer(Step::Mail, b'q', b"why\0").unwrap();
-        assert_eq!(filter.standing(), Some(Response::Hold));
+        assert_eq!(filter.standing(), Some(Response::Hold("why".to_owned())));
     }
 
     #[test]
     fn quarantine_waits_for_the_decision_and_stands() {
         let mut filter = open(0);
         assert_eq!(filter.answer(Step::Mail, b'q', b"why\0"), Ok(Heard::More));
-        assert_eq!(filter.answer(Step::Mail, b'c', b""), Ok(Heard::Decided(Some(Response::Hold))));
-        assert_eq!(event(&mut filter, Step::Rcpt), (Event::Decided(Some(Response::Hold)), vec![]));
+        assert_eq!(
+            filter.answer(Step::Mail, b'c', b""),
+            Ok(Heard::Decided(Some(Response::Hold("why".to_owned()))))
+        );
+        assert_eq!(
+            event(&mut filter, Step::Rcpt),
+            (Event::Decided(Some(Response::Hold("why".to_owned()))), vec![])
+        );
         let mut out = Vec::new();
         filter.quit(&mut out);
         assert_eq!(out, b"\0\0\0\x01Q");
@@ -370,7 +376,7 @@ mod tests {
     fn default_actions() {
         let code = |action: &str, fault| match filter(action).fail(fault) {
             Some(Response::Refuse(text)) => text.get(..9).unwrap().to_owned(),
-            Some(Response::Hold) => "hold".to_owned(),
+            Some(Response::Hold(_)) => "hold".to_owned(),
             Some(Response::Discard) => "discard".to_owned(),
             None => String::new(),
         };

@@ -174,9 +174,10 @@ impl Inspection {
             return;
         }
         match response {
-            Response::Hold => {
+            Response::Hold(reason) => {
                 if !std::mem::replace(&mut self.is_held, true) {
-                    self.log("milter-hold", stage, "milter triggers HOLD action");
+                    let told = self.options.since_3_10 && !reason.is_empty();
+                    self.log("milter-hold", stage, if told { reason } else { "milter triggers HOLD action" });
                 }
             }
             Response::Discard => {

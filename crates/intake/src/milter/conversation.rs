@@ -288,7 +288,11 @@ impl<'a> Conversation<'a> {
                 let half = matches!(body, Replacement::Open(..));
                 // Half of a body is worse than none.
                 let refused = Some(Response::Refuse("421 4.7.0 Service unavailable".to_owned()));
-                Ok(if half && matches!(response, None | Some(Response::Hold)) { refused } else { response })
+                Ok(if half && matches!(response, None | Some(Response::Hold(_))) {
+                    refused
+                } else {
+                    response
+                })
             }
         }
     }

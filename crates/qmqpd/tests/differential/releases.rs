@@ -2,6 +2,7 @@
 
 use testbed::case::{Case, RECIPIENT, SENDER};
 use testbed::client::request;
+use testbed::milter::{Answer, Script, packet};
 use testbed::pair::Outcome;
 
 const LATER: &str = "mail_version = 3.12";
@@ -30,7 +31,7 @@ fn options(outcome: &Outcome) -> u64 {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [message_ids(), removals(), tls()].concat()
+    [message_ids(), removals(), tls(), quarantines()].concat()
 }
 
 fn message_ids() -> Vec<Case> {
@@ -63,6 +64,29 @@ fn message_ids() -> Vec<Case> {
         later(Case::envelope("releases::eight_bit_sender", "\u{fc}@x.example", &[RECIPIENT]), |outcome| {
             assert_eq!(options(outcome), 6, "{}", outcome.server);
         }),
+    ]
+}
+
+/// Why a message is on hold.
+fn quarantines() -> Vec<Case> {
+    let case = |name: &str, reason: &str, ours| {
+        let hold = Answer::Packets(vec![packet(b'q', b"", &[reason]), (b'c', vec![])]);
+        later(Case::content(format!("releases::quarantine::{name}"), "Subject: x\n\nx\n"), ours)
+            .with(&["non_smtpd_milters = inet:@milter1@"])
+            .milter(Script::new().answer(b'E', 0, hold))
+    };
+    vec![
+        case("with_a_reason", "looks bad \x07", |outcome| {
+            outcome
+                .assert_logged("milter-hold: END-OF-MESSAGE from localhost[127.0.0.1]: looks bad ?; from=<");
+        }),
+        case("without_a_reason", "", |outcome| {
+            outcome.assert_logged(": milter triggers HOLD action; from=<");
+        }),
+        later(Case::content("releases::quarantine::by_default", "Subject: x\n\nx\n"), |outcome| {
+            outcome.assert_logged("milter-hold: CONNECT from localhost[127.0.0.1]: default_action; from=<");
+        })
+        .with(&["non_smtpd_milters = inet:127.0.0.1:1", "milter_default_action = quarantine"]),
     ]
 }
 

@@ -206,15 +206,15 @@ fn a_decision_is_logged_with_its_step_and_what_is_known_then() {
 fn a_message_is_held_once_and_goes_on() {
     let mut inspection = plain().inspection;
     assert!(!inspection.is_held() && !inspection.is_discarded() && inspection.goes_on());
-    inspection.apply(Stage::Mail, &Response::Hold);
-    inspection.apply(Stage::EndOfMessage, &Response::Hold);
+    inspection.apply(Stage::Mail, &Response::Hold(String::new()));
+    inspection.apply(Stage::EndOfMessage, &Response::Hold(String::new()));
     let line = "ID: milter-hold: MAIL from localhost[127.0.0.1]: milter triggers HOLD action";
     assert_eq!(log(&mut inspection), [format!("{line}; from=<s@x> to=<r@x> proto=QMQP")]);
     assert!(inspection.is_held() && !inspection.is_discarded() && inspection.goes_on());
     // A rule about the content has said so in the log already.
     let mut held = plain().inspection;
     held.hold();
-    held.apply(Stage::Mail, &Response::Hold);
+    held.apply(Stage::Mail, &Response::Hold(String::new()));
     assert_eq!((held.is_held(), log(&mut held).len()), (true, 0));
 }
 

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod config;
+mod json;
 pub mod queue;
 pub mod send;
 

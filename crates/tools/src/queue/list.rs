@@ -1,13 +1,15 @@
 //! `qmqpctl queue list`
 
 use super::directory::{Directory, QueueFile};
-use super::text::{escaped, json, local_time};
+use super::text::{escaped, local_time};
 use super::{QueueChoice, QueueError, complain};
+use crate::json::{self, OwnedText, Text};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, RecipientState, parse_arrival};
 use postfix::queue_file::reader::Walker;
 use postfix::queue_id::QueueId;
 use postfix::record::RecordType;
+use serde::Serialize;
 use spool::{Entry as File, Queue};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -71,14 +73,17 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, QueueError> 
         let listed = match directory.open_message(&message.id) {
             // Delivered since it was seen.
             Ok(None) => continue,
-            Ok(Some((file, found))) => Entry::read(&file, &found, message),
+            Ok(Some((file, found))) => Entry::read(&file, &found, message, args.json),
             Err(failure) => Err(failure),
         };
         match listed {
             Ok(entry) => {
                 totals.add(&entry);
-                let line = if args.json { entry.to_json() } else { entry.to_text(&zone) };
-                out.write_all(line.as_bytes())?;
+                if args.json {
+                    json::write_line(out, &entry.row())?;
+                } else {
+                    out.write_all(entry.to_text(&zone).as_bytes())?;
+                }
             }
             Err(failure) => {
                 complete = false;
@@ -139,15 +144,40 @@ struct Entry {
     damage: Option<String>,
     /// The first recipients left, for a person.
     recipients_text: String,
-    /// The recipients left as elements of a JSON array.
-    recipients_json: String,
+    /// All recipients left, for a program; a person needs none of them.
+    recipients: Vec<ListedRecipient>,
+}
+
+/// One message for a program: the fields of postqueue -j, and two more.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    queue_name: &'static str,
+    queue_id: &'a str,
+    arrival_time: u64,
+    message_size: u64,
+    forced_expire: bool,
+    sender: Option<Text<'a>>,
+    recipients_left: u64,
+    recipients: &'a [ListedRecipient],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedRecipient {
+    address: OwnedText,
 }
 
 impl Entry {
-    fn read(file: &QueueFile<'_>, found: &File, seen: &ListedMessage) -> Result<Self, QueueError> {
+    fn read(
+        file: &QueueFile<'_>,
+        found: &File,
+        seen: &ListedMessage,
+        for_program: bool,
+    ) -> Result<Self, QueueError> {
         let status = file.status().map_err(|error| QueueError::File { path: found.path.clone(), error })?;
         let mut letter = Letter::default();
-        let (mut recipients_text, mut recipients_json, mut shown) = (String::new(), String::new(), 0);
+        let (mut recipients_text, mut recipients, mut shown) = (String::new(), Vec::new(), 0);
         let result = letter.read(file, Content::Skip, &mut |event| {
             let Event::Recipient(recipient) = event else { return };
             if recipient.state != RecipientState::ToDo {
@@ -158,8 +188,9 @@ impl Entry {
                 let _ = write!(recipients_text, " <{}>", escaped(recipient.address));
             }
             shown += 1;
-            let comma = if recipients_json.is_empty() { "" } else { ", " };
-            let _ = write!(recipients_json, "{comma}{{\"address\": {}}}", json(recipient.address));
+            if for_program {
+                recipients.push(ListedRecipient { address: OwnedText(recipient.address.to_vec()) });
+            }
         });
         Ok(Self {
             queue: found.queue,
@@ -170,7 +201,7 @@ impl Entry {
             file_bytes: status.size_bytes,
             damage: result.err().map(|error| error.to_string()),
             recipients_text,
-            recipients_json,
+            recipients,
         })
     }
 
@@ -204,24 +235,18 @@ impl Entry {
         line
     }
 
-    fn to_json(&self) -> String {
-        let mut line = format!(
-            "{{\"queue_name\": {}, \"queue_id\": {}, \"arrival_time\": {}, \"message_size\": {}, \
-             \"forced_expire\": {}, \"sender\": {}, \"recipients_left\": {}, \"recipients\": [{}]",
-            json(self.queue.name().as_bytes()),
-            json(self.id.as_bytes()),
-            self.arrival,
-            self.bytes(),
-            self.forced_expire,
-            self.letter.sender.as_deref().map_or_else(|| "null".to_owned(), json),
-            self.letter.recipients_todo,
-            self.recipients_json
-        );
-        if let Some(damage) = &self.damage {
-            let _ = write!(line, ", \"damaged\": {}", json(damage.as_bytes()));
+    fn row(&self) -> Row<'_> {
+        Row {
+            queue_name: self.queue.name(),
+            queue_id: self.id.as_str(),
+            arrival_time: self.arrival,
+            message_size: self.bytes(),
+            forced_expire: self.forced_expire,
+            sender: self.letter.sender.as_deref().map(Text),
+            recipients_left: self.letter.recipients_todo,
+            recipients: &self.recipients,
+            damaged: self.damage.as_deref(),
         }
-        line.push_str("}\n");
-        line
     }
 }
 

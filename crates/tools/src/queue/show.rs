@@ -2,11 +2,12 @@
 
 use super::directory::{Directory, QueueFile, with_file};
 use super::postcat::{Postcat, PrintError, Selection, is_header_line};
-use super::text::json;
 use super::{QueueChoice, QueueError, complain};
+use crate::json::{Object, OwnedText, Text};
 use jiff::tz::TimeZone;
 use postfix::queue_file::letter::{Content, Event, Letter, Recipient};
 use postfix::queue_id::QueueId;
+use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
@@ -102,7 +103,9 @@ fn show(
 ) -> Result<(), Complaint> {
     let selection = args.selection();
     let printed = if args.json {
-        JsonMessage::new(selection, out).print(name, path, file)
+        JsonMessage::begin(selection, out)
+            .map_err(PrintError::Output)
+            .and_then(|json| json.print(name, path, file))
     } else {
         let (raw, to_terminal) = (args.raw, io::stdout().is_terminal());
         Postcat { label: path, selection, raw, to_terminal, zone: &TimeZone::system(), out }.print(file)
@@ -117,15 +120,34 @@ fn show(
 /// recipients may stand behind the content.
 struct JsonMessage<'a> {
     selection: Selection,
-    out: &'a mut dyn Write,
+    object: Object<'a>,
     /// A line of content that is not complete.
     line: Vec<u8>,
     part: ContentPart,
     /// The line at hand belongs to the headers, and a part of it has gone out.
     in_header: bool,
     any_header: bool,
-    recipients: String,
+    recipients: Vec<RecipientRow>,
     failed: Option<io::Error>,
+}
+
+#[derive(Debug, Serialize)]
+struct RecipientRow {
+    address: OwnedText,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<OwnedText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dsn_original: Option<OwnedText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notify: Option<u32>,
+    state: &'static str,
+    offset: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct AttributeRow<'a> {
+    name: Text<'a>,
+    value: Text<'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,23 +157,25 @@ enum ContentPart {
 }
 
 impl<'a> JsonMessage<'a> {
-    fn new(selection: Selection, out: &'a mut dyn Write) -> Self {
-        Self {
+    fn begin(selection: Selection, out: &'a mut dyn Write) -> io::Result<Self> {
+        Ok(Self {
             selection,
-            out,
+            object: Object::begin(out)?,
             line: Vec::new(),
             part: ContentPart::Headers,
             in_header: false,
             any_header: false,
-            recipients: String::new(),
+            recipients: Vec::new(),
             failed: None,
-        }
+        })
     }
 
     fn print(mut self, name: &str, path: &str, file: &QueueFile<'_>) -> Result<(), PrintError> {
-        write!(self.out, "{{\"queue_id\": {}, \"path\": {}", json(name.as_bytes()), json(path.as_bytes()))?;
+        self.object.field("queue_id", &name)?;
+        self.object.field("path", &path)?;
         if self.selection.headers {
-            self.out.write_all(b", \"headers\": [")?;
+            self.object.begin_field("headers")?;
+            self.object.begin_array()?;
         }
         let wanted = self.selection.headers || self.selection.body;
         let content = if wanted { Content::Read } else { Content::Skip };
@@ -169,17 +193,17 @@ impl<'a> JsonMessage<'a> {
             self.envelope(&letter)?;
         }
         let damage = result.err().map(|error| error.to_string());
-        if let Some(damage) = &damage {
-            write!(self.out, ", \"damaged\": {}", json(damage.as_bytes()))?;
-        }
-        self.out.write_all(b"}\n")?;
+        self.object.field_if_some("damaged", damage.as_deref())?;
+        self.object.end()?;
         damage.map_or(Ok(()), |damage| Err(PrintError::Damaged(damage)))
     }
 
     fn event(&mut self, event: Event<'_>) -> io::Result<()> {
         match event {
             Event::Recipient(recipient) => {
-                self.recipient(&recipient);
+                if self.selection.envelope {
+                    self.recipient(&recipient);
+                }
                 Ok(())
             }
             Event::Content { data, line_ends } => {
@@ -212,9 +236,16 @@ impl<'a> JsonMessage<'a> {
     fn begin_body(&mut self) -> io::Result<()> {
         self.part = ContentPart::Body;
         if self.selection.headers {
-            self.out.write_all(if self.any_header { b"\"]" } else { b"]" })?;
+            if self.any_header {
+                self.object.end_string()?;
+            }
+            self.object.end_array()?;
         }
-        if self.selection.body { self.out.write_all(b", \"body\": \"") } else { Ok(()) }
+        if !self.selection.body {
+            return Ok(());
+        }
+        self.object.begin_field("body")?;
+        self.object.begin_string()
     }
 
     fn end_of_line(&mut self, line_end: &str) -> io::Result<()> {
@@ -235,14 +266,18 @@ impl<'a> JsonMessage<'a> {
         if !self.in_header {
             // A continuation belongs to the header before it.
             let folded = self.any_header && matches!(line.first(), Some(b' ' | b'\t'));
-            self.out.write_all(match (folded, self.any_header) {
-                (true, _) => b"\\n".as_slice(),
-                (false, true) => b"\", \"",
-                (false, false) => b"\"",
-            })?;
+            if folded {
+                self.object.string_piece(b"\n")?;
+            } else {
+                if self.any_header {
+                    self.object.end_string()?;
+                }
+                self.object.begin_element(!self.any_header)?;
+                self.object.begin_string()?;
+            }
             self.any_header = true;
         }
-        self.out.write_all(inner_json(&line).as_bytes())
+        self.object.string_piece(&line)
     }
 
     /// The line at hand; without a line end all of it but a character that is cut in two.
@@ -265,7 +300,7 @@ impl<'a> JsonMessage<'a> {
             return Ok(());
         }
         line.extend_from_slice(line_end.as_bytes());
-        self.out.write_all(inner_json(&line).as_bytes())
+        self.object.string_piece(&line)
     }
 
     fn end_of_content(&mut self) -> io::Result<()> {
@@ -277,83 +312,52 @@ impl<'a> JsonMessage<'a> {
                 ContentPart::Body => self.selection.body,
             };
             if is_wanted && !rest.is_empty() {
-                self.out.write_all(inner_json(&rest).as_bytes())?;
+                self.object.string_piece(&rest)?;
             }
         }
         if self.part == ContentPart::Headers {
             self.begin_body()?;
         }
-        if self.selection.body { self.out.write_all(b"\"") } else { Ok(()) }
+        if self.selection.body { self.object.end_string() } else { Ok(()) }
     }
 
     fn recipient(&mut self, recipient: &Recipient<'_>) {
-        if !self.recipients.is_empty() {
-            self.recipients.push_str(", ");
-        }
-        self.recipients.push_str("{\"address\": ");
-        self.recipients.push_str(&json(recipient.address));
-        for (name, value) in [("original", recipient.original), ("dsn_original", recipient.dsn_original)] {
-            if let Some(value) = value {
-                self.recipients.push_str(&format!(", \"{name}\": {}", json(value)));
-            }
-        }
-        if let Some(notify) = recipient.notify {
-            self.recipients.push_str(&format!(", \"notify\": {notify}"));
-        }
-        let (state, offset) = (recipient.state.name(), recipient.offset);
-        self.recipients.push_str(&format!(", \"state\": \"{state}\", \"offset\": {offset}}}"));
+        let owned = |bytes: &[u8]| OwnedText(bytes.to_vec());
+        self.recipients.push(RecipientRow {
+            address: owned(recipient.address),
+            original: recipient.original.map(owned),
+            dsn_original: recipient.dsn_original.map(owned),
+            notify: recipient.notify,
+            state: recipient.state.name(),
+            offset: recipient.offset,
+        });
     }
 
     fn envelope(&mut self, letter: &Letter) -> io::Result<()> {
+        let object = &mut self.object;
         if let Some(size) = &letter.size {
-            write!(
-                self.out,
-                ", \"data_size\": {}, \"data_offset\": {}, \"recipient_count\": {}, \"qmgr_flags\": {}, \
-                 \"message_size\": {}, \"send_options\": {}",
-                size.data_size,
-                size.data_offset,
-                size.recipients,
-                size.qmgr_flags,
-                size.content_length,
-                size.send_options
-            )?;
+            object.field("data_size", &size.data_size)?;
+            object.field("data_offset", &size.data_offset)?;
+            object.field("recipient_count", &size.recipients)?;
+            object.field("qmgr_flags", &size.qmgr_flags)?;
+            object.field("message_size", &size.content_length)?;
+            object.field("send_options", &size.send_options)?;
         }
-        if let Some((seconds, microseconds)) = letter.arrival {
-            write!(self.out, ", \"arrival_time\": {seconds}, \"arrival_microseconds\": {microseconds}")?;
-        }
-        if let Some(seconds) = letter.created {
-            write!(self.out, ", \"create_time\": {seconds}")?;
-        }
-        if let Some(seconds) = letter.warning_time {
-            write!(self.out, ", \"warning_message_time\": {seconds}")?;
-        }
-        let texts = [
-            ("sender", &letter.sender),
-            ("verp_delimiters", &letter.verp),
-            ("content_filter", &letter.filter),
-            ("redirect_to", &letter.redirect),
-        ];
-        for (name, value) in texts {
-            if let Some(value) = value {
-                write!(self.out, ", \"{name}\": {}", json(value))?;
-            }
-        }
-        self.out.write_all(b", \"attributes\": [")?;
-        for (index, (name, value)) in letter.attributes.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(self.out, "{comma}{{\"name\": {}, \"value\": {}}}", json(name), json(value))?;
-        }
-        write!(
-            self.out,
-            "], \"recipients_left\": {}, \"recipients\": [{}]",
-            letter.recipients_todo, self.recipients
-        )
+        object.field_if_some("arrival_time", letter.arrival.map(|(seconds, _)| seconds))?;
+        object.field_if_some("arrival_microseconds", letter.arrival.map(|(_, microseconds)| microseconds))?;
+        object.field_if_some("create_time", letter.created)?;
+        object.field_if_some("warning_message_time", letter.warning_time)?;
+        object.field_if_some("sender", letter.sender.as_deref().map(Text))?;
+        object.field_if_some("verp_delimiters", letter.verp.as_deref().map(Text))?;
+        object.field_if_some("content_filter", letter.filter.as_deref().map(Text))?;
+        object.field_if_some("redirect_to", letter.redirect.as_deref().map(Text))?;
+        let attributes: Vec<_> = letter
+            .attributes
+            .iter()
+            .map(|(name, value)| AttributeRow { name: Text(name), value: Text(value) })
+            .collect();
+        object.field("attributes", &attributes)?;
+        object.field("recipients_left", &letter.recipients_todo)?;
+        object.field("recipients", &self.recipients)
     }
-}
-
-/// A JSON string without its quotes.
-fn inner_json(bytes: &[u8]) -> String {
-    let mut text = json(bytes);
-    text.pop();
-    text.split_off(1)
 }

@@ -151,6 +151,11 @@ fn list_shows_the_oldest_first_and_what_is_damaged() {
 fn list_speaks_the_json_of_postqueue() {
     let spool = Spool::new();
     let (text, _) = output(spool.path(), &["list", "--json", "--queue=incoming"]);
+    // On one line with blanks, as postqueue(1) writes it, and with no byte that a terminal obeys.
+    let start = r#"{"queue_name": "incoming", "queue_id": "AAAAA1", "arrival_time": 1795386301, "message_size": 107, "#;
+    assert!(text.starts_with(start), "{text}");
+    let end = r#""sender": "alice\u001b[2J@sender.example", "recipients_left": 1, "recipients": [{"address": "bob@rcpt.example"}]}"#;
+    assert_eq!(text.split_once(r#""forced_expire": false, "#).unwrap().1, format!("{end}\n"));
     let message: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         message,
@@ -245,6 +250,15 @@ fn show_has_json_for_both_layouts() {
         assert_eq!(message["recipients"][0]["dsn_original"], "rfc822;bob@rcpt.example");
         assert_eq!(message["recipients"][1]["state"], "done");
         messages.push(message);
+        let headers = r#""headers": ["Received: from localhost\n\tid 7B3099AA1F6", "Subject: hi", "From: alice@sender.example"], "#;
+        assert!(text.contains(headers), "{text}");
+        assert!(text.contains(r#""body": "\na é�\nno newline", "data_size": "#), "{text}");
+        assert!(
+            text.contains(r#""attributes": [{"name": "client_name", "value": "localhost"}], "#),
+            "{text}"
+        );
+        let done = r#"{"address": "carol@rcpt.example", "state": "done", "offset": "#;
+        assert!(text.contains(done), "{text}");
     }
     assert_eq!(messages[0]["message_size"], messages[1]["message_size"]);
     let (text, complete) = output(spool.path(), &["show", "--json", "--body", "BAD001"]);

@@ -1,5 +1,6 @@
-//! Text for people and for JSON: bytes of envelopes may be anything.
+//! Text for people: bytes of envelopes may be anything.
 
+use crate::json::is_treacherous;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
@@ -13,12 +14,6 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
 /// A line of a message for a terminal: as [`escaped`], but tabs and backslashes stay.
 pub(super) fn for_terminal(bytes: &[u8]) -> String {
     escaped_but(bytes, |_| false).replace("\\x09", "\t")
-}
-
-/// Whether the character shows other text than there is: by a command to the terminal, or by turning its direction.
-fn is_treacherous(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escaped_but(bytes: &[u8], is_doubled: impl Fn(char) -> bool) -> String {
@@ -47,24 +42,6 @@ fn push_hexadecimal(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// A JSON string, with quotes. Bytes that are not UTF-8 become U+FFFD, and what a terminal might obey is `\uNNNN`.
-pub(super) fn json(bytes: &[u8]) -> String {
-    let text = serde_json::Value::from(String::from_utf8_lossy(bytes).into_owned()).to_string();
-    if !text.contains(is_treacherous) {
-        return text;
-    }
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_treacherous(character) {
-            // Writing to a String does not fail. All of them have four digits.
-            let _ = write!(safe, "\\u{:04x}", u32::from(character));
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
 /// `2026-11-22 22:25:00` in the local time zone; the number itself where the calendar ends.
 pub(super) fn local_time(seconds: u64, zone: &TimeZone) -> String {
     format_time(i64::try_from(seconds).unwrap_or(i64::MAX), zone, "%Y-%m-%d %H:%M:%S")
@@ -90,12 +67,8 @@ mod tests {
     fn nothing_reaches_a_terminal_as_a_command() {
         assert_eq!(escaped("a\x1b[31m\u{9b}é\\\0\n".as_bytes()), "a\\x1b[31m\\xc2\\x9bé\\\\\\x00\\x0a");
         assert_eq!(escaped(b"a\xffb"), "a\\xffb");
-        assert_eq!(json(b"a\"\xff\n"), "\"a\\\"\u{fffd}\\n\"");
         let bidi = "a\u{202e}b\u{2066}\u{9b}\u{7f}é";
         assert_eq!(escaped(bidi.as_bytes()), "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6\\xc2\\x9b\\x7fé");
-        assert_eq!(json(bidi.as_bytes()), "\"a\\u202eb\\u2066\\u009b\\u007fé\"");
-        let back: String = serde_json::from_str(&json(bidi.as_bytes())).unwrap();
-        assert_eq!(back, bidi);
         assert_eq!(for_terminal(b"a\tb\\c\x1b[31m\r"), "a\tb\\c\\x1b[31m\\x0d");
     }
 

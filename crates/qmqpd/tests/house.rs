@@ -26,11 +26,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cleanup", &["postfix"]),
     ("spool", &["postfix"]),
     ("delivery", &["postfix", "smtp"]),
-    ("daemon", &["postfix", "lookup", "spool"]),
+    ("host", &["postfix"]),
+    ("daemon", &["postfix", "host", "lookup", "spool"]),
     ("intake", &["postfix", "lookup", "cleanup", "spool", "daemon"]),
     ("qmgr", &["postfix", "lookup", "smtp", "qmqp", "delivery", "spool", "daemon", "intake"]),
     ("qmqpd", &["qmqp", "postfix", "lookup", "cleanup", "delivery", "spool", "daemon", "intake", "qmgr"]),
-    ("tools", &["qmqp", "postfix", "spool"]),
+    ("tools", &["qmqp", "postfix", "host", "spool"]),
 ];
 
 /// What tests share: it may import anything, and only tests import it.

@@ -91,6 +91,7 @@ pub mod directories;
 mod disk;
 mod draft;
 mod error;
+pub mod file_lock;
 pub mod journal;
 pub mod lease;
 mod logs;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, StatVfsMountFlags,
     StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
@@ -14,6 +13,7 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::disk::{Disk, FileKind, Status, Timestamp};
+use crate::file_lock;
 
 /// A queue directory on the machine's file system, reached through one descriptor that is opened once: chroot(2),
 /// chdir(2) and a rename of the directory change nothing.
@@ -97,7 +97,7 @@ impl Disk for UnixDisk {
     }
 
     fn try_lock(&self, file: &OwnedFd) -> io::Result<bool> {
-        let lock = whole_file();
+        let lock = file_lock::whole_file();
         loop {
             match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
                 Ok(_) => return Ok(true),
@@ -110,9 +110,9 @@ impl Disk for UnixDisk {
 
     fn is_locked(&self, file: &OwnedFd) -> io::Result<bool> {
         // Asking needs no descriptor that can write, unlike taking.
-        let mut lock = whole_file();
+        let mut lock = file_lock::whole_file();
         fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(lock_error)?;
-        Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+        Ok(file_lock::is_held(&lock))
     }
 
     fn try_lock_for_delivery(&self, file: &OwnedFd) -> io::Result<bool> {
@@ -314,17 +314,6 @@ fn syncfs_tells_of_errors(release: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
 }
 
-/// A write lock on the whole file, held by the open file and not by the process (Linux 3.15).
-fn whole_file() -> libc::flock {
-    libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
 fn lock_error(error: nix::Error) -> io::Error {
     match error {
         nix::Error::ENOLCK | nix::Error::ENOSYS | nix::Error::EOPNOTSUPP | nix::Error::EINVAL => {
@@ -393,6 +382,6 @@ mod tests {
         for error in [nix::Error::ENOLCK, nix::Error::ENOSYS, nix::Error::EOPNOTSUPP, nix::Error::EINVAL] {
             assert_eq!(lock_error(error).kind(), io::ErrorKind::Unsupported, "{error}");
         }
-        assert_eq!(lock_error(nix::Error::EBADF).raw_os_error(), Some(libc::EBADF));
+        assert_eq!(lock_error(nix::Error::EBADF).raw_os_error(), Some(nix::libc::EBADF));
     }
 }

@@ -1,7 +1,5 @@
 //! `qmqpctl config`: the configuration as qmqpd(8) sees it, in the manner of postconf(1).
 
-mod host;
-
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -6,7 +6,6 @@ mod addresses;
 mod drop_in;
 mod files;
 mod findings;
-mod host;
 mod mode;
 mod program;
 mod queue;

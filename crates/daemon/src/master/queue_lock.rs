@@ -16,6 +16,7 @@ use nix::libc;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::Uid;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use spool::file_lock;
 
 const LOCK_FILE: &str = "qmqpd.lock";
 
@@ -110,7 +111,7 @@ impl QueueLock {
         }
         fchmod(&file, Mode::from_bits_truncate(0o600))
             .map_err(|errno| failed("set the mode of", &path)(errno.into()))?;
-        match fcntl(&file, FcntlArg::F_SETLK(&whole_file())) {
+        match fcntl(&file, FcntlArg::F_SETLK(&file_lock::whole_file())) {
             Ok(_) => Ok(Self { _file: file }),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
                 let holder = match locked_by(&file).map_err(failed("look at the lock of", &path))? {
@@ -164,19 +165,9 @@ impl Holder {
 
 /// Who holds a lock on the file: 0 or less is a process without a number here.
 fn locked_by(file: &File) -> std::io::Result<Option<i32>> {
-    let mut lock = whole_file();
+    let mut lock = file_lock::whole_file();
     fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
-    Ok((libc::c_int::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid))
-}
-
-fn whole_file() -> libc::flock {
-    libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
+    Ok(file_lock::is_held(&lock).then_some(lock.l_pid))
 }
 
 /// When a process was started, in the kernel's ticks since the start of the machine; `None`: no process has this number, or

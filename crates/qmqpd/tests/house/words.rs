@@ -71,6 +71,7 @@ const SOURCES: &[&str] = &[
     "cleanup/src",
     "daemon/src",
     "delivery/src",
+    "host/src",
     "intake/src",
     "lookup/src",
     "postfix/src",

@@ -18,7 +18,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use postfix::own_networks::InterfaceAddress;
 
-/// What gethostname(2) says; empty if that is no UTF-8.
+/// What gethostname(2) says; empty if that is not UTF-8.
 #[must_use]
 pub fn name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()

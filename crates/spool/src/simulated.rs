@@ -2,7 +2,8 @@
 //!
 //! Every call of [`Disk`](crate::Disk) has a number, counted from 0. A test runs its work once, counts the calls, then runs it again
 //! with a failure or a power cut at each. Bytes and names that were not synced are kept apart, since they get lost
-//! apart. Whatever is left to chance follows from a seed.
+//! apart. Whatever is left to chance follows from a seed (and from the
+//! version of fastrand).
 
 mod calls;
 mod inode;
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::disk::{FileKind, Status, Timestamp};
 use crate::sync::{Mutex, MutexGuard};
-use inode::{Chance, Inode};
+use inode::Inode;
 
 pub use inode::{BLOCK_BYTES, Bytes};
 
@@ -322,13 +323,13 @@ impl Simulated {
     #[must_use]
     pub fn after_power_cut(&self, names: Names, bytes: Bytes, seed: u64) -> Self {
         let mut world = self.lock().clone();
-        let mut chance = Chance(seed);
+        let mut chance = fastrand::Rng::with_seed(seed);
         let mut stopped = BTreeSet::new();
         for change in std::mem::take(&mut world.pending_names) {
             let is_kept = match names {
                 Names::Kept => true,
                 Names::Lost => false,
-                Names::Mixed => chance.coin(),
+                Names::Mixed => chance.bool(),
             };
             // What happens to one file reaches the disk in order: once a change is lost, so are the later ones.
             let parent = change.added.as_deref().and_then(|path| path.rsplit_once('/'));

@@ -104,7 +104,7 @@ impl Inode {
     }
 
     /// `in_order` says that no earlier change to its names was lost, so that those of its permissions can be there.
-    pub(super) fn lose_power(&mut self, bytes: Bytes, in_order: bool, chance: &mut Chance) {
+    pub(super) fn lose_power(&mut self, bytes: Bytes, in_order: bool, chance: &mut fastrand::Rng) {
         let synced = std::mem::take(&mut self.durable.bytes);
         let written = std::mem::take(&mut self.visible.bytes);
         let survived = match bytes {
@@ -113,18 +113,18 @@ impl Inode {
             Bytes::Ordered if self.dirty_blocks.is_empty() => synced,
             Bytes::Ordered => {
                 let blocks = written.len().div_ceil(BLOCK_BYTES);
-                let kept = chance.below(blocks as u64 + 1) as usize * BLOCK_BYTES;
+                let kept = chance.usize(..=blocks) * BLOCK_BYTES;
                 let mut survived = written;
                 survived.truncate(kept.max(synced.len()));
                 survived
             }
             Bytes::Torn => {
                 let mut survived = synced.clone();
-                if chance.coin() {
+                if chance.bool() {
                     survived.resize(written.len(), 0);
                 }
                 for block in &self.dirty_blocks {
-                    if chance.coin() {
+                    if chance.bool() {
                         copy_block(&written, &mut survived, *block);
                     }
                 }
@@ -132,7 +132,7 @@ impl Inode {
             }
         };
         // Permissions and times travel apart from the bytes.
-        if in_order && (bytes == Bytes::Kept || chance.coin()) {
+        if in_order && (bytes == Bytes::Kept || chance.bool()) {
             self.durable.mode = self.visible.mode;
             self.durable.modified = self.visible.modified;
         }
@@ -149,27 +149,5 @@ fn copy_block(from: &[u8], to: &mut [u8], block: usize) {
     let end = to.len().min(start + BLOCK_BYTES);
     for (at, byte) in to.iter_mut().enumerate().take(end).skip(start) {
         *byte = from.get(at).copied().unwrap_or(0);
-    }
-}
-
-/// Chance that follows from a seed (splitmix64).
-#[derive(Debug)]
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    pub(super) fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
     }
 }

@@ -13,6 +13,8 @@
 //! |---|---|
 //! | [`request`] | what the queue manager asks of an agent, and what the agent answers |
 //! | [`pipe`] | the agent that gives mail to a program |
+//! | [`agent`] | the process of an agent that blocks |
+//! | [`maildir`] | the agent that delivers into Maildirs |
 //! | [`mail_copy`] | the content of a message as a program or a file gets it |
 //! | [`delivery_line`] | the line that agents log for each recipient |
 //! | [`mailbox`] | an address, taken apart |
@@ -22,11 +24,13 @@
 //! crate `delivery`, without I/O.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod delivery_line;
 #[cfg(test)]
 mod fixtures;
 pub mod mail_copy;
 pub mod mailbox;
+pub mod maildir;
 pub mod pipe;
 pub mod request;
 pub mod wire;

@@ -66,10 +66,12 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("request", &[]),
             ("wire", &["request"]),
             ("fixtures", &["request"]),
+            ("agent", &["request", "wire"]),
             ("delivery_line", &["request"]),
             ("mail_copy", &[]),
             ("mailbox", &[]),
             ("pipe", &["delivery_line", "mail_copy", "mailbox", "request"]),
+            ("maildir", &["delivery_line", "mail_copy", "mailbox", "request"]),
         ],
     ),
     (

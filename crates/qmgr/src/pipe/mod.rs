@@ -3,12 +3,14 @@
 //! | module | has |
 //! |---|---|
 //! | [`attributes`] | what the master.cf line says |
+//! | [`account`] | the user that it runs as |
 //! | [`template`] | an argument with macros |
 //! | [`arguments`] | the command line for a request |
 //! | [`command`] | the command while it runs |
 //!
 //! What the end of a command means to the mail is decided in `delivery::exit_status`.
 
+pub mod account;
 pub mod arguments;
 pub mod attributes;
 pub mod command;

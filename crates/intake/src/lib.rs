@@ -1,9 +1,8 @@
 //! How does a message get into the queue, and is every way the same promise?
 //!
-//! The one place where ways of accepting a message differ, and the only one that asks `qmqpd_submit`: what a way needs
-//! ([`Backend::needs`]), what `qmqpd check` says of it ([`Backend::check`]), and how a message goes it
-//! ([`Backend::open`], then the verbs of [`Handoff`]). The client hears that its message is queued only for a [`Receipt`]. This
-//! crate knows no protocol and no session: it is fed a message in [`Piece`]s, from the [`cleanup::Origin`] that it is told.
+//! This crate is the only one that asks `qmqpd_submit`: what a way of accepting a message needs
+//! ([`Backend::needs`]), what `qmqpd check` says of its tables ([`Backend::check`]), and how a message goes that
+//! way ([`Backend::open`], then the verbs of [`Handoff`]).
 //!
 //! ```text
 //! Opened::open ─► Confined ─► Backend              with privileges, behind the jail, with threads
@@ -11,7 +10,46 @@
 //! Backend::take_whole ───────────────────────────────────────────► the same, for a message that is there as a whole
 //! ```
 //!
-//! Behind [`Local`] stands [`Store`]: where messages are kept. Only it knows queue files, offsets and the threads of the disk.
+//! # What it is not
+//!
+//! It knows no protocol and no session: the caller feeds it a message in [`Piece`]s, and says from where it comes
+//! ([`cleanup::Origin`]). It does not choose the reply: only a [`Receipt`] may become `K`, and a [`Refusal`] says
+//! what kind of failure it was. It does not know how a file becomes durable: that is the crate `spool`, which only
+//! [`Store`], behind [`Local`], asks.
+//!
+//! # The two types that matter
+//!
+//! [`Backend`] is a way to accept messages, opened once in a process. [`Handoff`] is one message on that way. Its
+//! verbs return when the work is done or refused; what takes long waits without a thread, but for the files and
+//! tables, which have threads of their own ([`file_threads`]).
+//!
+//! # Example
+//!
+//! What a process must be allowed before it confines itself:
+//!
+//! ```
+//! use intake::Backend;
+//! # use postfix::main_cf::MainCf;
+//! # use postfix::own_networks::InterfaceAddress;
+//! # use postfix::settings::{HostFacts, load};
+//! # let main_cf = MainCf::parse("main.cf", b"myhostname = mx.example.com\nqmqpd_commit = journal\n");
+//! # let host = HostFacts {
+//! #     host_name: "mx.example.com".to_owned(),
+//! #     interfaces: vec![InterfaceAddress { address: [127, 0, 0, 1].into(), prefix_len: 8 }],
+//! #     resolve: &|_name| Vec::new(),
+//! #     first_line: &|_path| Err("there is no such file".to_owned()),
+//! #     config_directory: "/etc/qmqpd".to_owned(),
+//! #     process_name: "qmqpd".to_owned(),
+//! #     process_id: 1,
+//! #     service_name: "628".to_owned(),
+//! #     is_under_postfix: false,
+//! # };
+//! # let settings = load(&main_cf, &[], &host)?.settings;
+//! let needs = Backend::needs(&settings);
+//! assert!(needs.keeps_journal);
+//! assert!(needs.descriptors_per_session >= 2);
+//! # Ok::<(), postfix::settings::LoadError>(())
+//! ```
 
 mod arrival;
 mod cleanup_options;

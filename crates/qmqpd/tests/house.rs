@@ -352,6 +352,21 @@ fn unsafe_code_is_counted_and_justified() {
     assert!(UNSAFE.iter().all(|(_, _, reason)| reason.len() > 20));
 }
 
+/// The head of a library says what it is, what it is not, which two types matter, and shows an example, which
+/// `cargo test --doc` runs.
+#[test]
+fn crates_begin_with_a_page() {
+    for name in
+        ["cleanup", "daemon", "delivery", "intake", "lookup", "postfix", "qmqp", "smtp", "spool", "testbed"]
+    {
+        let text = fs::read_to_string(root().join("crates").join(name).join("src/lib.rs")).unwrap();
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let places = ["//! # What it is not", "//! # The two types that matter", "//! # Example", "//! ```"]
+            .map(|wanted| head.iter().rposition(|line| *line == wanted));
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{name}: {places:?}");
+    }
+}
+
 /// Names of types that say nothing without the file that they are in; each was in use for several things.
 const BARE_NAMES: &[&str] =
     &["Failure", "Found", "Kept", "Overflow", "Place", "Places", "Seen", "Standing", "State", "Waiting"];

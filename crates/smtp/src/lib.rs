@@ -1,4 +1,4 @@
-//! SMTP (RFC 5321) and LMTP (RFC 2033): bytes in, events out. No I/O.
+//! SMTP (RFC 5321) and LMTP (RFC 2033), the client's half: what can a hostile server make us believe?
 //!
 //! The two protocols differ in the greeting command and in who answers for a message: an SMTP server gives one reply
 //! after the content, an LMTP server one for each recipient that it took. One machine speaks both
@@ -14,13 +14,20 @@
 //!                        output: bytes for the server
 //! ```
 //!
-//! [`client::Client`] conducts one session: greeting, EHLO with HELO after it, STARTTLS, AUTH, XFORWARD, any number
-//! of messages, QUIT; with PIPELINING as far as the server has it. It tells what each reply means to the dialogue, not
-//! what it means to the mail: that is the caller's to decide. [`content::Encoder`] turns the lines of a message into
+//! # What it is not
+//!
+//! It does no I/O: it owns no socket, no clock and no message. It tells what each reply means to the dialogue, not
+//! what it means to the mail: that is the caller's to decide. It has no server's half. Everything that a server can
+//! make grow has a limit.
+//!
+//! # The two types that matter
+//!
+//! [`client::Client`] conducts one session: greeting, EHLO with HELO after it, STARTTLS, AUTH, XFORWARD, any number of
+//! messages, QUIT; with PIPELINING as far as the server has it. [`content::Encoder`] turns the lines of a message into
 //! what follows DATA. [`reply`] and [`extensions`] read what a server says; [`address`] and [`command`] write what a
 //! client says, and refuse what cannot be said in one line.
 //!
-//! Nothing here owns a socket, a clock or a message, and everything that a server can make grow has a limit.
+//! # Example
 //!
 //! ```
 //! use smtp::client::{Client, Event, Message, Options, Recipient};

@@ -1,7 +1,19 @@
-//! The durable queue directory: create, commit, recover, list.
+//! The durable queue directory: can an accepted message be lost?
 //!
-//! The auditor's question to this crate: *can an accepted message be lost?* A message is accepted when
-//! [`Draft::commit`] or [`Draft::commit_whole`] comes to a [`Receipt`], and there is no other way to get one.
+//! A message is accepted when [`Draft::commit`] or [`Draft::commit_whole`] comes to a [`Receipt`], and there is no
+//! other way to get one.
+//!
+//! # What it is not
+//!
+//! It knows no header and no record: a queue file is bytes to it. It has no log and no clock: notices go to [`Notify`],
+//! times come in. Its calls block; [`committer`] has the threads for them.
+//!
+//! # The two types that matter
+//!
+//! [`Spool`] is the queue directory of a process. [`Draft`] is one message that is being written; dropping it discards
+//! the message. Behind both is a [`Disk`]: [`UnixDisk`] in a program, a simulated one in tests.
+//!
+//! # Example
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

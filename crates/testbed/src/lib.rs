@@ -1,9 +1,32 @@
-//! What the whole-program tests stand on: the peers (programs of other projects), a private Postfix, a private
-//! instance of ours, a QMQP client that can misbehave, and readers for what the servers leave behind.
+//! What the tests of whole programs share: the peers (programs of other projects), a private Postfix, a private
+//! instance of ours, a QMQP client that can misbehave, mail filters, and readers for what the servers leave behind.
 //!
 //! Everything listens on loopback and lives in a temporary directory. Where the tests run as root they first move
 //! into network and mount namespaces of their own ([`isolation`]), with their own hosts file and a name server in
 //! this process, so that no test depends on the machine's names.
+//!
+//! # What it is not
+//!
+//! No program imports it; only tests do. It has no tests' expectations: a suite says what must hold, and this crate
+//! runs the servers and reads what they did. It never waits for a time, only for a condition ([`wait`]).
+//!
+//! # The two types that matter
+//!
+//! [`case::Case`] is one test of the differential suite as data: main.cf lines, what the client does, what is
+//! expected. [`ours::Instance`] is a running server of ours, and [`postfix::Instance`] one of Postfix; dropping
+//! either stops it.
+//!
+//! # Example
+//!
+//! ```
+//! use testbed::client::{reply, request};
+//!
+//! let bytes = request(b"hi\n", b"a@b.c", &[b"d@e.f"]);
+//! assert_eq!(bytes, b"22:3:hi\n,5:a@b.c,5:d@e.f,,");
+//! // What a client that counts netstrings makes of what a server sent.
+//! assert_eq!(reply(b"3:Kok,"), Some(&b"Kok"[..]));
+//! assert_eq!(reply(b"3:Ko"), None);
+//! ```
 
 pub mod case;
 pub mod client;

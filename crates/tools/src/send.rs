@@ -195,14 +195,18 @@ fn send(arguments: Arguments, is_sendmail: bool, name: &str) -> Result<String, S
     }
     let servers = if arguments.servers.is_empty() { sendmail::default_servers()? } else { arguments.servers };
     let sender = match arguments.sender {
-        Some(sender) if is_sendmail => sendmail::without_brackets(sender),
+        Some(sender) if is_sendmail => sendmail::without_quotes(&sender),
         Some(sender) => sender,
         None if is_sendmail => sendmail::user(),
         None => return Err(SendError::NoSender),
     };
     let mut envelope = Envelope::new(sender.as_bytes())?;
     for recipient in &arguments.recipients {
-        envelope.add(recipient.as_bytes())?;
+        if is_sendmail {
+            sendmail::add_recipients(recipient, &mut envelope)?;
+        } else {
+            envelope.add(recipient.as_bytes())?;
+        }
     }
     for path in &arguments.recipients_files {
         message::read_recipients(path, &mut envelope)??;
@@ -214,7 +218,7 @@ fn send(arguments: Arguments, is_sendmail: bool, name: &str) -> Result<String, S
         Message::open(path)?
     };
     if arguments.sendmail.headers {
-        for recipient in header::recipients(&sendmail::header(&mut message)?) {
+        for recipient in header::recipients(&sendmail::header_of(&mut message)?) {
             envelope.add(&recipient)?;
         }
     }

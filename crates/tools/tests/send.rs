@@ -353,7 +353,7 @@ fn a_content_filter_can_take_it_for_sendmail() {
     let message = b"To: x@e.com\r\n\r\n.\r\n..\nend\n";
     for arguments in [
         &["-G", "-i", "-f", "s@e.com", "--", "a@e.com", "b@e.com"][..],
-        &["-oi", "-oem", "-r", "<s@e.com>", "-bm", "-B8BITMIME", "-FMe", "a@e.com", "b@e.com"],
+        &["-oi", "-oem", "-r", "<s@e.com>", "-bm", "-B8BITMIME", "-FMe", "\"a\"@e.com, <b@e.com>"],
     ] {
         let server = play(Part::Answer(b"3:Kok,"));
         let output = sendmail(arguments, &server.address, message);

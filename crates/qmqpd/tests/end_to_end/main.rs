@@ -6,6 +6,7 @@ mod address_tables;
 mod changes;
 mod client_limits;
 mod clients;
+mod content_filter;
 mod crash;
 mod delivery;
 mod expressions;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let mut trials = Trials::default();
     clients::add(&mut trials);
     delivery::add(&mut trials);
+    content_filter::add(&mut trials);
     limits::add(&mut trials);
     client_limits::add(&mut trials);
     hostile::add(&mut trials);

@@ -113,8 +113,8 @@ fn fields(header: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields
 }
 
-/// The addresses of a list (RFC 5322 section 3.4): comments, names and groups taken away.
-fn addresses(list: &[u8], found: &mut Vec<Vec<u8>>) {
+/// Appends the addresses of a list (RFC 5322 section 3.4): comments, names, groups and quotes taken away.
+pub fn addresses(list: &[u8], found: &mut Vec<Vec<u8>>) {
     let mut address = Address::default();
     let mut comments = 0_u32;
     let mut is_quoted = false;

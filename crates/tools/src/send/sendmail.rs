@@ -1,11 +1,12 @@
 //! What makes qmqp-send stand in for sendmail(1): for content filters, and for programs that know nothing else.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use super::SendError;
-use super::message::Message;
+use super::header;
+use super::message::{Envelope, EnvelopeError, Message};
 use super::server::{Server, ServerError};
 
 /// More of a header is not read to find recipients, in bytes.
@@ -138,20 +139,31 @@ pub fn user() -> OsString {
     user.map_or_else(|| std::env::var_os("LOGNAME").unwrap_or_default(), |user| user.name.into())
 }
 
-/// `<address>` is the address, and `<>` the null sender.
-pub fn without_brackets(sender: OsString) -> OsString {
-    let bytes = sender.as_bytes();
-    match bytes.strip_prefix(b"<").and_then(|rest| rest.strip_suffix(b">")) {
-        Some(inner) => OsString::from_vec(inner.to_vec()),
-        None => sender,
+/// The sender as an envelope has it: without quotes and brackets. `<>` is the null sender.
+pub fn without_quotes(sender: &OsStr) -> OsString {
+    let mut found = Vec::new();
+    header::addresses(sender.as_bytes(), &mut found);
+    OsString::from_vec(found.into_iter().next().unwrap_or_default())
+}
+
+/// Adds the recipients of an argument: an address with its quotes, as a pipe transport writes it with the flag `q`, or a list.
+///
+/// # Errors
+/// There is no address in it, or one that cannot be sent.
+pub fn add_recipients(argument: &OsStr, envelope: &mut Envelope) -> Result<(), EnvelopeError> {
+    let mut found = Vec::new();
+    header::addresses(argument.as_bytes(), &mut found);
+    if found.is_empty() {
+        return Err(EnvelopeError::NoAddress);
     }
+    found.iter().try_for_each(|address| envelope.add(address))
 }
 
 /// Reads the message up to its first empty line.
 ///
 /// # Errors
 /// The message cannot be read, or its header has more than [`HEADER_BYTES_MAX`].
-pub fn header(message: &mut Message) -> Result<Vec<u8>, SendError> {
+pub fn header_of(message: &mut Message) -> Result<Vec<u8>, SendError> {
     message.rewind()?;
     let mut header = Vec::new();
     let mut buffer = vec![0; 65_536];

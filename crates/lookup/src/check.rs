@@ -13,6 +13,7 @@ use postfix::notice::{Notice, Severity};
 use postfix::text::read_logical_lines;
 
 use crate::address::{self, Literal};
+use crate::finding::{Finding, PatternFileLine};
 use crate::host::{self, ParentStyle};
 use crate::list::{Item, bracketed, classify};
 use crate::match_list::parent_style;
@@ -23,23 +24,6 @@ use crate::syntax::{next_item, shown};
 use crate::table::{Opener, values};
 use crate::watch::Watched;
 use postfix::text::until_nul;
-
-/// The pattern file and the line in it, of an item that is not in the parameter itself.
-pub(crate) type PatternFileLine = Option<(String, usize)>;
-
-/// Something that stops nothing, in one item or (with an empty one) in the whole list.
-pub(crate) struct Finding {
-    pub(crate) place: PatternFileLine,
-    pub(crate) item: Vec<u8>,
-    pub(crate) what: String,
-    pub(crate) remedy: String,
-}
-
-impl Finding {
-    pub(crate) const fn of_list(what: String, remedy: String) -> Self {
-        Self { place: None, item: Vec::new(), what, remedy }
-    }
-}
 
 /// Something in a match list that the operator should change.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,6 +43,7 @@ mod address;
 mod budget;
 mod check;
 mod error;
+mod finding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod host;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::check::{Finding, PatternFileLine};
+use crate::finding::{Finding, PatternFileLine};
 use crate::host::{self, ParentStyle};
 
 /// One pattern in the order in which it is tried.

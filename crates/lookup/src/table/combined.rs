@@ -3,7 +3,8 @@
 use postfix::notice::Notice;
 use postfix::text::strip_braces;
 
-use super::{Call, Opened, Opener, Table, TableError};
+use super::driver::{OpenInner, Opened};
+use super::{Call, Table, TableError};
 use crate::error::OpenError;
 use crate::syntax::{next_item, shown};
 
@@ -23,7 +24,7 @@ struct Combined {
 }
 
 /// `unionmap:{type:name, …}` or `pipemap:{type:name, …}`.
-pub(super) fn open(how: How, name: &[u8], opener: &mut Opener<'_>) -> Result<Opened, OpenError> {
+pub(super) fn open(how: How, name: &[u8], opener: &mut impl OpenInner) -> Result<Opened, OpenError> {
     let type_name = match how {
         How::Union => "unionmap",
         How::Pipe => "pipemap",
@@ -37,7 +38,7 @@ pub(super) fn open(how: How, name: &[u8], opener: &mut Opener<'_>) -> Result<Ope
     if items.is_empty() || items.iter().any(|item| !item.contains(&b':')) {
         return bad_syntax();
     }
-    let tables = items.into_iter().map(|item| opener.deeper().open_item(item)).collect::<Result<_, _>>()?;
+    let tables = items.into_iter().map(|item| opener.open_inner(item)).collect::<Result<_, _>>()?;
     Ok(Ok(Box::new(Combined { name: full_name, how, tables })))
 }
 
@@ -134,8 +135,8 @@ struct Debug {
 }
 
 /// `debug:type:name` (Postfix 3.11).
-pub(super) fn open_debug(name: &[u8], opener: &mut Opener<'_>) -> Result<Opened, OpenError> {
-    let table = opener.deeper().open_item(name)?;
+pub(super) fn open_debug(name: &[u8], opener: &mut impl OpenInner) -> Result<Opened, OpenError> {
+    let table = opener.open_inner(name)?;
     Ok(Ok(Box::new(Debug { name: format!("debug:{}", shown(name)), table })))
 }
 

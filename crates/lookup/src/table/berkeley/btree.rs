@@ -2,25 +2,26 @@
 
 use std::cmp::Ordering;
 
-use super::database::{Budget, Database, Fault, Storage};
+use super::fault::Fault;
 use super::page::{Datum, Kind, Page};
+use super::pages::{Budget, Pages, Storage};
 
 const BROKEN_ITEM: Fault = Fault::Damaged("an item of a page is not within it");
 
 /// Goes down from the root to the leaf in which the key would be.
 pub(super) fn find<S: Storage>(
-    database: &Database<S>,
+    pages: &Pages<S>,
     root: u32,
     key: &[u8],
     budget: &mut Budget,
 ) -> Result<Option<Vec<u8>>, Fault> {
-    let mut page = database.page(root, budget)?;
+    let mut page = pages.page(root, budget)?;
     loop {
         match (page.kind(), page.level()) {
-            (Kind::Leaf, 1) => return in_leaf(database, &page, key, budget),
+            (Kind::Leaf, 1) => return in_leaf(pages, &page, key, budget),
             // Each page is a level below the one before: that ends.
             (Kind::Internal, level @ 2..) => {
-                let below = database.page(down(database, &page, key, budget)?, budget)?;
+                let below = pages.page(down(pages, &page, key, budget)?, budget)?;
                 if below.level().checked_add(1) != Some(level) {
                     return Err(Fault::Damaged("a page has the wrong level"));
                 }
@@ -33,18 +34,13 @@ pub(super) fn find<S: Storage>(
 
 /// The page below in which the key would be: that of the last entry whose key is not greater. The first entry stands
 /// for everything smaller, whatever its key.
-fn down<S: Storage>(
-    database: &Database<S>,
-    page: &Page,
-    key: &[u8],
-    budget: &mut Budget,
-) -> Result<u32, Fault> {
+fn down<S: Storage>(pages: &Pages<S>, page: &Page, key: &[u8], budget: &mut Budget) -> Result<u32, Fault> {
     // The wanted entry is at or behind `first`, and before `end`.
     let (mut first, mut end) = (0_usize, page.items());
     while let Some(middle) = middle(first.saturating_add(1), end) {
         let item = page.item(middle).ok_or(BROKEN_ITEM)?;
         let its_key = internal_key(item, page)?;
-        if database.compare(its_key, key, budget)? == Ordering::Greater {
+        if pages.compare(its_key, key, budget)? == Ordering::Greater {
             end = middle;
         } else {
             first = middle;
@@ -55,7 +51,7 @@ fn down<S: Storage>(
 
 /// The value that stands behind the key, if it is in this leaf.
 fn in_leaf<S: Storage>(
-    database: &Database<S>,
+    pages: &Pages<S>,
     page: &Page,
     key: &[u8],
     budget: &mut Budget,
@@ -64,7 +60,7 @@ fn in_leaf<S: Storage>(
     while let Some(middle) = middle(first, end) {
         let at = middle.saturating_mul(2);
         let item = |index: usize| page.item(index).ok_or(BROKEN_ITEM);
-        match database.compare(leaf_datum(item(at)?, page)?, key, budget)? {
+        match pages.compare(leaf_datum(item(at)?, page)?, key, budget)? {
             Ordering::Less => first = middle.saturating_add(1),
             Ordering::Greater => end = middle,
             Ordering::Equal => {
@@ -72,7 +68,7 @@ fn in_leaf<S: Storage>(
                 if value.get(2).is_some_and(|&kind| kind & DELETED != 0) {
                     return Ok(None);
                 }
-                return database.value(leaf_datum(value, page)?).map(Some);
+                return pages.value(leaf_datum(value, page)?).map(Some);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The first page of a file: which kind of database, how large its pages are, where the search begins.
 
-use super::database::{Fault, Method};
-use super::hash::{Buckets, hash};
+use super::buckets::{Buckets, hash};
+use super::fault::{Fault, Method};
 use super::page::Order;
 
 /// How much of the first page is read; no page is smaller.

@@ -10,10 +10,13 @@
 //! writes without the lock is noticed too: the answer counts only if the file was left alone meanwhile and a moment before.
 
 mod btree;
+mod buckets;
 mod database;
+mod fault;
 mod hash;
 mod meta;
 mod page;
+mod pages;
 #[cfg(test)]
 mod small;
 #[cfg(test)]
@@ -28,7 +31,9 @@ use postfix::notice::Notice;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-pub(super) use self::database::{Database, Fault, Method, Storage};
+pub(super) use self::database::Database;
+pub(super) use self::fault::{Fault, Method};
+pub(super) use self::pages::Storage;
 use super::indexed::Indexed;
 use super::{Call, Opened, Table, TableError};
 use crate::options::Options;

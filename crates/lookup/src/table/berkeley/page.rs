@@ -1,6 +1,6 @@
 //! Numbers, page headers and items, in the byte order of the machine that wrote the file.
 
-use super::database::Fault;
+use super::fault::Fault;
 
 /// Which byte of a number comes first in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@ impl Pages {
         meta[12..16].copy_from_slice(&magic.to_le_bytes());
         (meta[16], meta[21], meta[25]) = (9, 2, kind);
         if method == Method::Hash {
-            meta[92..96].copy_from_slice(&super::hash::hash(b"%$sniglet^&\0").to_le_bytes());
+            meta[92..96].copy_from_slice(&super::buckets::hash(b"%$sniglet^&\0").to_le_bytes());
         }
         Self(meta)
     }
@@ -235,7 +235,7 @@ fn a_long_value_is_made_of_full_pages_and_a_rest() {
 fn a_bucket_is_looked_through_to_the_end_of_its_chain() {
     // Keys of the second bucket.
     let keys: Vec<Vec<u8>> =
-        (b'a'..=b'z').map(|letter| vec![letter]).filter(|key| super::hash::hash(key) % 2 == 1).collect();
+        (b'a'..=b'z').map(|letter| vec![letter]).filter(|key| super::buckets::hash(key) % 2 == 1).collect();
     let key = |index: usize| keys[index].as_slice();
     let items = |key: &[u8], value: Vec<u8>| [hashed(1, key), value];
     let long = [b'v'; 30];
@@ -279,7 +279,7 @@ fn a_page_of_zeros_is_believed_beside_twenty_keys_and_not_beside_more() {
     let (mut other, mut blank) = (Vec::new(), Vec::new());
     for number in 0..100_u8 {
         let key = vec![number];
-        if super::hash::hash(&key) % 2 == 1 { &mut other } else { &mut blank }.push(key);
+        if super::buckets::hash(&key) % 2 == 1 { &mut other } else { &mut blank }.push(key);
     }
     let items = |keys: &[Vec<u8>]| -> Vec<_> {
         keys.iter().flat_map(|key| [hashed(1, key), hashed(1, b"v")]).collect()

@@ -181,13 +181,13 @@ fn only_a_bucket_that_never_had_a_key_is_a_page_of_zeros() {
     file[12..16].copy_from_slice(&0x0006_1561_u32.to_le_bytes());
     (file[16], file[21], file[25], file[32]) = (9, 2, 8, 2);
     (file[72], file[76], file[96], file[100]) = (1, 1, 1, 1);
-    file[92..96].copy_from_slice(&super::hash::hash(b"%$sniglet^&\0").to_le_bytes());
+    file[92..96].copy_from_slice(&super::buckets::hash(b"%$sniglet^&\0").to_le_bytes());
     let page = &mut file[1024..];
     (page[8], page[20], page[25]) = (2, 2, 13);
     page[26..30].copy_from_slice(&[0xfe, 1, 0xfc, 1]);
     page[508..].copy_from_slice(b"\x01v\x01k");
     let (written, blank): (Vec<_>, Vec<_>) =
-        (b'a'..=b'z').partition(|&letter| super::hash::hash(&[letter]) % 2 == 1);
+        (b'a'..=b'z').partition(|&letter| super::buckets::hash(&[letter]) % 2 == 1);
     assert!(written.contains(&b'k') && !blank.is_empty());
     for letter in written.iter().chain(&blank) {
         let expected = Ok((*letter == b'k').then(|| b"v".to_vec()));

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod descriptors;
+mod exit;
 mod interrupt;
 mod part;
 mod plot;
@@ -45,9 +46,6 @@ pub fn run() -> ExitCode {
         Err(status) => status,
     }
 }
-
-/// Exit status for a run that is not possible, or output that cannot be written.
-const EXIT_TROUBLE: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -18,11 +18,9 @@ pub mod server;
 pub mod transaction;
 
 use message::{Envelope, EnvelopeError, Message, MessageError};
+pub use server::DEFAULT_SERVER;
 use server::Server;
 use transaction::{Ending, Timeouts, TransactionError};
-
-/// The default server: where `qmqpd serve` listens without a configuration.
-pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
 
 /// Send a message to a QMQP server and print its reply
 #[derive(Debug, Parser)]
@@ -102,7 +100,11 @@ pub fn run() -> ExitCode {
             if !is_quiet || is_sendmail {
                 let _ = writeln!(std::io::stderr(), "{name}: {error}");
             }
-            ExitCode::from(if is_sendmail { sendmail::exit_status(&error) } else { error.exit_status() })
+            ExitCode::from(if is_sendmail {
+                sendmail::exit_status(error.exit_status())
+            } else {
+                error.exit_status()
+            })
         }
     }
 }
@@ -218,7 +220,7 @@ fn send(arguments: Arguments, is_sendmail: bool, name: &str) -> Result<String, S
         Message::open(path)?
     };
     if arguments.sendmail.headers {
-        for recipient in header::recipients(&sendmail::header_of(&mut message)?) {
+        for recipient in header::recipients(&sendmail::header_of(&mut message)?.ok_or(SendError::Header)?) {
             envelope.add(&recipient)?;
         }
     }

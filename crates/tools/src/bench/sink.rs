@@ -22,9 +22,10 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::descriptors;
+use super::exit::EXIT_TROUBLE;
 use super::interrupt::Interrupt;
 use super::part::{Delay, Mix, Percentage};
-use super::{EXIT_TROUBLE, descriptors};
 use crate::send::DEFAULT_SERVER;
 use crate::send::server::{QMQP_PORT, Server as SinkAddress, ServerError};
 

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::exit::EXIT_TROUBLE;
 use super::interrupt::Interrupt;
 use super::report::{Idle, Report};
 use super::request::{Letter, LetterError, REQUEST_BYTES_MAX, Template};
@@ -20,7 +21,7 @@ use super::schedule::Schedule;
 use super::tally::{Live, Tally, Timeline};
 use super::target::Target;
 use super::worker::{Shared, Worker};
-use super::{EXIT_TROUBLE, descriptors, plot};
+use super::{descriptors, plot};
 use crate::send::DEFAULT_SERVER;
 use crate::send::server::Server;
 

@@ -4,10 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-use super::SendError;
 use super::header;
-use super::message::{Envelope, EnvelopeError, Message};
-use super::server::{Server, ServerError};
+use super::message::{Envelope, EnvelopeError, Message, MessageError};
+use super::server::{DEFAULT_SERVER, Server, ServerError};
 
 /// More of a header is not read to find recipients, in bytes.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
@@ -113,9 +112,9 @@ pub fn command(command: clap::Command, is_named_sendmail: bool) -> clap::Command
         .mut_arg("sender", |argument| argument.short_alias('r'))
 }
 
-/// What sendmail(1) ends with: a pipe transport bounces the mail for any status that it does not know.
-pub fn exit_status(error: &SendError) -> u8 {
-    match error.exit_status() {
+/// What sendmail(1) exits with where this program exits with `status`: a pipe transport bounces the mail for any status that it does not know.
+pub const fn exit_status(status: u8) -> u8 {
+    match status {
         31 => EXIT_UNAVAILABLE,
         crate::EXIT_USAGE => crate::EXIT_USAGE,
         _ => EXIT_TEMPORARY,
@@ -130,7 +129,7 @@ pub fn default_servers() -> Result<Vec<Server>, ServerError> {
     let listed = std::env::var(SERVERS).unwrap_or_default();
     let servers = listed.split([' ', ',', '\t', '\n']).filter(|item| !item.is_empty());
     let servers = servers.map(str::parse).collect::<Result<Vec<Server>, _>>()?;
-    if servers.is_empty() { Ok(vec![super::DEFAULT_SERVER.parse()?]) } else { Ok(servers) }
+    if servers.is_empty() { Ok(vec![DEFAULT_SERVER.parse()?]) } else { Ok(servers) }
 }
 
 /// The name of the user who runs the program: the sender, where none is named. The server completes it.
@@ -159,11 +158,11 @@ pub fn add_recipients(argument: &OsStr, envelope: &mut Envelope) -> Result<(), E
     found.iter().try_for_each(|address| envelope.add(address))
 }
 
-/// Reads the message up to its first empty line.
+/// Reads the message up to its first empty line; `None` if that is more than [`HEADER_BYTES_MAX`].
 ///
 /// # Errors
-/// The message cannot be read, or its header has more than [`HEADER_BYTES_MAX`].
-pub fn header_of(message: &mut Message) -> Result<Vec<u8>, SendError> {
+/// The message cannot be read.
+pub fn header_of(message: &mut Message) -> Result<Option<Vec<u8>>, MessageError> {
     message.rewind()?;
     let mut header = Vec::new();
     let mut buffer = vec![0; 65_536];
@@ -174,13 +173,13 @@ pub fn header_of(message: &mut Message) -> Result<Vec<u8>, SendError> {
         let unseen = header.get(seen..).unwrap_or_default();
         if let Some(at) = unseen.windows(2).position(|pair| pair == b"\n\n") {
             header.truncate(seen.saturating_add(at));
-            return Ok(header);
+            return Ok(Some(header));
         }
         if piece.is_empty() {
-            return Ok(header);
+            return Ok(Some(header));
         }
         if header.len() > HEADER_BYTES_MAX {
-            return Err(SendError::Header);
+            return Ok(None);
         }
     }
 }

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// The default server: where `qmqpd serve` listens without a configuration.
+pub const DEFAULT_SERVER: &str = "127.0.0.1:6628";
+
 /// The port that is assigned to QMQP.
 pub const QMQP_PORT: u16 = 628;
 

@@ -10,6 +10,7 @@ mod debugger;
 mod drain;
 mod life;
 mod listener;
+mod memory;
 #[cfg(all(test, shuttle))]
 mod model;
 mod passed;
@@ -39,6 +40,7 @@ use crate::log::{Log, Program};
 pub use clients::{Capacity, Clients, Excess, Held, Limit, Limits};
 pub use commits::{Commit, Commits};
 pub use connection_limit::{ConnectionLimit, Permit, RejectSlot};
+pub use memory::{MemoryShare, MessageMemory};
 pub use program::{Opening, Server, Sessions, Settles};
 pub use quota::{QuotaGuard, SessionQuota};
 pub use siblings::{Changes, Minute};

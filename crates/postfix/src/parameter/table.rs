@@ -248,14 +248,14 @@ parameters! {
     anvil_rate_time_unit: time(POSITIVE) = "60s"; Effective;
     /// Time limit for a whole session, from connection to reply, even while the client keeps sending.
     qmqpd_session_deadline: time(POSITIVE) = "3600s"; Effective;
-    /// Memory for the messages of all sessions of one service process together. A message that needs more waits; then
-    /// its client is answered Z.
+    /// Memory for the messages of all sessions of one service process together, of which no client can have all. A message
+    /// that needs more waits; then its client is answered Z.
     qmqpd_memory_limit: long((Bounds::at_least(1_048_576))) in "bytes" = "67108864"; Effective;
     /// Free space that the queue's file system must have; with less, clients are answered Z before their message is
     /// read. 0 means no limit.
     qmqpd_free_space_min: long(ANY) in "bytes" = "$queue_minfree"; Effective;
-    /// While qmqpd_memory_limit has no room for a further message, a message that delivers less than 1024 bytes within
-    /// this time is answered Z.
+    /// While qmqpd_memory_limit has no room for a further message of the same client, a message that delivers less than
+    /// 1024 bytes within this time is answered Z.
     qmqpd_stress_timeout: time(POSITIVE) = "10s"; Effective;
     /// Processor time that all expressions of regexp: and pcre: tables together may use for one message. A message that
     /// needs more is answered Z.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postfix::settings::Settings;
-use tokio::sync::Semaphore;
 
 use super::Connection;
 use crate::access::Access;
@@ -15,7 +14,8 @@ use crate::space::FreeSpace;
 use daemon::log::Log;
 use daemon::peer_address::PeerAddress;
 use daemon::service::{
-    Changes, Clients, Commits, ConnectionLimit, Permit, RejectSlot, Service, SessionQuota, Sessions,
+    Changes, Clients, Commits, ConnectionLimit, MessageMemory, Permit, RejectSlot, Service, SessionQuota,
+    Sessions,
 };
 use intake::{Backend, Confined};
 
@@ -36,8 +36,8 @@ pub struct Context {
     pub connection_limit: Arc<ConnectionLimit>,
     /// What each client takes.
     pub clients: Arc<Clients>,
-    /// One permit per message that is being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
-    pub memory: Semaphore,
+    /// For the messages that are being received: `qmqpd_memory_limit` in shares of [`MESSAGE_MEMORY_BYTES`].
+    pub memory: Arc<MessageMemory>,
     /// Whether there is room for a message: `qmqpd_free_space_min`.
     pub space: FreeSpace,
     /// Messages whose client has heard no reply although they may be durable already.
@@ -67,7 +67,7 @@ impl Context {
             backend: backend.start(connections)?,
             connection_limit: Arc::clone(&service.connection_limit),
             clients: Arc::clone(&service.clients),
-            memory: Semaphore::new(usize::try_from(memory.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS)),
+            memory: Arc::new(MessageMemory::new(usize::try_from(memory).unwrap_or(usize::MAX))),
             space: FreeSpace::new(settings.qmqpd_free_space_min),
             commits: Arc::clone(&service.commits),
             session_quota: Arc::clone(&service.session_quota),

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use qmqp::server::{Event, Fault, Problem, Server};
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::presence::Presence;
 use super::whole::{Whole, piece_of};
 use super::{Broken, Session, Timeouts};
 use crate::verdict::Ending;
-use daemon::service::Excess;
+use daemon::service::{Excess, MemoryShare};
 use intake::{Handoff, Piece};
 
 /// What is read first: a typical message with its envelope in one system call.
@@ -23,10 +22,10 @@ const LARGE_READ_BUFFER_BYTES: usize = 64 * 1024;
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// What exists once a message has begun.
-struct Letter<'s> {
+struct Letter {
     handoff: Handoff,
     /// Our share of `qmqpd_memory_limit`; given back when the message is done.
-    _memory: SemaphorePermit<'s>,
+    _memory: MemoryShare,
     /// How fast it comes.
     pace: Pace,
     /// For those who work on it: whether the client is still there.
@@ -42,7 +41,7 @@ pub(super) struct Pace {
 /// Less than this within `qmqpd_stress_timeout` is not worth a share of the memory that others wait for.
 const STRESS_BYTES_MIN: usize = 1024;
 
-impl<'s> Session<'s> {
+impl Session<'_> {
     /// Receives one message and makes it durable.
     pub(super) async fn receive(&mut self) -> Ending {
         let mut machine = Server::new(self.service.protocol_limits());
@@ -70,10 +69,7 @@ impl<'s> Session<'s> {
                 buffer = Vec::with_capacity(LARGE_READ_BUFFER_BYTES);
             }
             buffer.clear();
-            match self
-                .read(&mut buffer, letter.as_mut().map(|letter: &mut Letter<'_>| &mut letter.pace))
-                .await
-            {
+            match self.read(&mut buffer, letter.as_mut().map(|letter: &mut Letter| &mut letter.pace)).await {
                 Ok(0) => return Ending::Peer(machine.end_of_file()),
                 Ok(_) => {}
                 Err(Stop::Broken(broken)) => return ending_of(&broken, machine),
@@ -113,8 +109,8 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Reads what is there. While all shares of the memory are taken, a stalled message is ended: a few hundred
-    /// clients that stop in the middle would hold up all others for `qmqpd_timeout`.
+    /// Reads what is there. While there is no memory for a further message of this client, a stalled one is ended:
+    /// a few hundred that stop in the middle would hold up all others for `qmqpd_timeout`.
     pub(super) async fn read(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -132,7 +128,7 @@ impl<'s> Session<'s> {
             if now >= window_end {
                 let is_slow = pace.bytes < STRESS_BYTES_MIN;
                 *pace = Pace { since: now, bytes: 0 };
-                if is_slow && self.service.memory.available_permits() == 0 {
+                if is_slow && self.service.memory.is_exhausted_for(self.network) {
                     return Err(Stop::GaveWay);
                 }
             }
@@ -167,17 +163,17 @@ impl<'s> Session<'s> {
     }
 
     /// A share of `qmqpd_memory_limit`, when there is one, and room on the disk.
-    async fn memory(&self) -> Result<SemaphorePermit<'s>, Ending> {
+    async fn memory(&self) -> Result<MemoryShare, Ending> {
         if let Some(shortage) = self.service.space.shortage().await {
             return Err(Ending::OutOfSpace(shortage));
         }
-        match timeout(self.timeouts.operation, self.service.memory.acquire()).await {
-            Ok(Ok(memory)) => Ok(memory),
+        match timeout(self.timeouts.operation, self.service.memory.share(self.network)).await {
+            Ok(Some(memory)) => Ok(memory),
             _ => Err(Ending::OutOfMemoryBudget),
         }
     }
 
-    async fn take(&mut self, event: Event<'_>, letter: &mut Option<Letter<'s>>) -> Result<(), Ending> {
+    async fn take(&mut self, event: Event<'_>, letter: &mut Option<Letter>) -> Result<(), Ending> {
         self.log.event(&event);
         if let Event::Begin { .. } = event {
             *letter = Some(self.begin().await?);
@@ -207,7 +203,7 @@ impl<'s> Session<'s> {
     }
 
     /// The client has sent a packet header: now it is worth memory and a queue file.
-    async fn begin(&mut self) -> Result<Letter<'s>, Ending> {
+    async fn begin(&mut self) -> Result<Letter, Ending> {
         if self.is_limited
             && let Some(excess) = self.service.clients.message(self.network, daemon::service::now().seconds)
         {
@@ -228,7 +224,7 @@ impl<'s> Session<'s> {
         Ending::OverLimit(excess, self.client.address.clone())
     }
 
-    async fn commit(&mut self, letter: Option<Letter<'_>>) -> Ending {
+    async fn commit(&mut self, letter: Option<Letter>) -> Ending {
         // The machine ends only what it has begun.
         let Some(Letter { mut handoff, _memory, .. }) = letter else { return Ending::ConfigurationError };
         if self.is_limited

@@ -26,7 +26,7 @@ use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::space::FreeSpace;
 use daemon::log::{Log, LogConfig, LogDestination};
-use daemon::service::{Capacity, Clients, ConnectionLimit, Limits, SessionQuota};
+use daemon::service::{Capacity, Clients, ConnectionLimit, Limits, MessageMemory, SessionQuota};
 use intake::{Backend, CleanupTables, DateFormat, Local, Lookups, Store, cleanup_options};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.
@@ -98,7 +98,7 @@ impl Fixture {
                 Capacity { of_process: 100, processes_max: Some(1) },
                 Arc::default(),
             )),
-            memory: Semaphore::new(1),
+            memory: Arc::new(MessageMemory::new(1)),
             commits: Arc::default(),
             session_quota: Arc::new(SessionQuota::new(settings.qmqpd_session_log_limit)),
             changes: Arc::default(),
@@ -264,7 +264,7 @@ async fn a_message_of_any_size_in_any_pieces_is_queued_as_it_came() {
     assert_eq!(log.matches(": client=localhost[127.0.0.1]").count(), 5, "{log}");
     assert_eq!(log.matches(": connect from localhost[127.0.0.1]").count(), 5, "{log}");
     assert_eq!(log.matches(": disconnect from localhost[127.0.0.1]").count(), 5, "{log}");
-    assert_eq!(fixture.service.memory.available_permits(), 1);
+    assert_eq!(fixture.service.memory.free_shares(), 1);
 }
 
 #[tokio::test]
@@ -528,7 +528,7 @@ async fn a_message_that_stops_gives_way_to_those_that_wait_for_memory() {
         (true, 5000, 100, false),
         (false, 0, 100, false),
     ] {
-        let share = if is_stressed { fixture.service.memory.try_acquire().ok() } else { None };
+        let share = if is_stressed { fixture.service.memory.try_share(None) } else { None };
         let (mut client, server) = UnixStream::pair().unwrap();
         let mut session =
             fixture.session(&who, &quota_guard, Connection::new(OwnedFd::from(server.into_std().unwrap())));
@@ -558,7 +558,7 @@ async fn a_message_that_stops_has_its_whole_time_as_long_as_there_is_memory() {
     assert!(matches!(read, Err(receive::Stop::Broken(Broken::Timeout))));
     assert!(began.elapsed() >= Duration::from_secs(3));
     // Under stress it has one window, but that whole.
-    let _share = fixture.service.memory.try_acquire().unwrap();
+    let _share = fixture.service.memory.try_share(None).unwrap();
     session.timeouts.operation = PATIENCE;
     let began = Instant::now();
     let mut pace = receive::Pace { since: began, bytes: 0 };
@@ -571,7 +571,7 @@ async fn a_message_that_stops_has_its_whole_time_as_long_as_there_is_memory() {
 #[tokio::test]
 async fn a_client_for_whom_there_is_no_memory_in_time_hears_so() {
     let fixture = Fixture::new("qmqpd_timeout = 3s");
-    let _share = fixture.service.memory.try_acquire().unwrap();
+    let _share = fixture.service.memory.try_share(None).unwrap();
     for piece in [usize::MAX, 20] {
         let (mut client, session) = fixture.connect().await;
         for piece in request(b"Subject: x\n\nbody\n", &["r@example.test"]).chunks(piece) {

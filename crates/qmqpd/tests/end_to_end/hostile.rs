@@ -190,7 +190,8 @@ fn silence() {
 /// Half a message holds its memory, and a byte now and then keeps it in time; but not when others wait for it.
 fn stalled() {
     const SHARES: usize = 4;
-    let memory = format!("qmqpd_memory_limit = {}", SHARES * 256 * 1024);
+    // One more is for other clients.
+    let memory = format!("qmqpd_memory_limit = {}", (SHARES + 1) * 256 * 1024);
     let server =
         with(&[&memory, "qmqpd_stress_timeout = 1s", "qmqpd_timeout = 300s", "qmqpd_drain_timeout = 0"]);
     let mut slow: Vec<TcpStream> = (0..SHARES)
@@ -200,7 +201,7 @@ fn stalled() {
             stream
         })
         .collect();
-    wait::until("they hold all the memory", || {
+    wait::until("they hold all the memory that they may", || {
         (server.log.all().matches(": client=").count() == SHARES).then_some(())
     });
     for stream in &slow {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::hostile::assert_waits_are_alike;
 use testbed::client::{self, End, Step, request};
 use testbed::ours::{Instance, Setup};
+use testbed::peers::Peer;
 use testbed::trials::Trials;
-use testbed::wait;
+use testbed::{name_server, wait};
 
 pub(crate) fn add(trials: &mut Trials) {
     trials.add("limits::a_silent_client_is_dropped", &[], silent_client);
@@ -18,6 +19,7 @@ pub(crate) fn add(trials: &mut Trials) {
     trials.add("limits::idle_connections_hold_up_nobody", &[], idle_connections);
     trials.add("limits::a_delayed_refusal_holds_up_nobody", &[], delayed_refusal);
     trials.add("limits::large_messages_in_little_memory", &[], little_memory);
+    trials.add("limits::one_client_leaves_memory_to_others", &[Peer::Isolation], memory_of_others);
     trials.add("limits::many_recipients_in_little_memory", &[], many_recipients);
     trials.add("limits::a_declared_length_allocates_nothing", &[], declared_length);
     trials.add("limits::a_large_message_hears_why_it_is_refused", &[], large_refusal);
@@ -183,6 +185,40 @@ fn little_memory() {
     let peak = peak_memory_kib(&server);
     assert!(peak <= ALLOWED_KIB, "{SESSIONS} messages of {MESSAGE_BYTES} bytes took {peak} KiB");
     assert_eq!(server.queue.take().into_iter().map(Result::unwrap).count(), SESSIONS);
+}
+
+/// Begins more messages than there is memory for, and ends none of them, until all others have been served.
+fn memory_of_others() {
+    const SHARES: usize = 32;
+    const GREEDY: &str = "127.0.0.66";
+    name_server::start();
+    let memory = format!("qmqpd_memory_limit = {}", SHARES * 256 * 1024);
+    let authorized = "qmqpd_authorized_clients = 127.0.0.0/8";
+    let server = with(&[authorized, &memory, "qmqpd_timeout = 600s", "qmqpd_stress_timeout = 600s"]);
+    let whole = request(CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    let (beginning, rest) = whole.split_at(20);
+    let mut greedy: Vec<TcpStream> = (0..2 * SHARES)
+        .map(|_| {
+            let mut stream = client::connect_from(GREEDY, server.address);
+            stream.write_all(beginning).unwrap();
+            stream
+        })
+        .collect();
+    let begun = || server.log.all().matches(&format!("client=unknown[{GREEDY}]")).count();
+    wait::until("it has what it may have", || (begun() >= SHARES - 1).then_some(()));
+    for _ in 0..20 {
+        assert_serves(&server);
+    }
+    assert_eq!(begun(), SHARES - 1, "messages that the greedy client could begin");
+    // Its other messages have only waited.
+    for stream in &mut greedy {
+        stream.write_all(rest).unwrap();
+    }
+    for mut stream in greedy {
+        let (received, end) = client::read_to_end(&mut stream);
+        let said = client::reply(&received).map(client::text).unwrap_or_default();
+        assert!(said.starts_with('K') && end == End::Closed, "{said}, {end:?}");
+    }
 }
 
 /// Memory does not grow with them; `make bench` does the same with a million.

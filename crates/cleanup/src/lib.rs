@@ -63,6 +63,7 @@
 //! passes `Envelope::write_recipient`, an automatic one `Envelope::add_automatic_recipient`. Rules see each record
 //! in `Output::record`, each header in `Output::header` and each body record in `Output::body`; `rules` keeps what
 //! they decide.
+#![warn(clippy::missing_errors_doc)]
 #![forbid(unsafe_code)]
 
 mod address;

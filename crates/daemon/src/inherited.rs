@@ -46,6 +46,9 @@ impl Owner for std::os::unix::net::UnixStream {}
 
 /// Has the runtime watch a descriptor. Unlike the runtime's own socket types this leaves the descriptor's flags alone, which may
 /// be shared with the master and with sibling processes.
+///
+/// # Errors
+/// The runtime cannot register the descriptor: it is a regular file, or too many are watched already.
 #[expect(private_bounds, reason = "the bound is a promise that only this module can make")]
 pub fn watch<T: Owner>(descriptor: T, interest: Interest) -> std::io::Result<AsyncFd<T>> {
     // SAFETY: the `Owner` types own their descriptor: it stays open, and the same, for as long as the value lives, which

@@ -68,6 +68,9 @@ pub fn shares_file_system_with(queue: &Path) -> Option<PathBuf> {
 }
 
 /// Whether mail can be written here by `writer`. A queue that does not exist is fine: [`prepare`] makes it.
+///
+/// # Errors
+/// The queue belongs to another user than `writer`.
 pub fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryError> {
     let path = queue.join("incoming");
     match owner(queue) {
@@ -84,6 +87,9 @@ pub fn check(queue: &Path, writer: &Writer) -> Result<(), QueueDirectoryError> {
 /// Makes what is missing, with Postfix's owners and modes, then checks it. What exists is left as it is.
 ///
 /// `process_id_directory`: the parameter; relative to `queue`.
+///
+/// # Errors
+/// A directory cannot be created, opened or given its owner; or what [`check`] says.
 pub fn prepare(queue: &Path, process_id_directory: &str, writer: &Writer) -> Result<(), QueueDirectoryError> {
     let failed = |verb| move |source| QueueDirectoryError::System { verb, path: queue.to_owned(), source };
     make(queue).map_err(failed("create"))?;

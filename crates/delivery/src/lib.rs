@@ -53,6 +53,7 @@
 //! assert_eq!(settings.after_attempt(0, 10, false, 0), Next::RetryAt(310));
 //! assert_eq!(settings.after_attempt(0, 5 * 86_400, false, 0), Next::Expire);
 //! ```
+#![warn(clippy::missing_errors_doc)]
 
 pub mod active;
 pub mod delays;

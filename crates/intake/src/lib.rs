@@ -50,6 +50,7 @@
 //! assert!(needs.descriptors_per_session >= 2);
 //! # Ok::<(), postfix::settings::LoadError>(())
 //! ```
+#![warn(clippy::missing_errors_doc)]
 
 mod arrival;
 mod cleanup_options;
@@ -137,6 +138,9 @@ impl Backend {
 
     /// Begins a message. `arrived` is when the client connected, `asker` knows when it has left; `name` gets the queue ID when there is one: from our own
     /// cleanup now, from Postfix's in [`Handoff::complete`].
+    ///
+    /// # Errors
+    /// The store cannot make a draft: the disk fails, or the committers have too much to do. Postfix's way never fails here.
     pub async fn open(
         &self,
         origin: Origin,
@@ -172,6 +176,9 @@ impl Backend {
 
     /// Takes a message that is there as a whole: all that [`Self::open`] and the verbs of [`Handoff`] do, in one go. Or
     /// hands it back, where the long way is needed.
+    ///
+    /// # Errors
+    /// The outer one is the request, handed back; the inner one is a refusal, as of [`Handoff::commit`].
     pub async fn take_whole<R: Request>(
         &self,
         origin: Origin,
@@ -207,6 +214,9 @@ impl Handoff {
     }
 
     /// There is no more. The message has a queue ID from here on, or it is refused: call it before [`Self::commit`].
+    ///
+    /// # Errors
+    /// Postfix's cleanup(8) cannot be reached, or fails before it has named the message. Our own cleanup never fails here.
     pub async fn complete(&mut self, name: &Name) -> Result<(), Refusal> {
         match self {
             Self::Postfix(handoff) => handoff.complete(name).await,
@@ -215,6 +225,10 @@ impl Handoff {
     }
 
     /// Makes the message durable, or says why not.
+    ///
+    /// # Errors
+    /// A rule, a filter or a limit refuses the message, a table has no answer, or the disk fails. With
+    /// [`Refusal::Unknown`] the message may be in the queue all the same.
     pub async fn commit(self) -> Result<Receipt, Refusal> {
         match self {
             Self::Postfix(handoff) => handoff.commit().await,

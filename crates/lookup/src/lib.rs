@@ -38,6 +38,7 @@
 //! assert_eq!(list.matches(&unresolved, &mut notices)?, Match::Undetermined);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![warn(clippy::missing_errors_doc)]
 
 mod address;
 mod budget;

@@ -59,6 +59,9 @@ impl AttributeList {
     }
 
     /// The values, if the list has exactly these attributes in this order.
+    ///
+    /// # Errors
+    /// The first attribute that is missing, or that stands in the place of another.
     pub fn values<const N: usize>(&self, names: [&str; N]) -> Result<[&[u8]; N], Unexpected> {
         let mut values = [&[][..]; N];
         let mut entries = self.entries.iter();
@@ -158,6 +161,9 @@ impl Decoder {
 
     /// Takes bytes from the front of `input` until a list is complete; `Ok(None)` if it needs more. What follows the
     /// list stays in `input`. After an error the stream is useless.
+    ///
+    /// # Errors
+    /// A list is longer than the bound of this decoder, or its form is wrong.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<AttributeList>, DecodeError> {
         while let Some(word) = self.word(input)? {
             if let Some(list) = self.take(word)? {

@@ -93,6 +93,9 @@ pub enum DialogueError {
 
 impl Announcement {
     /// Reads the first list, or the second one if the first was [`Announcement::Protocol`].
+    ///
+    /// # Errors
+    /// Another protocol than cleanup's, other attributes than these, or an invalid queue ID.
     pub fn decode(list: &AttributeList) -> Result<Self, DialogueError> {
         let id = match (list.get("protocol"), list.get("queue_id")) {
             (Some(name), _) if name != PROTOCOL => {
@@ -208,6 +211,9 @@ impl Judgement {
     }
 
     /// Reads the list that ends a dialogue.
+    ///
+    /// # Errors
+    /// Other attributes than `status` and `reason`, or a status that is not a number.
     pub fn decode(list: &AttributeList) -> Result<Self, DialogueError> {
         let [number, reason] = list.values(["status", "reason"])?;
         let number = String::from_utf8_lossy(number);

@@ -47,6 +47,7 @@
 //! assert_eq!(loaded.settings.message_bytes_max(), Some(10_240_000));
 //! # Ok::<(), postfix::settings::LoadError>(())
 //! ```
+#![warn(clippy::missing_errors_doc)]
 #![forbid(unsafe_code)]
 
 pub mod attr;

@@ -116,6 +116,9 @@ pub struct Head {
 }
 
 /// Decodes type and length at the front of `input`; `Ok(None)` if there are not enough bytes yet.
+///
+/// # Errors
+/// The length has more bytes than a record may have.
 pub fn decode_head(input: &[u8]) -> Result<Option<Head>, DecodeError> {
     let Some((&kind, length)) = input.split_first() else { return Ok(None) };
     let kind = RecordType(kind);

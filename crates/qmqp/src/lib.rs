@@ -41,6 +41,7 @@
 //! assert_eq!(encode(Status::Queued, "ok"), b"3:Kok,");
 //! # Ok::<(), qmqp::server::Fault>(())
 //! ```
+#![warn(clippy::missing_errors_doc)]
 #![forbid(unsafe_code)]
 
 pub mod client;

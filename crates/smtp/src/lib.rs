@@ -46,6 +46,7 @@
 //! assert!(matches!(client.next_event(), Some(Event::SendContent)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![warn(clippy::missing_errors_doc)]
 
 pub mod address;
 pub mod client;

@@ -96,6 +96,7 @@
 //! and Btrfs, and assumed by Postfix. That syncfs(2) does so for all files, and tells of errors: Linux 5.8. That
 //! rename(2) and linkat(2) are one step. That the queues are on one file system. The simulated disk (the feature
 //! `simulated`) does the worst that these assumptions allow, and `tests/crash.rs` lets it do so at every call.
+#![warn(clippy::missing_errors_doc)]
 #![forbid(unsafe_code)]
 
 pub mod committer;

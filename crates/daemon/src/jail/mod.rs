@@ -125,6 +125,9 @@ impl Owner {
     /// Looks the user up, and refuses a privileged one with Postfix's words.
     ///
     /// `parameter` is where the name stands: mail_owner, default_privs.
+    ///
+    /// # Errors
+    /// There is no such user, the user or its primary group is privileged, or the user database cannot be asked.
     pub fn find(parameter: &'static str, name: &str) -> Result<Self, JailError> {
         let lookup =
             |errno: nix::Error| JailError::Lookup { parameter, name: name.to_owned(), source: errno.into() };
@@ -134,6 +137,9 @@ impl Owner {
     }
 
     /// As [`Owner::find`], by user ID.
+    ///
+    /// # Errors
+    /// As for [`Owner::find`].
     pub fn find_by_id(parameter: &'static str, user_id: u32) -> Result<Self, JailError> {
         let name = user_id.to_string();
         let user = User::from_uid(Uid::from_raw(user_id));
@@ -177,6 +183,9 @@ pub fn group_id(name: &str) -> Option<u32> {
 /// privileges.
 ///
 /// `program` says what the process is, such as `QMQP server`, in the error about a process that would stay root.
+///
+/// # Errors
+/// [`JailError::Root`] before anything is changed. Any other error leaves the process half confined: it must exit.
 pub fn enter(plan: &JailPlan, program: &str) -> Result<(), JailError> {
     if plan.owner.is_none() && Uid::effective().is_root() {
         return Err(JailError::Root { program: program.to_owned() });

@@ -158,6 +158,9 @@ impl Log {
     /// Opens the places that `config` names. Reads the time zone; call it before any chroot.
     ///
     /// A missing syslog socket is no error: as with Postfix, each line tries again, and is lost while there is none.
+    ///
+    /// # Errors
+    /// A log file, or standard output, cannot be opened.
     pub fn open(config: &LogConfig) -> Result<Self, LogError> {
         Ok(Self::with_sinks(config, Sinks::open(config)?))
     }
@@ -187,6 +190,9 @@ impl Log {
 
     /// Hands the writing to a thread of its own. Call it once, after the privileges were given up: the thread takes
     /// over the credentials of that moment. Calling it again does nothing.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
     pub fn start_writer(&self) -> Result<(), LogError> {
         let Some(mut writer) = self.0.direct.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(());

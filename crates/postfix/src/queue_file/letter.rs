@@ -150,6 +150,9 @@ struct Before {
 
 impl Letter {
     /// Reads the file. On an error `self` has what was read until then.
+    ///
+    /// # Errors
+    /// As of [`Walker::next`]; or the file lacks its end, its arrival time or its sender, or a record stands in a wrong place.
     pub fn read<S: Source>(
         &mut self,
         source: S,

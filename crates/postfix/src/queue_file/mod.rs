@@ -107,6 +107,9 @@ pub enum LayoutError {
 ///
 /// The place for a late `From:` header goes, and the header's records stand there instead: the result is byte for byte
 /// what Postfix 3.7 writes for the same records. `out` is unchanged if an error is returned.
+///
+/// # Errors
+/// [`LayoutError::NoSlot`]: no place for a `From:` header is at the offset of [`Parts::from`].
 pub fn classic(parts: &Parts<'_>, out: &mut Vec<u8>) -> Result<(), LayoutError> {
     let (before_from, from, after_from) = match parts.from {
         None => (parts.content, &[][..], &[][..]),

@@ -17,6 +17,9 @@ pub trait Source {
     type Error: std::error::Error + 'static;
 
     /// Reads some bytes at an absolute offset; 0 means that the file ends there.
+    ///
+    /// # Errors
+    /// What the source says: an error of read(2) for a file, never for a slice.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, Self::Error>;
 }
 
@@ -130,6 +133,9 @@ impl<S: Source> Walker<S> {
     /// The next record; `None` behind `E` or at the end of the file. Pointers and padding are not returned.
     ///
     /// Memory grows with the longest record that is really there, never with a length that is only announced.
+    ///
+    /// # Errors
+    /// The source failed, bytes are not a record, or a pointer is malformed or leads back too often.
     #[expect(clippy::should_implement_trait, reason = "the record borrows the walker's window")]
     pub fn next(&mut self) -> Result<Option<Located<'_>>, WalkError<S::Error>> {
         loop {

@@ -51,6 +51,9 @@ impl SizeRecord {
 
     /// Reads the data of a size record. As with qmgr(8), three numbers are enough, further text is ignored, and size
     /// and offset must be positive; a missing content length is the data size.
+    ///
+    /// # Errors
+    /// The text is not UTF-8, a number is malformed, or size or offset is missing or 0.
     pub fn parse(data: &[u8]) -> Result<Self, InvalidSizeRecord> {
         let invalid =
             || InvalidSizeRecord(String::from_utf8_lossy(data.get(..100).unwrap_or(data)).into_owned());

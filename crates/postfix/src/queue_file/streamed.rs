@@ -101,6 +101,9 @@ impl Streamed {
     ///
     /// Attributes in `late.extracted` move in front: qmgr(8) stops reading after some thousand recipients and would
     /// not see them behind those.
+    ///
+    /// # Errors
+    /// The parts do not fit together: `late.extracted` is damaged, or the gap at the front is too small.
     pub fn finish(&self, late: &Late<'_>) -> Result<Vec<Write>, LayoutError> {
         let (attributes, copies) = split_extracted(late.extracted)?;
         let block_bytes = CONTENT_RECORD.len() as u64 + late.received.len() as u64;

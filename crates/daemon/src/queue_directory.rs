@@ -53,6 +53,20 @@ pub struct Writer {
     pub is_other: bool,
 }
 
+/// In process_id_directory: the file that Postfix's master(8) locks as long as it runs, with flock(2) (observed on
+/// Postfix 3.7).
+pub const POSTFIX_LOCK: &str = "master.pid";
+
+/// Whether a Postfix runs with this process_id_directory. A lock that only keeps it from starting does not count.
+#[must_use]
+pub fn postfix_runs(process_id_directory: &Path) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    let opened = std::fs::File::open(process_id_directory.join(POSTFIX_LOCK));
+    opened.is_ok_and(|file| {
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    })
+}
+
 /// The user ID that owns the `incoming` queue, if there is one.
 pub fn owner(queue: &Path) -> Option<u32> {
     std::fs::metadata(queue.join("incoming")).ok().map(|found| found.uid())

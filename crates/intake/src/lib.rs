@@ -88,7 +88,7 @@ pub use piece::{Piece, Request};
 pub use receipt::{Receipt, Refusal};
 pub use settlement::Settlement;
 pub use store::Store;
-pub use tables::{CleanupTables, Lookups};
+pub use tables::{CleanupTables, Lookups, list_options};
 
 use ::postfix::settings::Settings;
 use ::postfix::settings::words::Submit;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cleanup::{Key, LookupFailed, Maps, Names, Origin};
-use lookup::{Asker, Budget, Keys, OpenError, Options, Owner, Problem, Turns};
+use lookup::{Asker, Budget, Keys, OpenError, Options, Owner, Problem, TurnOptions, Turns};
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 use tokio::sync::Semaphore;
@@ -105,6 +105,29 @@ impl cleanup::Tables for OfMessage {
         let list = self.tables.names.iter().find_map(|(each, list)| (*each == names).then_some(list));
         let Some(list) = list else { return Ok(false) };
         list.contains_within(self.budget.as_deref(), text, notices).map_err(|_| LookupFailed)
+    }
+}
+
+/// The options with which a service opens its match lists and tables. What they say of expressions is for all of them
+/// together: a process makes them once.
+#[must_use]
+pub fn list_options(settings: &Settings) -> Options {
+    Options {
+        smtputf8_enable: settings.smtputf8_enable,
+        parent_domain_matches_subdomains: settings.parent_domain_matches_subdomains.clone(),
+        daemon_table_open_error_is_fatal: settings.daemon_table_open_error_is_fatal,
+        proxymap_service_name: settings.proxymap_service_name.clone(),
+        release: settings.release(),
+        ipc_idle: settings.ipc_idle,
+        ipc_ttl: settings.ipc_ttl,
+        socketmap_max_reply_size: usize::try_from(settings.socketmap_max_reply_size).unwrap_or(usize::MAX),
+        socketmap_max_query_size: usize::try_from(settings.socketmap_max_query_size).unwrap_or(usize::MAX),
+        turns: Turns::new(TurnOptions {
+            time_limit: settings.qmqpd_expression_time_limit,
+            aside: |work| tokio::task::block_in_place(work),
+            ..TurnOptions::default()
+        }),
+        ..Options::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use delivery::delays::Delays;
 use delivery::outcome::Outcome;
+use postfix::queue_id::QueueId;
 use postfix::text::equal_but_for_case;
 use smtp::address::quoted;
 use spool::Timestamp;
@@ -48,7 +49,18 @@ pub fn text(
     delays: Delays,
     outcome: &Outcome,
 ) -> Vec<u8> {
-    let mut line = format!("{}: to=<", request.queue_id).into_bytes();
+    of(&request.queue_id, recipient, relay, delays, outcome)
+}
+
+/// The same for the queue manager, which answers some recipients without a request.
+pub(crate) fn of(
+    queue_id: &QueueId,
+    recipient: &Recipient,
+    relay: &str,
+    delays: Delays,
+    outcome: &Outcome,
+) -> Vec<u8> {
+    let mut line = format!("{queue_id}: to=<").into_bytes();
     line.extend(external(&recipient.address));
     line.extend_from_slice(b">, ");
     if !recipient.original.is_empty() && !equal_but_for_case(&recipient.original, &recipient.address, true) {

@@ -19,6 +19,10 @@
 //! | [`delivery_line`] | the line that agents log for each recipient |
 //! | [`mailbox`] | an address, taken apart |
 //! | [`wire`] | how that goes over the socket between them |
+//! | [`manager`] | the queue manager |
+//! | [`lines`] | the log lines of the queue manager |
+//! | [`settings`] | the parameters of delivery |
+//! | [`program`] | what the configuration has to know |
 //!
 //! Which delivery is next, where an address goes, what a reply means and when a message is tried again are decided in the
 //! crate `delivery`, without I/O.
@@ -28,9 +32,13 @@ pub mod agent;
 pub mod delivery_line;
 #[cfg(test)]
 mod fixtures;
+pub mod lines;
 pub mod mail_copy;
 pub mod mailbox;
 pub mod maildir;
+pub mod manager;
 pub mod pipe;
+pub mod program;
 pub mod request;
+pub mod settings;
 pub mod wire;

@@ -15,6 +15,7 @@ use daemon::config::ConfigSource;
 use daemon::exit::{self, Exit};
 use daemon::service::TypedByHand;
 use daemon::{control, master};
+use qmgr::manager::QueueManager;
 
 /// The option letters of Postfix's daemons. None of our own options uses them, nor does `-h`.
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
@@ -127,8 +128,11 @@ fn name_process(program: Option<&OsString>) {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if is_daemon(arguments.get(1..).unwrap_or_default()) {
         name_process(arguments.first());
-        return daemon::service::run::<QmqpServer>(arguments)
-            .unwrap_or_else(|typed| by_hand(&typed).report());
+        let run = match arguments.first().and_then(|program| Path::new(program).file_name()) {
+            Some(name) if name == "qmgr" => daemon::service::run::<QueueManager>,
+            _ => daemon::service::run::<QmqpServer>,
+        };
+        return run(arguments).unwrap_or_else(|typed| by_hand(&typed).report());
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

@@ -7,7 +7,7 @@ use daemon::config::{Config, Finding, Program, Programs, Service};
 use intake::{Backend, PublicService};
 
 /// The programs that `qmqpd serve` starts.
-pub(crate) const PROGRAMS: Programs = &[&Qmqpd];
+pub(crate) const PROGRAMS: Programs = &[&Qmqpd, &qmgr::program::QMGR];
 
 /// The QMQP server.
 #[derive(Debug)]

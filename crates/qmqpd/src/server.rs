@@ -8,7 +8,6 @@ use postfix::notice::Notice;
 use postfix::settings::Settings;
 
 use crate::access::{Access, List, REMOTE_LOOKUPS_MAX};
-use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::program::Qmqpd;
 use crate::session::{Context, refused};
@@ -18,7 +17,7 @@ use daemon::jail::Needs;
 use daemon::log::Program;
 use daemon::peer_address::PeerAddress;
 use daemon::service::{Opening, Server, Service, now};
-use intake::{Backend, DateFormat, Given, Settlement, file_threads};
+use intake::{Backend, DateFormat, Given, Settlement, file_threads, list_options};
 
 /// The QMQP server.
 #[derive(Debug)]

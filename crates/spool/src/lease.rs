@@ -262,6 +262,23 @@ impl<D: Disk> Lease<D> {
         &self.file
     }
 
+    /// Opens the queue file once more, only for reading: a delivery agent gets that.
+    ///
+    /// # Errors
+    /// When the disk fails, or an operator has moved the message.
+    pub fn open_to_read(&self) -> Result<D::File, SpoolError> {
+        self.disk().open(&self.path).map_err(disk(Step::Open, &self.path))
+    }
+
+    /// Opens a log for reading.
+    ///
+    /// # Errors
+    /// When there is none, or the disk fails.
+    pub fn open_log_to_read(&self, log: ReasonLog) -> Result<D::File, SpoolError> {
+        let path = self.queues.path(log.directory(), &self.queue_id);
+        self.disk().open(&path).map_err(disk(Step::Open, &path))
+    }
+
     /// Reads up to `buffer.len()` bytes of the queue file; fewer only at its end.
     ///
     /// # Errors

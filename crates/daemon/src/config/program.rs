@@ -21,6 +21,16 @@ pub trait Program: Debug + Sync {
     /// Whether a service with these settings keeps a journal beside the queue.
     fn has_journal(&self, settings: &Settings) -> bool;
 
+    /// Whether it is part of delivery: its services run only with `qmqpd_deliver = yes`.
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    /// The `unix` services of a part of delivery where master.cf has none: name, and whether it is private.
+    fn built_in_services(&self) -> &'static [(&'static str, bool)] {
+        &[]
+    }
+
     /// Opens what a process of this service would open, and says what is wrong or odd about it. Relative names start at the
     /// working directory, which must be the queue directory.
     fn check(&self, config: &Config, service: &Service) -> Vec<Finding>;

@@ -95,28 +95,71 @@ pub(super) fn find(reading: &Reading<'_>) -> FoundServices {
         drop_in::find(reading, file, &mut found);
         return found;
     }
-    if let Some(file) = file {
-        let lines = file.services().iter().filter(|line| program_of(line, programs).is_some()).count();
-        if loaded.is_set("qmqpd_listen") {
-            if lines > 0 {
-                let path = file.path();
-                found.notices.push(Notice::info(format!(
-                    "qmqpd_listen is set: the qmqpd lines of {path} are ignored"
-                )));
-            }
-        } else {
-            found.errors.extend(file.errors().iter().cloned());
-            found.notices.extend(file.notices().iter().cloned());
-            if lines > 0 {
-                from_master_cf(&file, reading, &mut found);
-                return found;
-            }
-        }
-    }
-    if let Some(program) = programs.first() {
+    let is_from_file = file.as_ref().is_some_and(|file| servers_of_master_cf(file, reading, &mut found));
+    if !is_from_file && let Some(program) = programs.first() {
         from_listen(reading, *program, &mut found);
     }
+    if loaded.settings.qmqpd_deliver {
+        deliverers(file.as_ref(), reading, &mut found);
+    }
     found
+}
+
+/// The lines of master.cf for servers, unless qmqpd_listen takes their place. Are there any?
+fn servers_of_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut FoundServices) -> bool {
+    let is_server = |program: &dyn Program| !program.delivers();
+    let is_line = |line: &&Line| program_of(line, reading.programs).is_some_and(is_server);
+    let has_lines = file.services().iter().any(|line| is_line(&line));
+    if reading.loaded.is_set("qmqpd_listen") {
+        if has_lines {
+            let path = file.path();
+            let text = format!("qmqpd_listen is set: the qmqpd lines of {path} are ignored");
+            found.notices.push(Notice::info(text));
+        }
+        return false;
+    }
+    found.errors.extend(file.errors().iter().cloned());
+    found.notices.extend(file.notices().iter().cloned());
+    if has_lines {
+        from_master_cf(file, reading, is_server, found);
+    }
+    has_lines
+}
+
+/// The services of delivery: the lines of master.cf, if one is for a queue manager, else those that the programs name.
+fn deliverers(file: Option<&MasterCf>, reading: &Reading<'_>, found: &mut FoundServices) {
+    let delivers = |program: &dyn Program| program.delivers();
+    let queue_service = &reading.loaded.settings.queue_service_name;
+    if let Some(file) = file
+        && file.services().iter().any(|line| line.name == *queue_service && line.program() == "qmgr")
+    {
+        return from_master_cf(file, reading, delivers, found);
+    }
+    for kind in reading.programs.iter().copied().filter(|program| program.delivers()) {
+        for (name, is_private) in kind.built_in_services() {
+            found.services.push(built_in(kind, name, *is_private, reading));
+        }
+    }
+}
+
+/// A service of delivery that stands in no file.
+fn built_in(kind: &'static dyn Program, name: &str, is_private: bool, reading: &Reading<'_>) -> Service {
+    let Reading { source, loaded, overrides, .. } = *reading;
+    let root = Uid::effective().is_root();
+    let directory = if is_private { "private" } else { "public" };
+    let path = Path::new(&loaded.settings.queue_directory).join(directory).join(name);
+    Service {
+        kind,
+        name: name.to_owned(),
+        program: kind.name().to_owned(),
+        addresses: vec![Listen::Unix(path)],
+        origin: "qmqpd_deliver".to_owned(),
+        process_limit: 1,
+        unprivileged: root,
+        chroot: root && source.directory().is_some(),
+        arguments: as_arguments(overrides),
+        settings: Arc::new(loaded.settings.clone()),
+    }
 }
 
 /// The program of a line, if it is one of these.
@@ -177,13 +220,18 @@ fn destinations(
 }
 
 /// The services of master.cf, each with the parameters that its own `-o` leave it.
-fn from_master_cf(file: &MasterCf, reading: &Reading<'_>, found: &mut FoundServices) {
+fn from_master_cf(
+    file: &MasterCf,
+    reading: &Reading<'_>,
+    is_wanted: impl Fn(&dyn Program) -> bool,
+    found: &mut FoundServices,
+) {
     let root = Uid::effective().is_root();
     let settings = &reading.loaded.settings;
     let interfaces = Interfaces::new(&settings.inet_interfaces, &settings.inet_protocols);
     let FoundServices { services, errors, notices, .. } = found;
     for line in file.services() {
-        let Some(kind) = program_of(line, reading.programs) else { continue };
+        let Some(kind) = program_of(line, reading.programs).filter(|kind| is_wanted(*kind)) else { continue };
         let wrong = |what: String, remedy: &str| wrong_line(file, line, what, remedy);
         errors.extend(bad_columns(file, line, kind, root));
         let mut missing = Vec::new();
@@ -233,7 +281,8 @@ pub(super) fn bad_columns(file: &MasterCf, line: &Line, kind: &dyn Program, root
         let what = format!("the Postfix {} must run with $mail_owner privileges", kind.description());
         errors.push(wrong_line(file, line, what, "write y or - into the unprivileged column, the fourth"));
     }
-    if line.wakeup_seconds > 0 {
+    // The queue manager has a clock of its own.
+    if line.wakeup_seconds > 0 && !kind.delivers() {
         let what = format!("a {} has nothing to do when it is woken", kind.description());
         errors.push(wrong_line(file, line, what, "write - into the wakeup column, the sixth"));
     }

@@ -101,6 +101,9 @@ impl Framer {
             Program::Cleanup => "cleanup",
             Program::TrivialRewrite => "trivial-rewrite",
             Program::Master => "master",
+            Program::Error => "error",
+            Program::Discard => "discard",
+            Program::Bounce => "bounce",
         };
         let tag = format!("{}/{program}[{}]: ", self.syslog_name, self.process_id);
         self.record.extend_from_slice(tag.as_bytes());

@@ -38,6 +38,12 @@ pub enum Program {
     TrivialRewrite,
     /// What master(8) logs.
     Master,
+    /// What error(8) and retry(8) log, whose work our queue manager does.
+    Error,
+    /// What discard(8) logs; as above.
+    Discard,
+    /// What bounce(8) logs; as above.
+    Bounce,
 }
 
 /// Why the log could not be opened.

@@ -22,6 +22,9 @@ pub(super) fn first_lines(log: &Log, config: &Config, listens: &[(String, Vec<St
     if !writer.is_other {
         say("not started as root: user and root directory do not change; mail_owner is not used");
     }
+    if !config.settings.qmqpd_deliver {
+        say("mail stays in the queue until a queue manager takes it: qmqpd_deliver = no");
+    }
     if matches!(config.source, ConfigSource::Unconfigured { .. }) {
         say(&format!("no configuration was given (-c DIRECTORY): {}", who_may_send(config)));
         let address = listens.first().and_then(|(_, addresses)| addresses.first());

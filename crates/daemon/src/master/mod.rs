@@ -61,6 +61,14 @@ pub fn serve(source: &ConfigSource, overrides: &[String], programs: Programs) ->
     let refuse = |text: String| refuse(&log, &destinations, text);
     let run_directory = queue.join(&config.settings.process_id_directory);
     let lock = QueueLock::acquire(&queue).map_err(|error| refuse(error.to_string()))?;
+    if config.settings.qmqpd_deliver && queue_directory::postfix_runs(&run_directory) {
+        let path = run_directory.join(queue_directory::POSTFIX_LOCK);
+        return Err(refuse(format!(
+            "a Postfix runs on this queue and delivers from it ({} is locked): stop it (postfix stop), or set \
+             qmqpd_deliver = no",
+            path.display()
+        )));
+    }
     pid_file::write(&run_directory).map_err(|error| refuse(error.to_string()))?;
 
     let witness = make_witness(&queue, &log);

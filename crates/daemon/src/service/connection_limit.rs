@@ -123,7 +123,7 @@ impl ConnectionLimit {
     }
 
     /// To wait for that: true is the end.
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
+    pub fn watch(&self) -> watch::Receiver<bool> {
         self.is_over.subscribe()
     }
 

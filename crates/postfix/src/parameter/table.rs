@@ -208,6 +208,11 @@ parameters! {
     /// Program that makes the queue file. `postfix` is Postfix's cleanup(8), through its socket in the queue directory.
     /// `local` is our own cleanup, which writes to the incoming queue itself.
     qmqpd_submit: keyword(Submit) computed "`postfix` in a process that Postfix's master(8) started, `local` in one of `qmqpd serve`"; Effective;
+    /// Whether `qmqpd serve` delivers what is in the queue, with a queue manager and delivery agents of its own. Otherwise mail
+    /// stays in the queue until another queue manager takes it. There can be only one on a queue.
+    qmqpd_deliver: boolean = "no"; Effective;
+    /// How many deliveries may be under way at the same time, over all transports and destinations.
+    qmqpd_delivery_limit: integer((Bounds::between(1, 100_000))) = "1000"; Effective;
     /// How our own cleanup makes a message durable before it replies K. `file` writes the queue file and syncs it.
     /// `journal` writes the queue file without a sync, appends the message to a journal in the queue directory, and
     /// syncs the journal, once for many messages. After a system crash, mail that was delivered in the last moments
@@ -511,7 +516,65 @@ parameters! {
     /// contain their users without a domain.
     mydestination: list = "$myhostname, localhost.$mydomain, localhost"; Effective;
     /// Where mail for other hosts is sent.
-    relayhost: text(ANY) = ""; Validated("delivery belongs to other programs; it must not be $myhostname");
+    relayhost: text(ANY) = ""; Effective;
+    /// Transport and next-hop of recipients in mydestination.
+    local_transport: text(POSITIVE) = "local:$myhostname"; Effective;
+    /// Transport and next-hop of recipients in virtual_mailbox_domains.
+    virtual_transport: text(POSITIVE) = "virtual"; Effective;
+    /// Transport and next-hop of recipients in relay_domains.
+    relay_transport: text(POSITIVE) = "relay"; Effective;
+    /// Transport and next-hop of recipients in other domains.
+    default_transport: text(POSITIVE) = "smtp"; Effective;
+    /// Domains, with their sub-domains, whose mail is relayed to another system.
+    relay_domains: list = "${{$compatibility_level} <level {2} ? {$mydestination} : {}}"; Effective;
+    /// Domains all of whose addresses are aliases: what virtual_alias_maps has not rewritten is bounced.
+    virtual_alias_domains: list = "$virtual_alias_maps"; Effective;
+    /// Domains that are delivered to mailboxes of users without accounts.
+    virtual_mailbox_domains: list = "$virtual_mailbox_maps"; Effective;
+    /// Tables from address or domain to transport and next-hop; see transport(5).
+    transport_maps: list = ""; Effective;
+    /// Tables from address or domain to where the user has moved: mail for him is bounced.
+    relocated_maps: list = ""; Effective;
+    /// Tables from sender to what takes the place of default_transport.
+    sender_dependent_default_transport_maps: list = ""; Effective;
+    /// Tables from sender to what takes the place of relayhost.
+    sender_dependent_relayhost_maps: list = ""; Effective;
+    /// The key of the null sender in sender_dependent_relayhost_maps.
+    empty_address_relayhost_maps_lookup_key: text(POSITIVE) = "<>"; Effective;
+    /// Next-hop of a content filter that names none. Without one it is the domain of the recipient.
+    default_filter_nexthop: text(ANY) = ""; Effective;
+    /// Transports whose mail is deferred until a flush.
+    defer_transports: list = ""; Effective;
+    /// The shortest pause between two attempts, and how long a destination rests that is out of order.
+    minimal_backoff_time: time(POSITIVE) = "300s"; Effective;
+    /// The longest pause between two attempts.
+    maximal_backoff_time: time(POSITIVE) = "4000s"; Effective;
+    /// How long a message is tried. 0 means one attempt.
+    maximal_queue_lifetime: time((Bounds::between(0, 8_640_000))) = "5d"; Effective;
+    /// How long a message without sender is tried; at most maximal_queue_lifetime.
+    bounce_queue_lifetime: time((Bounds::between(0, 8_640_000))) = "5d"; Effective;
+    /// How often the deferred queue is scanned for messages that are due.
+    queue_run_delay: time(POSITIVE) = "300s"; Effective;
+    /// How many messages the queue manager works on at the same time.
+    qmgr_message_active_limit: integer(POSITIVE) = "20000"; Effective;
+    /// How many recipients the queue manager has in memory.
+    qmgr_message_recipient_limit: integer(POSITIVE) = "20000"; Effective;
+    /// How many recipients of a message one delivery has at most; 0 means no limit.
+    default_destination_recipient_limit: integer(NOT_NEGATIVE) = "50"; Effective;
+    /// How many deliveries to one destination may be under way at the same time; 0 means no limit.
+    default_destination_concurrency_limit: integer(NOT_NEGATIVE) = "20"; Effective;
+    /// How many deliveries to a new destination may be under way at the same time.
+    initial_destination_concurrency: integer(POSITIVE) = "5"; Effective;
+    /// How long a transport is left alone whose agent could not be reached.
+    transport_retry_time: time(POSITIVE) = "60s"; Effective;
+    /// A report has only the headers of a message that is larger; 0 means no limit.
+    bounce_size_limit: integer(NOT_NEGATIVE) in "bytes" = "50000"; Effective;
+    /// Whether local parts of recipients may begin with `-`.
+    allow_min_user: boolean = "no"; Effective;
+    /// Whether a domain that is an IP address without brackets stands for that address.
+    resolve_numeric_domain: boolean = "no"; Effective;
+    /// Whether the reason of a bounce names the table in which the recipient was not found.
+    show_user_unknown_table_name: boolean = "yes"; Effective;
     /// The name of the mail system, in Received headers.
     mail_name: text(POSITIVE) = "Postfix"; Effective;
     /// Release of Postfix whose behaviour this server follows where releases differ and no other parameter decides. Set

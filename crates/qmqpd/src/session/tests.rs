@@ -22,11 +22,11 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::access::{Access, List};
-use crate::lists::list_options;
 use crate::peer::{self, PeerNames};
 use crate::space::FreeSpace;
 use daemon::log::{Log, LogConfig, LogDestination};
 use daemon::service::{Capacity, Clients, ConnectionLimit, Limits, MessageMemory, SessionQuota};
+use intake::list_options;
 use intake::{Backend, CleanupTables, DateFormat, Local, Lookups, Store, cleanup_options};
 
 /// Until a test gives up. Nothing takes so long, however busy the machine is.

@@ -8,6 +8,7 @@ mod client_limits;
 mod clients;
 mod content_filter;
 mod crash;
+mod deliverer;
 mod delivery;
 mod expressions;
 mod hostile;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     clients::add(&mut trials);
     delivery::add(&mut trials);
     content_filter::add(&mut trials);
+    deliverer::add(&mut trials);
     limits::add(&mut trials);
     client_limits::add(&mut trials);
     hostile::add(&mut trials);

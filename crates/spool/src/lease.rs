@@ -181,7 +181,7 @@ impl<D: Disk> Queues<D> {
     }
 
     /// Gives a file its place in another queue, and makes the subdirectories of a hashed one when they are missing.
-    fn rename(&self, from: &str, to: &str) -> Result<(), SpoolError> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), SpoolError> {
         match self.disk.rename_new(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.make_directories(to)? => {
                 self.disk.rename_new(from, to).map_err(disk(Step::Rename, from))
@@ -205,11 +205,11 @@ impl<D: Disk> Queues<D> {
         Ok(made)
     }
 
-    fn path_in(&self, queue: Queue, queue_id: &QueueId) -> String {
+    pub(crate) fn path_in(&self, queue: Queue, queue_id: &QueueId) -> String {
         self.path(queue.name(), queue_id)
     }
 
-    fn path(&self, directory: &str, queue_id: &QueueId) -> String {
+    pub(crate) fn path(&self, directory: &str, queue_id: &QueueId) -> String {
         let is_hashed = self.hash_queue_names.iter().any(|hashed| hashed == directory);
         let depth = if is_hashed { self.hash_queue_depth } else { 0 };
         format!("{directory}/{}{queue_id}", queue_id.hash_dir_path(depth))
@@ -465,6 +465,6 @@ impl<D: Disk> Lease<D> {
     }
 }
 
-fn is_missing(error: &SpoolError) -> bool {
+pub(crate) fn is_missing(error: &SpoolError) -> bool {
     matches!(error, SpoolError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

@@ -110,6 +110,7 @@ pub mod lease;
 mod logs;
 mod modes;
 mod open_file;
+pub mod operator;
 pub mod queue;
 mod receipt;
 mod shared;

@@ -36,6 +36,11 @@ pub fn qmqp_send() -> PathBuf {
     Path::new(crate::program::qmqpd()).with_file_name("qmqp-send")
 }
 
+/// Where qmqpctl is, if it is built.
+pub fn qmqpctl() -> PathBuf {
+    Path::new(crate::program::qmqpd()).with_file_name("qmqpctl")
+}
+
 /// What a test may need from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -53,6 +58,8 @@ pub enum Peer {
     Nullmailer,
     /// Our own client, which cargo builds with the whole workspace.
     QmqpSend,
+    /// Our own control program, which cargo builds with the whole workspace.
+    Qmqpctl,
     /// The log summary program.
     Pflogsumm,
     /// The filter that signs messages and verifies signatures.
@@ -107,6 +114,9 @@ impl Peer {
             Self::Nullmailer => absent("/usr/lib/nullmailer/qmqp"),
             Self::QmqpSend => (!qmqp_send().exists())
                 .then(|| "qmqp-send is not built; run cargo build --workspace".to_owned()),
+            Self::Qmqpctl => {
+                (!qmqpctl().exists()).then(|| "qmqpctl is not built; run cargo build --workspace".to_owned())
+            }
             Self::Pflogsumm => absent("/usr/sbin/pflogsumm"),
             Self::OpenDkim => installed(&["/usr/sbin/opendkim", "/usr/bin/openssl"]),
             Self::SpamassMilter => installed(&["/usr/sbin/spamass-milter", "/usr/sbin/spamd"]),

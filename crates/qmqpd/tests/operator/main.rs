@@ -4,6 +4,7 @@
 mod limits;
 mod listening;
 mod output;
+mod queue;
 mod said;
 mod site;
 mod sockets;
@@ -16,10 +17,12 @@ use testbed::trials::Trials;
 
 fn main() -> ExitCode {
     testbed::program::set(env!("CARGO_BIN_EXE_qmqpd"), env!("CARGO_TARGET_TMPDIR"));
+    testbed::isolation::enter();
     let mut trials = Trials::default();
     limits::add(&mut trials);
     listening::add(&mut trials);
     output::add(&mut trials);
+    queue::add(&mut trials);
     said::add(&mut trials);
     sockets::add(&mut trials);
     space::add(&mut trials);

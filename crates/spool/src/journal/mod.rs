@@ -39,6 +39,7 @@
 
 mod checkpoint;
 pub mod continuity;
+mod done;
 mod identity;
 mod likeness;
 pub mod names;
@@ -49,6 +50,7 @@ pub mod scan;
 pub mod settlement;
 mod writer;
 
+pub(crate) use done::DoneJournal;
 pub use identity::{BootId, Instance, Mount, WitnessId};
 pub use names::DIRECTORY;
 pub(crate) use writer::Journal;

@@ -22,6 +22,7 @@ use postfix::record::{Reader, RecordType};
 
 use super::checkpoint::write_mark;
 use super::continuity::is_held;
+use super::done::is_held_elsewhere;
 use super::identity::{Instance, Mount};
 use super::likeness::Likeness;
 use super::names::{self, DIRECTORY, Name};
@@ -48,7 +49,8 @@ pub struct Settled {
     pub written_again: u64,
     /// Journals that could not be settled and are still there; the notices say why.
     pub kept: u64,
-    /// Journals whose processes live, or that another process is settling.
+    /// Journals whose processes live, or that another process is settling; and those that say of messages in such journals
+    /// that they are gone.
     pub live: u64,
 }
 
@@ -114,6 +116,8 @@ pub(crate) fn run<D: Disk>(
     if settled.live > 0 && orphans.iter().any(|orphan| !orphan.account.messages.is_empty()) {
         done.extend(done_in_live_journals(shared));
     }
+    // What says that messages are gone goes last: a crash before the end must not bring them back.
+    orphans.sort_by_key(|orphan| !orphan.account.done.is_empty());
     for orphan in orphans {
         let path = orphan.path.clone();
         let lasts = orphan
@@ -122,7 +126,8 @@ pub(crate) fn run<D: Disk>(
             .is_some_and(|mount| mount.lasts(&here, is_held(&shared.disk, mount.witness)));
         let mut settlement = Settlement { shared, clock, done: &done, orphan, lasts, written_again: 0 };
         match settlement.run() {
-            Ok(()) => settled.settled = settled.settled.saturating_add(1),
+            Ok(Outcome::Settled) => settled.settled = settled.settled.saturating_add(1),
+            Ok(Outcome::Needed) => settled.live = settled.live.saturating_add(1),
             Err(error) => {
                 settled.kept = settled.kept.saturating_add(1);
                 shared.notify(kept(&path, &error));
@@ -200,6 +205,13 @@ impl<D: Disk> Orphan<D> {
     }
 }
 
+/// What came of one journal.
+enum Outcome {
+    Settled,
+    /// It says that messages are gone that another journal still holds.
+    Needed,
+}
+
 /// The work on one journal.
 struct Settlement<'s, D: Disk> {
     shared: &'s Arc<Shared<D>>,
@@ -212,7 +224,7 @@ struct Settlement<'s, D: Disk> {
 }
 
 impl<D: Disk> Settlement<'_, D> {
-    fn run(&mut self) -> Result<(), SpoolError> {
+    fn run(&mut self) -> Result<Outcome, SpoolError> {
         let messages = std::mem::take(&mut self.orphan.account.messages);
         if !messages.is_empty() {
             // Errors of before are not ours: each file is written from here on.
@@ -233,14 +245,18 @@ impl<D: Disk> Settlement<'_, D> {
         settled?;
         let Orphan { account, found, .. } = &self.orphan;
         if !self.lasts && (account.lost > 0 || account.lost_batches > 0 || found.other_version.is_some()) {
-            return self.keep_aside();
+            return self.keep_aside().map(|()| Outcome::Settled);
+        }
+        let gone: BTreeSet<QueueId> = account.done.iter().map(|(queue_id, _)| *queue_id).collect();
+        if !gone.is_empty() && is_held_elsewhere(&self.shared.disk, &self.orphan.path, &gone)? {
+            return Ok(Outcome::Needed);
         }
         match self.shared.disk.unlink(&self.orphan.path) {
             // It was a process trying whether there are locks.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(disk(Step::Remove, &self.orphan.path)(error))
             }
-            _ => Ok(()),
+            _ => Ok(Outcome::Settled),
         }
     }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Show the configuration and the queue of a QMQP server
+/// Show the configuration of a QMQP server, and show and change its queue
 #[derive(Debug, Parser)]
 #[command(version, name = "qmqpctl")]
 struct Program {
@@ -16,7 +16,7 @@ struct Program {
 enum Command {
     /// Print parameters of main.cf: values, defaults, explanations
     Config(tools::config::Args),
-    /// List and print the messages in a queue directory
+    /// List, print, hold, release, delete and requeue the messages in a queue directory
     Queue(tools::queue::Args),
 }
 

@@ -1,10 +1,12 @@
 //! Queue directories and the files in them, for reading.
 
 use super::QueueError;
+use super::message::for_each_line;
 use postfix::queue_file::reader::Source;
 use postfix::queue_id::QueueId;
 use spool::{Disk, Entry, FileKind, Queue, Status, UnixDisk, queue};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A queue directory.
@@ -28,16 +30,48 @@ impl Directory {
         }
     }
 
-    /// Calls `found` for every message of one queue, in no order. Files that are still being written are left out, unless
-    /// the queue is that of damaged ones.
-    pub(super) fn walk(&self, queue: Queue, found: &mut dyn FnMut(&Entry)) -> Result<(), QueueError> {
+    /// Calls `found` for every message of one queue, in no order, until it is told to stop. Files that are still being
+    /// written are left out, unless the queue is that of damaged ones.
+    pub(super) fn walk(
+        &self,
+        queue: Queue,
+        found: &mut dyn FnMut(&Entry) -> Result<ControlFlow<()>, QueueError>,
+    ) -> Result<ControlFlow<()>, QueueError> {
         for entry in queue::list(&self.disk, queue) {
             let entry = entry?;
-            if queue == Queue::Corrupt || entry.is_ready() {
-                found(&entry);
+            if (queue == Queue::Corrupt || entry.is_ready()) && found(&entry)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Hands out the lines of the log that says why recipients of this message were put off; none where there is no log.
+    pub(super) fn read_defer_log(&self, id: &QueueId, line: &mut dyn FnMut(&[u8])) -> Result<(), QueueError> {
+        // Hashed as by default, which is how a queue nearly always is, or not, or deeper.
+        for depth in [1, 0, 2, 3] {
+            let path = format!("defer/{}{id}", id.hash_dir_path(depth));
+            let failed = |error| QueueError::File { path: path.clone(), error };
+            match self.disk.open(&path) {
+                Ok(file) => {
+                    let read = |offset, buffer: &mut [u8]| self.disk.read_at(&file, offset, buffer);
+                    return for_each_line(read, line).map_err(failed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(())
+    }
+
+    /// The disk under it, for changes.
+    pub(super) fn into_disk(self) -> UnixDisk {
+        self.disk
+    }
+
+    /// The names in a directory below the queue's; none where there is no such directory.
+    pub(super) fn names(&self, directory: &str) -> Vec<String> {
+        self.disk.names(directory).unwrap_or_default()
     }
 
     /// Opens the file of a message wherever it is now; `None` if it is nowhere.
@@ -126,7 +160,11 @@ mod tests {
         let directory = Directory::open(root.path()).unwrap();
         let mut names = Vec::new();
         for queue in Queue::ALL {
-            directory.walk(queue, &mut |entry| names.push(entry.queue_id.to_string())).unwrap();
+            let note = &mut |entry: &Entry| {
+                names.push(entry.queue_id.to_string());
+                Ok(ControlFlow::Continue(()))
+            };
+            assert!(directory.walk(queue, note).unwrap().is_continue());
         }
         names.sort();
         assert_eq!(names, ["AAAAA1", "CCCCC3", "EEEEE5"]);

@@ -1,278 +1,232 @@
 //! `qmqpctl queue list`
 
-use super::directory::{Directory, QueueFile};
-use super::text::{escaped, local_time};
-use super::{QueueChoice, QueueError, complain};
-use crate::json::{self, OwnedText, Text};
+use super::directory::Directory;
+use super::message::Message;
+use super::row::{Mailq, Rows, write_json};
+use super::select::Filters;
+use super::walk::Walk;
+use super::{QueueChoice, QueueError, complain, now};
 use jiff::tz::TimeZone;
-use postfix::queue_file::letter::{Content, Event, Letter, RecipientState, parse_arrival};
-use postfix::queue_file::reader::Walker;
 use postfix::queue_id::QueueId;
-use postfix::record::RecordType;
-use serde::Serialize;
-use spool::{Entry as File, Queue};
-use std::fmt::Write as _;
+use std::cmp::Reverse;
 use std::io::Write;
-use std::path::Path;
+use std::ops::ControlFlow;
 
-/// How many recipients of a message a line shows.
-const RECIPIENTS_SHOWN: u64 = 3;
-/// How many records at the front of a file are searched for the arrival time, which is the second.
-const RECORDS_BEFORE_ARRIVAL: usize = 8;
-/// The mode bit of a message that the administrator let expire.
-const FORCE_EXPIRE: u32 = 0o010;
+/// After so many rows nothing is written out at once any more.
+const ROWS_AT_ONCE: u64 = 50;
+/// With a limit, so many more messages are remembered before the rest is dropped.
+const SORTED_SLACK: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     queue_choice: QueueChoice,
-    /// List only these queues, of incoming, active, deferred, hold and corrupt
-    #[arg(long, value_parser = parse_queue, value_delimiter = ',', value_name = "QUEUE,…")]
-    queue: Vec<Queue>,
+    #[command(flatten)]
+    filters: Filters,
+    /// Sort the messages: all of them are looked at before the first is printed [default: as they are found]
+    #[arg(long, value_enum, value_name = "BY")]
+    sort: Option<Order>,
+    /// Print the last ones first
+    #[arg(long, requires = "sort")]
+    reverse: bool,
+    /// Print only so many
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u64>,
     /// Print one JSON object per line, with the names of postqueue -j
-    #[arg(long)]
+    #[arg(long, conflicts_with = "mailq")]
     json: bool,
+    /// Print what postqueue -p and mailq print
+    #[arg(long)]
+    mailq: bool,
 }
 
-fn parse_queue(name: &str) -> Result<Queue, String> {
-    Queue::parse(name).ok_or_else(|| "the queues are incoming, active, deferred, hold and corrupt".to_owned())
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Order {
+    /// The oldest first
+    Arrival,
+    /// The smallest first
+    Size,
+    /// Those with the fewest recipients left first
+    Recipients,
+    /// By envelope sender
+    Sender,
+    /// Those that are tried next first
+    Next,
 }
 
-/// A message that was seen, with what is needed to sort it. There may be very many, so it holds nothing else.
+/// What a message is sorted by. There may be very many, so this holds no more than it must.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ListedMessage {
-    arrival: u64,
+struct SortedMessage {
+    number: u64,
+    text: Box<[u8]>,
     id: QueueId,
 }
 
-/// What was printed, for the last line.
-#[derive(Debug, Default)]
-struct Totals {
-    messages: u64,
-    recipients: u64,
-    bytes: u64,
-}
-
-/// Lists the messages. `Ok(false)` if some could not be read.
+/// Lists the messages. `Ok(false)` if some could not be read, or the filters match none.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<bool, QueueError> {
     let root = args.queue_choice.resolve()?;
     let directory = Directory::open(&root)?;
-    let queues = if args.queue.is_empty() { &Queue::ALL[..] } else { &args.queue };
-    let seen = collect(&directory, queues)?;
     let zone = TimeZone::system();
-    let mut totals = Totals::default();
-    let mut complete = true;
-    if !args.json && !seen.is_empty() {
-        writeln!(
-            out,
-            "{:8}  {:16}  {:>9}  {:19}  {:>6}  SENDER → RECIPIENTS LEFT",
-            "QUEUE", "ID", "BYTES", "ARRIVED", "LEFT"
-        )?;
+    let now = now();
+    let mut output = Output {
+        rows: Rows { zone: &zone, now },
+        mailq: args.mailq.then(|| Mailq::new(&zone)),
+        json: args.json,
+        totals: Totals::default(),
+        out,
+    };
+    let is_text = !args.json && !args.mailq;
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let walk = Walk {
+        directory: &directory,
+        filters: &args.filters,
+        queues: args.filters.queues(),
+        with_reasons: true,
+        now,
+    };
+    let complete = match args.sort {
+        None => walk.run(&mut |message| {
+            if output.totals.messages >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            output.message(&message)?;
+            Ok(ControlFlow::Continue(()))
+        })?,
+        Some(order) => sorted(args, order, &Walk { with_reasons: false, ..walk }, &mut output)?,
+    };
+    let Output { totals, mailq, out, .. } = output;
+    if let Some(mailq) = mailq {
+        mailq.end(totals.messages, totals.bytes, out)?;
+    } else if is_text {
+        writeln!(out, "{}", totals.to_text(&root.display().to_string()))?;
     }
-    for message in &seen {
-        let listed = match directory.open_message(&message.id) {
+    if totals.messages == 0 && args.filters.is_set() {
+        out.flush()?;
+        complain(&"no message matches the filters");
+        return Ok(false);
+    }
+    Ok(complete)
+}
+
+/// Looks at all messages first, then prints those that come first.
+fn sorted(args: &Args, order: Order, walk: &Walk<'_>, output: &mut Output<'_>) -> Result<bool, QueueError> {
+    let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut seen = Vec::new();
+    let mut complete = walk.run(&mut |message| {
+        seen.push(SortedMessage::new(&message, order));
+        if seen.len() > limit.saturating_add(SORTED_SLACK) {
+            arrange(&mut seen, args.reverse, limit);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    arrange(&mut seen, args.reverse, limit);
+    for SortedMessage { id, .. } in seen {
+        let read = match walk.directory.open_message(&id) {
             // Delivered since it was seen.
             Ok(None) => continue,
-            Ok(Some((file, found))) => Entry::read(&file, &found, message, args.json),
+            Ok(Some((file, found))) => Message::read(walk.directory, &file, &found, true),
             Err(failure) => Err(failure),
         };
-        match listed {
-            Ok(entry) => {
-                totals.add(&entry);
-                if args.json {
-                    json::write_line(out, &entry.row())?;
-                } else {
-                    out.write_all(entry.to_text(&zone).as_bytes())?;
-                }
-            }
+        match read {
+            Ok(message) => output.message(&message)?,
             Err(failure) => {
                 complete = false;
                 complain(&failure);
             }
         }
     }
-    if !args.json {
-        writeln!(out, "{}", totals.to_text(&root))?;
-    }
     Ok(complete)
 }
 
-/// Looks at every file once, for the time to sort by.
-fn collect(directory: &Directory, queues: &[Queue]) -> Result<Vec<ListedMessage>, QueueError> {
-    let mut seen = Vec::new();
-    // A message that is put off while this looks goes from active to deferred, and back when its time has come: looking
-    // at active again behind deferred misses neither.
-    let order = [Queue::Incoming, Queue::Active, Queue::Deferred, Queue::Active, Queue::Hold, Queue::Corrupt];
-    for queue in order.into_iter().filter(|queue| queues.contains(queue)) {
-        directory.walk(queue, &mut |file| {
-            seen.push(ListedMessage { arrival: arrival(directory, file), id: file.queue_id });
-        })?;
+fn arrange(seen: &mut Vec<SortedMessage>, reverse: bool, limit: usize) {
+    if reverse {
+        seen.sort_unstable_by(|a, b| Reverse(a).cmp(&Reverse(b)));
+    } else {
+        seen.sort_unstable();
     }
-    seen.sort_unstable();
-    // A file name is the same in every queue, and so is its arrival time.
-    seen.dedup_by(|a, b| a.id == b.id);
-    Ok(seen)
+    seen.truncate(limit);
 }
 
-/// When the message arrived; without a readable record the time of the last change.
-fn arrival(directory: &Directory, file: &File) -> u64 {
-    let changed = file.status.modified.seconds;
-    let Ok(file) = directory.open_file(&file.path) else { return changed };
-    let mut walker = Walker::new(&file);
-    for _ in 0..RECORDS_BEFORE_ARRIVAL {
-        match walker.next() {
-            Ok(Some(record)) if record.kind == RecordType::TIME => {
-                return parse_arrival(record.data).map_or(changed, |(seconds, _)| seconds);
-            }
-            Ok(Some(record)) if record.kind != RecordType::CONTENT => {}
-            _ => break,
-        }
+impl SortedMessage {
+    fn new(message: &Message, order: Order) -> Self {
+        let number = match order {
+            Order::Arrival => message.arrival_microseconds(),
+            Order::Size => message.bytes(),
+            Order::Recipients => message.letter.recipients_todo,
+            Order::Sender => 0,
+            // What waits for no time is tried first.
+            Order::Next => message.next_attempt().unwrap_or(0),
+        };
+        let sender = message.letter.sender.as_deref().filter(|_| order == Order::Sender);
+        Self { number, text: sender.unwrap_or_default().into(), id: message.id }
     }
-    changed
 }
 
-/// One message as it is listed.
-#[derive(Debug)]
-struct Entry {
-    queue: Queue,
-    id: QueueId,
-    arrival: u64,
-    forced_expire: bool,
-    letter: Letter,
-    /// File size, for a letter without a size record.
-    file_bytes: u64,
-    damage: Option<String>,
-    /// The first recipients left, for a person.
-    recipients_text: String,
-    /// All recipients left, for a program; a person needs none of them.
-    recipients: Vec<ListedRecipient>,
+/// Where messages are printed, and how.
+struct Output<'a> {
+    rows: Rows<'a>,
+    mailq: Option<Mailq<'a>>,
+    json: bool,
+    totals: Totals,
+    out: &'a mut dyn Write,
 }
 
-/// One message for a program: the fields of postqueue -j, and two more.
-#[derive(Debug, Serialize)]
-struct Row<'a> {
-    queue_name: &'static str,
-    queue_id: &'a str,
-    arrival_time: u64,
-    message_size: u64,
-    forced_expire: bool,
-    sender: Option<Text<'a>>,
-    recipients_left: u64,
-    recipients: &'a [ListedRecipient],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    damaged: Option<&'a str>,
+impl Output<'_> {
+    fn message(&mut self, message: &Message) -> Result<(), QueueError> {
+        let is_first = self.totals.messages == 0;
+        self.totals.add(message);
+        if self.json {
+            write_json(message, self.out)?;
+            return self.flush_at_first();
+        }
+        let text = match &mut self.mailq {
+            Some(mailq) => mailq.entry(message),
+            None if is_first => Rows::head() + &self.rows.text(message),
+            None => self.rows.text(message),
+        };
+        self.out.write_all(text.as_bytes())?;
+        self.flush_at_first()
+    }
+
+    /// Someone waits for the first rows.
+    fn flush_at_first(&mut self) -> Result<(), QueueError> {
+        if self.totals.messages <= ROWS_AT_ONCE {
+            self.out.flush()?;
+        }
+        Ok(())
+    }
 }
 
-#[derive(Debug, Serialize)]
-struct ListedRecipient {
-    address: OwnedText,
-}
-
-impl Entry {
-    fn read(
-        file: &QueueFile<'_>,
-        found: &File,
-        seen: &ListedMessage,
-        for_program: bool,
-    ) -> Result<Self, QueueError> {
-        let status = file.status().map_err(|error| QueueError::File { path: found.path.clone(), error })?;
-        let mut letter = Letter::default();
-        let (mut recipients_text, mut recipients, mut shown) = (String::new(), Vec::new(), 0);
-        let result = letter.read(file, Content::Skip, &mut |event| {
-            let Event::Recipient(recipient) = event else { return };
-            if recipient.state != RecipientState::ToDo {
-                return;
-            }
-            if shown < RECIPIENTS_SHOWN {
-                // Writing to a String does not fail.
-                let _ = write!(recipients_text, " <{}>", escaped(recipient.address));
-            }
-            shown += 1;
-            if for_program {
-                recipients.push(ListedRecipient { address: OwnedText(recipient.address.to_vec()) });
-            }
-        });
-        Ok(Self {
-            queue: found.queue,
-            id: found.queue_id,
-            arrival: letter.arrival.map_or(seen.arrival, |(seconds, _)| seconds),
-            forced_expire: status.mode & FORCE_EXPIRE != 0,
-            letter,
-            file_bytes: status.size_bytes,
-            damage: result.err().map(|error| error.to_string()),
-            recipients_text,
-            recipients,
-        })
-    }
-
-    fn bytes(&self) -> u64 {
-        self.letter.size.map_or(self.file_bytes, |size| size.content_length)
-    }
-
-    fn to_text(&self, zone: &TimeZone) -> String {
-        let mut line = format!(
-            "{:8}  {:16}  {:>9}  {:19}  {:>6}  ",
-            self.queue,
-            self.id,
-            self.bytes(),
-            local_time(self.arrival, zone),
-            self.letter.recipients_todo
-        );
-        if let Some(sender) = &self.letter.sender {
-            let _ = write!(line, "<{}>", escaped(sender));
-        }
-        if !self.recipients_text.is_empty() {
-            let _ = write!(line, " →{}", self.recipients_text);
-        }
-        let more = self.letter.recipients_todo.saturating_sub(RECIPIENTS_SHOWN);
-        if more > 0 {
-            let _ = write!(line, " and {more} more");
-        }
-        if let Some(damage) = &self.damage {
-            let _ = write!(line, " (damaged: {damage})");
-        }
-        line.push('\n');
-        line
-    }
-
-    fn row(&self) -> Row<'_> {
-        Row {
-            queue_name: self.queue.name(),
-            queue_id: self.id.as_str(),
-            arrival_time: self.arrival,
-            message_size: self.bytes(),
-            forced_expire: self.forced_expire,
-            sender: self.letter.sender.as_deref().map(Text),
-            recipients_left: self.letter.recipients_todo,
-            recipients: &self.recipients,
-            damaged: self.damage.as_deref(),
-        }
-    }
+/// What was printed, for the last line.
+#[derive(Debug, Default, Clone, Copy)]
+struct Totals {
+    messages: u64,
+    recipients: u64,
+    bytes: u64,
 }
 
 impl Totals {
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, message: &Message) {
         self.messages = self.messages.saturating_add(1);
-        self.recipients = self.recipients.saturating_add(entry.letter.recipients_todo);
-        self.bytes = self.bytes.saturating_add(entry.bytes());
+        self.recipients = self.recipients.saturating_add(message.letter.recipients_todo);
+        self.bytes = self.bytes.saturating_add(message.bytes());
     }
 
-    fn to_text(&self, root: &Path) -> String {
+    fn to_text(self, root: &str) -> String {
         if self.messages == 0 {
-            return format!("no messages in {}", root.display());
+            return format!("no messages in {root}");
         }
         format!(
-            "{}, {} left, {} in {}",
+            "{}, {} left, {} in {root}",
             counted(self.messages, "message"),
             counted(self.recipients, "recipient"),
             counted(self.bytes, "byte"),
-            root.display()
         )
     }
 }
 
 /// `1 message`, `2 messages`.
-fn counted(number: u64, noun: &str) -> String {
+pub(super) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

@@ -24,6 +24,7 @@ fn output(root: &Path, arguments: &[&str]) -> (String, bool) {
     let complete = match Cli::try_parse_from(line).unwrap().args.command {
         Command::List(args) => list::run(&args, &mut out),
         Command::Show(args) => show::run(&args, &mut out),
+        _ => panic!("{arguments:?}"),
     };
     (String::from_utf8(out).unwrap(), complete.unwrap())
 }
@@ -132,7 +133,7 @@ impl Spool {
 #[test]
 fn list_shows_the_oldest_first_and_what_is_damaged() {
     let spool = Spool::new();
-    let (text, complete) = output(spool.path(), &["list"]);
+    let (text, complete) = output(spool.path(), &["list", "--sort", "arrival"]);
     assert!(complete);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");

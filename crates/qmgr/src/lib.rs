@@ -18,6 +18,7 @@
 //! | [`mail_copy`] | the content of a message as a program or a file gets it |
 //! | [`delivery_line`] | the line that agents log for each recipient |
 //! | [`mailbox`] | an address, taken apart |
+//! | [`network`] | the agent that talks to other mail systems: SMTP, LMTP, QMQP |
 //! | [`wire`] | how that goes over the socket between them |
 //! | [`manager`] | the queue manager |
 //! | [`lines`] | the log lines of the queue manager |
@@ -37,6 +38,7 @@ pub mod mail_copy;
 pub mod mailbox;
 pub mod maildir;
 pub mod manager;
+pub mod network;
 pub mod pipe;
 pub mod program;
 pub mod request;

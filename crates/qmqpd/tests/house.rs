@@ -75,6 +75,7 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("manager", &["delivery_line", "lines", "program", "request", "settings", "wire"]),
             ("mail_copy", &[]),
             ("mailbox", &[]),
+            ("network", &["delivery_line", "mail_copy", "request", "wire"]),
             ("pipe", &["delivery_line", "mail_copy", "mailbox", "request"]),
             ("maildir", &["delivery_line", "mail_copy", "mailbox", "request"]),
         ],

@@ -21,6 +21,7 @@
 //! | [`network`] | the agent that talks to other mail systems: SMTP, LMTP, QMQP |
 //! | [`wire`] | how that goes over the socket between them |
 //! | [`manager`] | the queue manager |
+//! | [`network_agent`] | that agent as a service process |
 //! | [`lines`] | the log lines of the queue manager |
 //! | [`settings`] | the parameters of delivery |
 //! | [`program`] | what the configuration has to know |
@@ -39,6 +40,7 @@ pub mod mailbox;
 pub mod maildir;
 pub mod manager;
 pub mod network;
+pub mod network_agent;
 pub mod pipe;
 pub mod program;
 pub mod request;

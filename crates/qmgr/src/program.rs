@@ -16,6 +16,21 @@ pub struct DeliveryProgram {
 pub const QMGR: DeliveryProgram =
     DeliveryProgram { name: "qmgr", description: "queue manager", services: &[("qmgr", false)] };
 
+/// The agent for SMTP.
+pub const SMTP: DeliveryProgram = DeliveryProgram {
+    name: "smtp",
+    description: "SMTP delivery agent",
+    services: &[("smtp", true), ("relay", true)],
+};
+
+/// The agent for LMTP.
+pub const LMTP: DeliveryProgram =
+    DeliveryProgram { name: "lmtp", description: "LMTP delivery agent", services: &[("lmtp", true)] };
+
+/// The agent for QMQP.
+pub const QMQP: DeliveryProgram =
+    DeliveryProgram { name: "qmqp", description: "QMQP delivery agent", services: &[("qmqp", true)] };
+
 impl Program for DeliveryProgram {
     fn name(&self) -> &'static str {
         self.name

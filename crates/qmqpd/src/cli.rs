@@ -16,6 +16,7 @@ use daemon::exit::{self, Exit};
 use daemon::service::TypedByHand;
 use daemon::{control, master};
 use qmgr::manager::QueueManager;
+use qmgr::network_agent::NetworkAgent;
 
 /// The option letters of Postfix's daemons. None of our own options uses them, nor does `-h`.
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
@@ -130,6 +131,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         name_process(arguments.first());
         let run = match arguments.first().and_then(|program| Path::new(program).file_name()) {
             Some(name) if name == "qmgr" => daemon::service::run::<QueueManager>,
+            Some(name) if name == "smtp" || name == "lmtp" || name == "qmqp" => {
+                daemon::service::run::<NetworkAgent>
+            }
             _ => daemon::service::run::<QmqpServer>,
         };
         return run(arguments).unwrap_or_else(|typed| by_hand(&typed).report());

@@ -5,9 +5,10 @@ use postfix::settings::Settings;
 use crate::lists;
 use daemon::config::{Config, Finding, Program, Programs, Service};
 use intake::{Backend, PublicService};
+use qmgr::program::{LMTP, QMGR, QMQP, SMTP};
 
 /// The programs that `qmqpd serve` starts.
-pub(crate) const PROGRAMS: Programs = &[&Qmqpd, &qmgr::program::QMGR];
+pub(crate) const PROGRAMS: Programs = &[&Qmqpd, &QMGR, &SMTP, &LMTP, &QMQP];
 
 /// The QMQP server.
 #[derive(Debug)]

@@ -76,6 +76,7 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("mail_copy", &[]),
             ("mailbox", &[]),
             ("network", &["delivery_line", "mail_copy", "request", "wire"]),
+            ("network_agent", &["network", "program"]),
             ("pipe", &["delivery_line", "mail_copy", "mailbox", "request"]),
             ("maildir", &["delivery_line", "mail_copy", "mailbox", "request"]),
         ],

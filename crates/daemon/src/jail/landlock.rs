@@ -72,10 +72,12 @@ fn rules(needs: &Needs) -> Result<RulesetCreated, RuleError> {
     });
     let logs = make_bitflags!(AccessFs::{ReadDir | RemoveFile});
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let network =
+        if needs.connects_to_any_port { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
+        .handle_access(network)?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     // What is missing cannot be used either; that `incoming` is there has been looked at.
@@ -93,7 +95,7 @@ fn rules(needs: &Needs) -> Result<RulesetCreated, RuleError> {
             rules = below(rules, directory, read)?;
         }
     }
-    for port in &needs.tcp_ports {
+    for port in needs.tcp_ports.iter().filter(|_| !needs.connects_to_any_port) {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     Ok(rules)

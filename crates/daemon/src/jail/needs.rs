@@ -15,6 +15,8 @@ pub struct Needs {
     pub pipe_directories: Vec<PathBuf>,
     /// TCP ports that it connects to.
     pub tcp_ports: BTreeSet<u16>,
+    /// It connects to whatever TCP port mail is to be delivered to.
+    pub connects_to_any_port: bool,
     /// The C library looks up the names of hosts: it reads its files, and loads its modules.
     pub resolves_by_libc: bool,
 }

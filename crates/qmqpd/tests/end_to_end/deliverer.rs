@@ -1,7 +1,10 @@
 //! Our own queue manager: what was accepted leaves again, is reported, or is tried again.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +15,7 @@ pub(crate) fn add(trials: &mut Trials) {
     trials.add("deliverer::what_has_a_transport_is_delivered_and_removed", &[], delivered);
     trials.add("deliverer::a_failure_is_reported_to_the_sender", &[], reported);
     trials.add("deliverer::what_cannot_be_delivered_now_is_tried_again_and_given_up", &[], retried);
+    trials.add("deliverer::mail_goes_out_by_smtp_whatever_is_killed", &[], smtp);
     trials.add("deliverer::beside_a_postfix_it_does_not_start", &[], beside_postfix);
     trials.add("deliverer::each_message_survives_the_death_of_the_queue_manager", &[], killed);
 }
@@ -99,11 +103,11 @@ fn retried() {
     server.queue.wait_until_empty();
 }
 
-/// The queue manager's process.
-fn queue_manager(server: &ours::Instance) -> Option<Pid> {
+/// The process of a service.
+fn process(server: &ours::Instance, service: &str) -> Option<Pid> {
     server.services().into_iter().find(|pid| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-        name.is_ok_and(|name| name.trim() == "qmgr")
+        name.is_ok_and(|name| name.trim() == service)
     })
 }
 
@@ -116,7 +120,7 @@ fn killed() {
         let recipient = format!("to{number}@rcpt.example");
         send(&server, "alice@sender.example", &[&recipient, "carol@rcpt.example"]);
         if number % 20 == 10 {
-            let found = wait::until("the queue manager runs", || queue_manager(&server));
+            let found = wait::until("the queue manager runs", || process(&server, "qmgr"));
             kill(found, Signal::SIGKILL).unwrap();
         }
     }
@@ -144,4 +148,79 @@ fn beside_postfix() {
     assert!(!said.status.success());
     let said = String::from_utf8_lossy(&said.stderr).into_owned() + &server.log.all();
     assert!(said.contains("a Postfix runs on this queue"), "{said}");
+}
+
+/// An SMTP server that takes everything, and keeps the recipients of what it has answered with 250.
+fn sink() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let account = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let account = Arc::clone(&account);
+            // A session that breaks off has taken nothing.
+            std::thread::spawn(move || drop(serve_smtp(&stream, &account)));
+        }
+    });
+    (address, taken)
+}
+
+fn serve_smtp(stream: &TcpStream, account: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut out = stream;
+    let mut recipients = Vec::new();
+    let mut in_content = false;
+    out.write_all(b"220 sink.example\r\n")?;
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        let reply: &[u8] = match line.as_str() {
+            "." if in_content => {
+                in_content = false;
+                account.lock().unwrap().append(&mut recipients);
+                b"250 2.0.0 taken\r\n"
+            }
+            _ if in_content => continue,
+            "DATA" => {
+                in_content = true;
+                b"354 go on\r\n"
+            }
+            "QUIT" => return out.write_all(b"221 bye\r\n"),
+            other => {
+                recipients.extend(other.strip_prefix("RCPT TO:").map(str::to_owned));
+                b"250 2.0.0 yes\r\n"
+            }
+        };
+        out.write_all(reply)?;
+    }
+    Ok(())
+}
+
+/// Queue manager and agent are killed again and again while mail goes out by SMTP: the server has taken each recipient's mail,
+/// and nothing stays.
+fn smtp() {
+    const MESSAGES: usize = 60;
+    let (address, taken) = sink();
+    let transport = format!("default_transport = smtp:[127.0.0.1]:{}", address.port());
+    let pace = ["minimal_backoff_time = 1s", "maximal_backoff_time = 1s", "queue_run_delay = 1s"];
+    let lines = [&[transport.as_str(), "service_throttle_time = 1s"], pace.as_slice()].concat();
+    let server = server(&lines);
+    for number in 0..MESSAGES {
+        let recipient = format!("to{number}@rcpt.example");
+        send(&server, "alice@sender.example", &[&recipient, "carol@rcpt.example"]);
+        if number % 15 == 10 {
+            let name = if number % 2 == 0 { "qmgr" } else { "smtp" };
+            let found = wait::until("the process runs", || process(&server, name));
+            kill(found, Signal::SIGKILL).unwrap();
+        }
+    }
+    let queues = ["incoming", "active", "deferred", "corrupt"].map(|name| server.queue.path.join(name));
+    wait::until("all messages leave the queue", || {
+        queues.iter().all(|queue| testbed::queue::files_below(queue).is_empty()).then_some(())
+    });
+    let taken = taken.lock().unwrap();
+    for number in 0..MESSAGES {
+        let recipient = format!("<to{number}@rcpt.example>");
+        assert!(taken.contains(&recipient), "{recipient} got nothing: {}", server.log.all());
+    }
+    assert!(taken.iter().filter(|recipient| *recipient == "<carol@rcpt.example>").count() >= MESSAGES);
 }

@@ -19,7 +19,7 @@ quick: format
 	$(CARGO) test --locked --quiet --workspace --lib $(addprefix --test ,$(QUICK))
 
 test:     ## everything that must hold before a commit: format, lints, tests, manuals
-test: peers format lint check fuzz-smoke model manuals
+test: peers format lint licences check fuzz-smoke model manuals
 
 format:   ## is the code formatted? (cargo fmt repairs it)
 	$(CARGO) fmt --all --check
@@ -100,8 +100,15 @@ bench-bless: ## write bench/instructions.csv anew
 	$(CARGO) build --release --locked -p bench
 	target/release/instructions --bless
 
-deny:     ## licences, advisories and duplicates of the dependencies (needs cargo-deny)
+licences: ## licences, sources and duplicates of the dependencies, those of fuzz/ too; needs no network
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --offline --all-features check bans licenses sources && \
+		$(CARGO) deny --offline --all-features --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources; \
+	else echo 'no cargo-deny: licences, sources and duplicates of the dependencies not checked (cargo install cargo-deny --locked)'; fi
+
+deny:     ## the same with the advisories, whose database comes from the network (needs cargo-deny)
 	$(CARGO) deny --all-features check
+	$(CARGO) deny --all-features --manifest-path fuzz/Cargo.toml --config deny.toml check
 
 install:  ## to $(DESTDIR)$(PREFIX); after make build
 	install -D -m 755 target/release/qmqpd $(DESTDIR)$(PREFIX)/sbin/qmqpd
@@ -111,4 +118,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run quick differential samples tables end-to-end drop-in sandbox faults operator master spool tools test format lint check fuzz-smoke fuzz model mutants test-crash oracle soak manuals peers bench bench-check bench-bless deny install clean
+.PHONY: help build run quick differential samples tables end-to-end drop-in sandbox faults operator master spool tools test format lint check fuzz-smoke fuzz model mutants test-crash oracle soak manuals peers bench bench-check bench-bless licences deny install clean

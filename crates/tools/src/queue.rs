@@ -14,6 +14,7 @@ mod select;
 mod show;
 mod summary;
 mod text;
+mod transfer;
 mod wake;
 mod walk;
 
@@ -53,6 +54,10 @@ enum Command {
     Expire(Box<act::Args>),
     /// Try to deliver messages now
     Flush(Box<act::Args>),
+    /// Write one message to standard output
+    Export(transfer::ExportArgs),
+    /// Put a queue file that was exported into the queue
+    Import(transfer::ImportArgs),
 }
 
 /// The queue to read.
@@ -91,7 +96,9 @@ impl QueueChoice {
         };
         let hashed = value("hash_queue_names")?;
         let words = hashed.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+        let long_queue_ids = value("enable_long_queue_ids")?.trim().eq_ignore_ascii_case("yes");
         Ok(Layout {
+            long_queue_ids,
             hashed: words.map(str::to_owned).collect(),
             depth: value("hash_queue_depth")?.trim().parse().unwrap_or(1),
         })
@@ -103,6 +110,7 @@ impl QueueChoice {
 struct Layout {
     hashed: Vec<String>,
     depth: usize,
+    long_queue_ids: bool,
 }
 
 impl Layout {
@@ -128,7 +136,7 @@ impl Layout {
             depth
         };
         let depth = hashed.iter().map(depth_of).max().unwrap_or(0).max(1);
-        Self { hashed, depth }
+        Self { hashed, depth, long_queue_ids: false }
     }
 }
 
@@ -159,6 +167,9 @@ enum QueueError {
     /// A queue file cannot be opened or looked at.
     #[error("cannot open {path}: {error}{}", advice(error))]
     File { path: String, error: io::Error },
+    /// A queue file cannot be read to its end.
+    #[error("{path}: {damage}")]
+    Damaged { path: String, damage: String },
     /// The queue cannot be searched.
     #[error("{0}")]
     Spool(spool::SpoolError),
@@ -217,6 +228,8 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Requeue(args) => act::run(action::Action::Requeue, args, &mut out),
         Command::Expire(args) => act::run(action::Action::Expire, args, &mut out),
         Command::Flush(args) => act::run(action::Action::Flush, args, &mut out),
+        Command::Export(args) => transfer::export(args, &mut out),
+        Command::Import(args) => transfer::import(args, &mut out),
     };
     let result = result.and_then(|complete| out.flush().map(|()| complete).map_err(QueueError::Output));
     match result {

@@ -16,6 +16,11 @@ pub(crate) fn add(trials: &mut Trials) {
     let beside = [Peer::Postfix, Peer::Qmqpctl];
     trials.add("queue::the_list_is_that_of_postqueue", &beside, the_list_is_that_of_postqueue);
     trials.add("queue::each_verb_beside_postfix", &beside, each_verb_beside_postfix);
+    trials.add(
+        "queue::a_message_goes_out_and_comes_in_again",
+        &beside,
+        a_message_goes_out_and_comes_in_again,
+    );
     trials.add("queue::what_is_wrong_is_told_by_the_exit_status", &beside, what_is_wrong_is_told);
     trials.add(
         "queue::what_was_deleted_does_not_come_back_after_a_power_cut",
@@ -229,6 +234,36 @@ fn each_verb_beside_postfix() {
     assert_eq!(said, "3 messages removed\n");
     assert_eq!(places(config).len(), 0);
     assert!(!server.log.all().contains("fatal:"), "{}", server.log.all());
+}
+
+fn a_message_goes_out_and_comes_in_again() {
+    let server = deferring();
+    let config = &server.config;
+    let id = send(&server, "alice@sender.example", &["bob@grey.example", "x@discard.example"]);
+    wait_for(config, &id, Some("deferred"));
+    let message = ctl(config, &["export", &id]);
+    // cleanup(8) has put its own headers before and behind those of the client.
+    let is_whole = message.starts_with("Received: ") && message.ends_with("\n\nhello\n");
+    assert!(is_whole && message.contains("\nSubject: x\n"), "{message}");
+    let file = run(config, &["export", "--format", "queue-file", &id], "");
+    assert!(file.status.success(), "{file:?}");
+    let path = server.dir().join("exported");
+    std::fs::write(&path, &file.stdout).unwrap();
+    ctl(config, &["delete", &id]);
+    let said = ctl(config, &["import", path.to_str().unwrap()]);
+    let (new_id, words) = said.split_once(": ").unwrap();
+    assert_eq!(words, "imported, 1 recipients left\n");
+    // The queue manager takes it, and only the recipient who was left is tried.
+    wait_for(config, new_id, Some("deferred"));
+    let listed: Value = serde_json::from_str(&ctl(config, &["list", "--json"])).unwrap();
+    assert_eq!(listed["recipients"][0]["address"], "bob@grey.example");
+    assert_eq!(listed["sender"], "alice@sender.example");
+    assert!(!server.log.all().contains(&format!("{new_id}: to=<x@discard.example>")));
+    // A file that is cut off is refused, with words.
+    std::fs::write(&path, &file.stdout[..file.stdout.len() - 2]).unwrap();
+    let refused = run(config, &["import", path.to_str().unwrap()], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("exported: missing end record"), "{refused:?}");
 }
 
 fn what_is_wrong_is_told() {

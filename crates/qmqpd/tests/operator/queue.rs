@@ -230,6 +230,7 @@ fn each_verb_beside_postfix() {
 
     // Nothing is left that is not the mail owner's, and Postfix has nothing to complain about.
     wait_for(config, &flushed, Some("deferred"));
+    wait::until("the report of the expired message is gone", || (places(config).len() == 3).then_some(()));
     let said = ctl(config, &["delete", "ALL", "--yes", "-q"]);
     assert_eq!(said, "3 messages removed\n");
     assert_eq!(places(config).len(), 0);

@@ -49,7 +49,12 @@ pub struct Arguments {
     pub is_attached: bool,
     /// `-D`: run debugger_command.
     pub debug: bool,
+    /// What stands behind the options: the attributes of pipe(8). Other programs have none.
+    pub attributes: Vec<String>,
 }
+
+/// The program whose command line has attributes behind the options.
+const WITH_ATTRIBUTES: &str = "pipe";
 
 /// Why a command line cannot be a service's. The words are Postfix's where it has some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +87,11 @@ impl Arguments {
         let mut parsed = Self::of_program(program);
         while let Some(word) = words.next() {
             let Some(mut letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
+                if parsed.process_name == WITH_ATTRIBUTES {
+                    parsed.attributes.push(word.to_owned());
+                    parsed.attributes.extend(words.map(str::to_owned));
+                    return Ok(parsed);
+                }
                 return Err(ArgumentError::Unexpected(word.to_owned()));
             };
             if letters == "-" {
@@ -120,6 +130,7 @@ impl Arguments {
             log_to_stderr: false,
             is_attached: false,
             debug: false,
+            attributes: Vec::new(),
         }
     }
 
@@ -251,6 +262,13 @@ mod tests {
             (parsed.overrides, parsed.service_name.as_str()),
             (vec!["mail_name = A B".to_owned()], "628")
         );
+    }
+
+    #[test]
+    fn the_attributes_of_a_pipe_stand_behind_its_options() {
+        let parsed = parse("pipe -n scan -t unix -o a=b user=x argv=cat -f -o").unwrap();
+        assert_eq!(parsed.overrides, ["a=b"]);
+        assert_eq!(parsed.attributes, ["user=x", "argv=cat", "-f", "-o"]);
     }
 
     #[test]

@@ -15,6 +15,12 @@ use crate::wire::{Channel, ChannelError, Receiver, decode_request, encode_answer
 /// A delivery, as [`crate::pipe`] and [`crate::maildir`] have one: it may block as long as it takes.
 pub type Deliver = dyn Fn(&Request, &File, &mut dyn FnMut(RecipientOutcome)) -> Finished + Send + Sync;
 
+/// How many deliveries a process may have at the same time, by `default_process_limit`: in Postfix each is a process.
+#[must_use]
+pub fn deliveries_max(process_limit: i64) -> usize {
+    usize::try_from(process_limit).unwrap_or(0).clamp(1, 1000)
+}
+
 /// How a process serves.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -24,7 +30,8 @@ pub struct Limits {
     pub idle_max: Duration,
 }
 
-/// Serves queue managers that connect to `listener`, until none has been connected for a while. To be called in a runtime of
+/// Serves queue managers that connect to `listener`, until none has been connected for a while, or `stop` is over and the
+/// connection of that time has ended. To be called in a runtime of
 /// tokio. `trouble` is told what ends a connection other than its end.
 ///
 /// A delivery that has begun goes on when its queue manager is gone: the next one tries its recipients again.
@@ -36,17 +43,26 @@ pub async fn serve(
     limits: Limits,
     deliver: Arc<Deliver>,
     trouble: &dyn Fn(String),
+    stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let mut stop = std::pin::pin!(stop);
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let slots = Arc::new(Semaphore::new(limits.deliveries_max.max(1)));
-    while let Ok(accepted) = tokio::time::timeout(limits.idle_max, listener.accept()).await {
-        let (socket, _) = accepted?;
+    loop {
+        let accepting = tokio::time::timeout(limits.idle_max, listener.accept());
+        let (socket, _) = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            accepted = accepting => match accepted {
+                Ok(accepted) => accepted?,
+                Err(_) => return Ok(()),
+            },
+        };
         if let Err(error) = serve_connection(Channel::new(socket), &slots, &deliver).await {
             trouble(format!("connection to the queue manager: {error}"));
         }
     }
-    Ok(())
 }
 
 /// There is one queue manager: the next connection waits for the end of this one.
@@ -122,8 +138,10 @@ mod tests {
         let trouble = |words| troubles.lock().unwrap().push(words);
         let result = runtime().block_on(async {
             let socket = tokio::net::UnixStream::connect(&path).await.unwrap();
-            let (result, served) =
-                tokio::join!(manager(Channel::new(socket)), serve(listener, LIMITS, deliver, &trouble));
+            let (result, served) = tokio::join!(
+                manager(Channel::new(socket)),
+                serve(listener, LIMITS, deliver, &trouble, std::future::pending())
+            );
             served.unwrap();
             result
         });

@@ -1,7 +1,10 @@
 //! What the configuration and the master have to know of the programs of delivery.
 
 use daemon::config::{Config, Finding, Program, Service};
+use postfix::notice::Severity;
 use postfix::settings::Settings;
+
+use crate::pipe;
 
 /// A program of delivery.
 #[derive(Debug)]
@@ -10,11 +13,33 @@ pub struct DeliveryProgram {
     description: &'static str,
     /// Its services where there is no master.cf, and whether they are private.
     services: &'static [(&'static str, bool)],
+    /// Whether its process becomes the user that it needs by itself.
+    chooses_its_user: bool,
 }
 
 /// The queue manager.
-pub const QMGR: DeliveryProgram =
-    DeliveryProgram { name: "qmgr", description: "queue manager", services: &[("qmgr", false)] };
+pub const QMGR: DeliveryProgram = DeliveryProgram {
+    name: "qmgr",
+    description: "queue manager",
+    services: &[("qmgr", false)],
+    chooses_its_user: false,
+};
+
+/// Gives mail to programs. What its services do stands in master.cf alone.
+pub const PIPE: DeliveryProgram = DeliveryProgram {
+    name: "pipe",
+    description: "pipe delivery agent",
+    services: &[],
+    chooses_its_user: true,
+};
+
+/// Delivers into Maildirs.
+pub const VIRTUAL: DeliveryProgram = DeliveryProgram {
+    name: "virtual",
+    description: "virtual delivery agent",
+    services: &[("virtual", true)],
+    chooses_its_user: true,
+};
 
 /// The agent for SMTP.
 pub const SMTP: DeliveryProgram = DeliveryProgram {
@@ -48,12 +73,18 @@ impl Program for DeliveryProgram {
         false
     }
 
-    fn check(&self, _: &Config, _: &Service) -> Vec<Finding> {
-        Vec::new()
+    fn check(&self, _: &Config, service: &Service) -> Vec<Finding> {
+        let problem = if self.name == PIPE.name { pipe::server::problem(service) } else { None };
+        let finding = |text| Finding { parameter: "", severity: Severity::Error, text };
+        problem.map(|words| finding(format!("{}: {words}", service.origin))).into_iter().collect()
     }
 
     fn delivers(&self) -> bool {
         true
+    }
+
+    fn chooses_its_user(&self) -> bool {
+        self.chooses_its_user
     }
 
     fn built_in_services(&self) -> &'static [(&'static str, bool)] {

@@ -15,8 +15,10 @@ use daemon::config::ConfigSource;
 use daemon::exit::{self, Exit};
 use daemon::service::TypedByHand;
 use daemon::{control, master};
+use qmgr::maildir::server::MaildirServer;
 use qmgr::manager::QueueManager;
 use qmgr::network_agent::NetworkAgent;
+use qmgr::pipe::server::PipeServer;
 
 /// The option letters of Postfix's daemons. None of our own options uses them, nor does `-h`.
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
@@ -134,6 +136,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             Some(name) if name == "smtp" || name == "lmtp" || name == "qmqp" => {
                 daemon::service::run::<NetworkAgent>
             }
+            Some(name) if name == "pipe" => daemon::service::run_blocking::<PipeServer>,
+            Some(name) if name == "virtual" => daemon::service::run_blocking::<MaildirServer>,
             _ => daemon::service::run::<QmqpServer>,
         };
         return run(arguments).unwrap_or_else(|typed| by_hand(&typed).report());

@@ -5,10 +5,10 @@ use postfix::settings::Settings;
 use crate::lists;
 use daemon::config::{Config, Finding, Program, Programs, Service};
 use intake::{Backend, PublicService};
-use qmgr::program::{LMTP, QMGR, QMQP, SMTP};
+use qmgr::program::{LMTP, PIPE, QMGR, QMQP, SMTP, VIRTUAL};
 
 /// The programs that `qmqpd serve` starts.
-pub(crate) const PROGRAMS: Programs = &[&Qmqpd, &QMGR, &SMTP, &LMTP, &QMQP];
+pub(crate) const PROGRAMS: Programs = &[&Qmqpd, &QMGR, &SMTP, &LMTP, &QMQP, &PIPE, &VIRTUAL];
 
 /// The QMQP server.
 #[derive(Debug)]

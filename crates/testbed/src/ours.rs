@@ -43,12 +43,17 @@ pub struct Instance {
 impl Instance {
     /// Starts a server and waits until it listens.
     pub fn start(setup: &Setup) -> Self {
-        Self::start_with(setup, None, Command::new(program::qmqpd()))
+        Self::start_with(setup, None, &[], Command::new(program::qmqpd()))
     }
 
     /// Starts a server whose service stands in a master.cf, with these columns from private to maxproc.
     pub fn start_with_columns(setup: &Setup, columns: &str) -> Self {
-        Self::start_with(setup, Some(columns), Command::new(program::qmqpd()))
+        Self::start_with(setup, Some(columns), &[], Command::new(program::qmqpd()))
+    }
+
+    /// Starts a server whose services stand in a master.cf: its own with these columns from private to maxproc, and more lines.
+    pub fn start_with_lines(setup: &Setup, columns: &str, lines: &[String]) -> Self {
+        Self::start_with(setup, Some(columns), lines, Command::new(program::qmqpd()))
     }
 
     /// Starts a server that has one processor, and so one thread for all its sessions.
@@ -69,20 +74,20 @@ impl Instance {
     /// Starts a server that takes the machine for one that was started anew: to it, this file is the kernel's boot_id.
     /// Needs root.
     pub fn start_after_boot(setup: &Setup, boot_id: &Path) -> Self {
-        Self::start_with(setup, None, program_that_sees(boot_id, "/proc/sys/kernel/random/boot_id"))
+        Self::start_with(setup, None, &[], program_that_sees(boot_id, "/proc/sys/kernel/random/boot_id"))
     }
 
     /// Starts a server with a resolver configuration of its own. Needs root.
     pub fn start_with_resolver(setup: &Setup, resolv_conf: &Path) -> Self {
-        Self::start_with(setup, None, program_that_sees(resolv_conf, "/etc/resolv.conf"))
+        Self::start_with(setup, None, &[], program_that_sees(resolv_conf, "/etc/resolv.conf"))
     }
 
     /// Starts a server by way of another program, which runs it in the end.
     pub fn start_program(setup: &Setup, program: Command) -> Self {
-        Self::start_with(setup, None, program)
+        Self::start_with(setup, None, &[], program)
     }
 
-    fn start_with(setup: &Setup, columns: Option<&str>, mut program: Command) -> Self {
+    fn start_with(setup: &Setup, columns: Option<&str>, lines: &[String], mut program: Command) -> Self {
         let dir = scratch("ours");
         let port = ports::free();
         let queue_path = setup.queue.clone().unwrap_or_else(|| dir.path().join("queue"));
@@ -103,6 +108,7 @@ impl Instance {
                 }
             }
         }
+        lines.iter().for_each(|line| writeln!(master_cf, "{line}").unwrap());
         writeln!(main_cf, "data_directory = {}/data", dir.path().display()).unwrap();
         let config = write_config(dir.path(), &main_cf, &master_cf);
         if columns.is_none() {

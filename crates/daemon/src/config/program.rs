@@ -26,6 +26,11 @@ pub trait Program: Debug + Sync {
         false
     }
 
+    /// Whether its process finds the user that it needs by itself, and so starts as the master's: as root, if that is root.
+    fn chooses_its_user(&self) -> bool {
+        false
+    }
+
     /// The `unix` services of a part of delivery where master.cf has none: name, and whether it is private.
     fn built_in_services(&self) -> &'static [(&'static str, bool)] {
         &[]

@@ -155,8 +155,8 @@ fn built_in(kind: &'static dyn Program, name: &str, is_private: bool, reading: &
         addresses: vec![Listen::Unix(path)],
         origin: "qmqpd_deliver".to_owned(),
         process_limit: 1,
-        unprivileged: root,
-        chroot: root && source.directory().is_some(),
+        unprivileged: root && !kind.chooses_its_user(),
+        chroot: root && source.directory().is_some() && !kind.chooses_its_user(),
         arguments: as_arguments(overrides),
         settings: Arc::new(loaded.settings.clone()),
     }
@@ -249,8 +249,7 @@ fn from_master_cf(
                 errors.push(wrong(what, "give each service a separate address or port"));
             }
         }
-        let mut arguments = line.arguments.clone();
-        arguments.extend(as_arguments(reading.overrides));
+        let arguments = with_overrides(kind, &line.arguments, reading.overrides);
         let origin = format!("{}, line {}", file.path(), line.line);
         let own = own_settings(reading, kind, &line.name, &arguments, &origin, errors);
         let own = own.map_or_else(|| settings.clone(), |own| own.settings);
@@ -261,12 +260,22 @@ fn from_master_cf(
             addresses,
             origin,
             process_limit: line.process_limit,
-            unprivileged: root,
-            chroot: root && line.chroot,
+            unprivileged: root && !kind.chooses_its_user(),
+            chroot: root && line.chroot && !kind.chooses_its_user(),
             arguments,
             settings: Arc::new(own),
         });
     }
+}
+
+/// The arguments of a line, with the `-o` of the command line behind its own, and before what is not an option.
+fn with_overrides(kind: &dyn Program, arguments: &[String], overrides: &[Override]) -> Vec<String> {
+    let words = std::iter::once(kind.name()).chain(arguments.iter().map(String::as_str));
+    let parsed = Arguments::parse(&words.collect::<Vec<_>>());
+    let behind = parsed.map_or(0, |parsed| parsed.attributes.len());
+    let (options, attributes) =
+        arguments.split_at_checked(arguments.len().saturating_sub(behind)).unwrap_or((arguments, &[]));
+    [options, &as_arguments(overrides), attributes].concat()
 }
 
 /// What is wrong about a line of master.cf.
@@ -277,7 +286,7 @@ pub(super) fn wrong_line(file: &MasterCf, line: &Line, what: String, remedy: &st
 /// Columns with values that make no sense for this program.
 pub(super) fn bad_columns(file: &MasterCf, line: &Line, kind: &dyn Program, root: bool) -> Vec<ConfigError> {
     let mut errors = Vec::new();
-    if root && !line.unprivileged {
+    if root && !line.unprivileged && !kind.chooses_its_user() {
         let what = format!("the Postfix {} must run with $mail_owner privileges", kind.description());
         errors.push(wrong_line(file, line, what, "write y or - into the unprivileged column, the fourth"));
     }

@@ -3,6 +3,7 @@
 //! `start` opens everything that needs privileges, gives them up, and only then lets the first client in.
 
 mod accept;
+mod blocking;
 mod clients;
 mod commits;
 mod connection_limit;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 
 use crate::log::{Log, Program};
 
+pub use blocking::{BlockingServer, run_blocking};
 pub use clients::{Capacity, Clients, Excess, Held, Limit, Limits};
 pub use commits::{Commit, Commits};
 pub use connection_limit::{ConnectionLimit, Permit, RejectSlot};

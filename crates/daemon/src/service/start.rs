@@ -95,7 +95,7 @@ pub(super) struct Inherited {
 impl Inherited {
     /// First thing in the process.
     #[allow(unsafe_code)]
-    fn take(arguments: Option<&Arguments>) -> Self {
+    pub(super) fn take(arguments: Option<&Arguments>) -> Self {
         use postfix::child::{FLOW_READ_DESCRIPTOR, FLOW_WRITE_DESCRIPTOR};
         let listeners = arguments.map_or(1, |arguments| arguments.listeners);
         let listeners = i32::try_from(listeners).unwrap_or(0);
@@ -120,7 +120,7 @@ impl Inherited {
 
     /// Whether a master(8) left them: its status channel and a socket that listens. A shell may leave other things at
     /// the numbers.
-    fn are_of_a_master(&self) -> bool {
+    pub(super) fn are_of_a_master(&self) -> bool {
         let listens = |socket: &OwnedFd| rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
         self.status.is_some() && self.listeners.first().is_some_and(listens)
     }

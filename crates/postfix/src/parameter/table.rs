@@ -665,7 +665,21 @@ parameters! {
     /// Environment of service processes: names, or `name=value`.
     import_environment: list = "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ XAUTHORITY DISPLAY LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME"; Effective;
     /// Environment of external commands.
-    export_environment: list = "TZ MAIL_CONFIG LANG"; OtherPrograms("deliveries to programs");
+    export_environment: list = "TZ MAIL_CONFIG LANG"; Effective;
+    /// How long a command of a pipe transport may run.
+    command_time_limit: time(POSITIVE) = "1000s"; Effective;
+    /// The directory that the paths of virtual_mailbox_maps start in.
+    virtual_mailbox_base: text(ANY) = ""; Effective;
+    /// The Maildir of an address, below virtual_mailbox_base, with a slash at its end.
+    virtual_mailbox_maps: list = ""; Effective;
+    /// The user ID of the mailbox of an address.
+    virtual_uid_maps: list = ""; Effective;
+    /// The group ID of the mailbox of an address.
+    virtual_gid_maps: list = ""; Effective;
+    /// The lowest user ID that virtual_uid_maps may say.
+    virtual_minimum_uid: integer(POSITIVE) = "100"; Effective;
+    /// The largest file of a mailbox: at least message_size_limit. 0 is no limit.
+    virtual_mailbox_limit: long(NOT_NEGATIVE) in "bytes" = "51200000"; Effective;
     /// Whether postmulti(1) starts this instance.
     multi_instance_enable: boolean = "no"; INSTANCES;
     /// The name of this instance; syslog_name begins with it.

@@ -241,7 +241,7 @@ fn bytes_that_are_not_utf8_are_refused_where_they_matter() {
 fn a_default_that_suffers_from_another_value_is_not_blamed() {
     assert_eq!(whats("compatibility_level = x"), ["malformed compatibility level syntax: \"x\""]);
     assert_eq!(whats("header_checks = ${").len(), 1);
-    assert!(load_text("virtual_gid_maps = ${").is_ok());
+    assert!(load_text("local_login_sender_maps = ${").is_ok());
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! | module | has |
 //! |---|---|
 //! | [`directory`] | a message on its way into a Maildir |
+//! | [`server`] | the process |
 //! | [`identity`] | the user that it is written as |
 
 pub mod directory;
 pub mod identity;
+pub mod server;
 
 use std::fs::File;
 use std::io;

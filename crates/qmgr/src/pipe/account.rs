@@ -82,6 +82,18 @@ impl Account {
         Ok(Self { user_id: user.uid.as_raw(), group_id: group_id.as_raw() })
     }
 
+    /// Can this process, or one that it starts, become that user?
+    ///
+    /// # Errors
+    /// It is not root, and another user.
+    pub fn check(self, name: &str) -> Result<(), AccountError> {
+        let own = Uid::effective();
+        if own.is_root() || own.as_raw() == self.user_id {
+            return Ok(());
+        }
+        Err(AccountError::NotRoot { wanted: name.to_owned(), own: own.as_raw() })
+    }
+
     /// Makes this process that user, for ever, in a session of its own; with `root_directory`, there. To be called before there
     /// are threads. The commands may gain privileges by set-ID programs, as Postfix's sendmail(1) does.
     ///
@@ -106,9 +118,7 @@ impl Account {
             }
             return Ok(());
         }
-        if own.as_raw() != self.user_id {
-            return Err(AccountError::NotRoot { wanted: name.to_owned(), own: own.as_raw() });
-        }
+        self.check(name)?;
         enter(root_directory)
     }
 }

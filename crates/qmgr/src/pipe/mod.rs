@@ -6,6 +6,7 @@
 //! | [`account`] | the user that it runs as |
 //! | [`template`] | an argument with macros |
 //! | [`arguments`] | the command line for a request |
+//! | [`server`] | the process |
 //! | [`command`] | the command while it runs |
 //!
 //! What the end of a command means to the mail is decided in `delivery::exit_status`.
@@ -14,6 +15,7 @@ pub mod account;
 pub mod arguments;
 pub mod attributes;
 pub mod command;
+pub mod server;
 pub mod template;
 
 use std::fs::File;

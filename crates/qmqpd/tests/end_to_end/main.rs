@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod address_tables;
+mod agents;
 mod changes;
 mod client_limits;
 mod clients;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     clients::add(&mut trials);
     delivery::add(&mut trials);
     content_filter::add(&mut trials);
+    agents::add(&mut trials);
     deliverer::add(&mut trials);
     limits::add(&mut trials);
     client_limits::add(&mut trials);

@@ -50,6 +50,7 @@ const DOCUMENTS: &[&str] = &[
     "CONTRIBUTING.md",
     "SECURITY.md",
     "bench/README.md",
+    "docs/delivery.md",
     "docs/dependencies.md",
     "docs/durability.md",
     "docs/fuzzing.md",

@@ -50,6 +50,11 @@ pub(super) fn is_complete(options: &Options, address: &[u8]) -> bool {
     // A dot is fine behind a plain byte.
     let mut plain_before = false;
     for &byte in address {
+        // Most bytes are such: one look tells.
+        if byte.is_ascii_alphanumeric() {
+            plain_before = true;
+            continue;
+        }
         match byte {
             b'.' | b'@' if !plain_before => return false,
             b'.' => {
@@ -62,7 +67,6 @@ pub(super) fn is_complete(options: &Options, address: &[u8]) -> bool {
                 plain_before = false;
                 dots_in_domain = 0;
             }
-            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => plain_before = true,
             b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/' | b'=' | b'?' | b'^'..=b'`' | b'{'..=b'~' => {
                 plain_before = true;
             }

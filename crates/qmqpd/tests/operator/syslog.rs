@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testbed::peers::Peer;
 use testbed::trials::Trials;
 
@@ -24,6 +27,46 @@ pub(crate) fn add(trials: &mut Trials) {
         &[Peer::Root],
         a_log_daemon_that_is_started_anew_hears_how_many_lines_were_lost,
     );
+    trials.add(
+        "syslog::a_killed_process_leaves_the_count_of_its_lost_lines",
+        &[Peer::Root],
+        a_killed_process_leaves_the_count_of_its_lost_lines,
+    );
+}
+
+/// A process cannot say any more what it has lost when it is killed; the next one does.
+fn a_killed_process_leaves_the_count_of_its_lost_lines() {
+    let site = Site::new();
+    let address = free_address();
+    site.configure("qmqpd_log = syslog\nqmqpd_authorized_clients = 127.0.0.1\n");
+    site.write("etc/master.cf", &format!("{address} inet n - y - - qmqpd\n"));
+    let path = site.path("syslog");
+    let daemon = listen(&path);
+    let mut serve = with_log(&site, &path);
+    serve.args(["serve", "-c", "etc"]);
+    let server = site.start(serve, &["-c", "etc"]);
+    until("it runs", || server.status().contains(": running\n").then_some(()));
+    drop(daemon);
+    std::fs::remove_file(&path).unwrap();
+    let told = site.path(&format!("queue/pid/qmqpd-clients.inet.{address}"));
+    until("the other processes are told of lines that are lost", || {
+        assert!(send(address).starts_with('K'));
+        let regions = std::fs::read(&told).unwrap_or_default();
+        regions
+            .chunks(16 * 1024)
+            .any(|region| region.get(44..48).is_some_and(|lost| lost != [0; 4]))
+            .then_some(())
+    });
+    let daemon = listen(&path);
+    let master = server.master.id();
+    let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
+    for child in children.split_whitespace() {
+        let killed = kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL);
+        assert!(matches!(killed, Ok(()) | Err(Errno::ESRCH)), "{killed:?}");
+    }
+    let line =
+        until("the next process says how many lines were lost", || daemon.heard("a process that is gone: "));
+    assert!(number_before(&line, " log lines were lost: it could not reach the log") > 0, "{line}");
 }
 
 /// Starts a command that sees a /dev of its own, in which /dev/log is this socket.

@@ -11,7 +11,8 @@
 //!   limit. What a client does within that time in several processes is counted too late; that, and all clients but
 //!   the 255 that take most in a process, is the error.
 //! - What a process holds goes with its lock, so nothing is left of one that was killed. What was counted within a
-//!   time unit (connections, messages, logged sessions) is adopted by a process that finds the region free.
+//!   time unit (connections, messages, logged sessions) is adopted by a process that finds the region free, and the
+//!   log lines that the other has lost are counted in the log.
 //! - Under Postfix's master(8) a process that drains is unknown to the master. It reads how many have begun to
 //!   drain after it, and cuts its sessions when these are `qmqpd_old_process_limit`.
 //!
@@ -78,6 +79,8 @@ pub(super) fn start(service: &Arc<Service>, file: RegionFile, service_name: &str
         draining_since: None,
         is_ending: false,
         is_trouble_said: false,
+        is_last: false,
+        lines_lost: 0,
     };
     exchange.agree_on_minutes();
     exchange.adopt_all();
@@ -117,6 +120,10 @@ struct Exchange {
     /// It has to cut its sessions, and was told so.
     is_ending: bool,
     is_trouble_said: bool,
+    /// The process is about to end.
+    is_last: bool,
+    /// Log lines that processes have lost that are gone, and of which the log does not say so yet.
+    lines_lost: u64,
 }
 
 impl Exchange {
@@ -129,6 +136,7 @@ impl Exchange {
             let longest = self.draining_since.map(|_| LOOK_INTERVAL_DRAINING);
             let goes_on = changes.wait(last, longest);
             last = Instant::now();
+            self.is_last = !goes_on;
             self.run();
             if !goes_on {
                 let _nobody_waits = end.send(());
@@ -166,6 +174,7 @@ impl Exchange {
         if self.draining_since.is_none() && service.connection_limit.is_closed() {
             self.draining_since = Some(boot_milliseconds());
         }
+        self.say_lines_lost();
         let told = self.file.write(self.own, &self.report(window, minute).encode());
         let held = self.file.held()?;
         for region in 0..REGIONS {
@@ -197,8 +206,28 @@ impl Exchange {
             free_places: u32::try_from(service.connection_limit.free_places()).unwrap_or(u32::MAX),
             minute,
             logged,
+            lines_lost: u32::try_from(self.lines_lost()).unwrap_or(u32::MAX),
             clients: sums::greatest(service.clients.counts(window, voices)),
         }
+    }
+
+    /// Those of this process, too, which Postfix's master(8) would not hear of; ours does, from a process that ends in order.
+    fn lines_lost(&self) -> u64 {
+        let is_said = self.is_last && !self.service.is_under_postfix;
+        let own = if is_said { 0 } else { self.service.log.lost_lines() };
+        self.lines_lost.saturating_add(own)
+    }
+
+    /// Has the log count what processes have lost that are gone, unless this one does not reach it either.
+    fn say_lines_lost(&mut self) {
+        if self.lines_lost == 0 || self.service.log.is_unreachable() {
+            return;
+        }
+        let (name, count) = (&self.service_name, std::mem::take(&mut self.lines_lost));
+        let text = format!(
+            "service {name}: a process that is gone: {count} log lines were lost: it could not reach the log"
+        );
+        self.service.log.write(Program::Service, Severity::Warning, &text);
     }
 
     /// The minutes of the log quota are those of the processes that are there, or have just been there; or they begin now.
@@ -222,7 +251,7 @@ impl Exchange {
 
     /// Counts as our own what a process has counted within the time unit that is not over; others are not to do that, too. What goes
     /// wrong here is a count that is lost.
-    fn adopt(&self, region: usize) {
+    fn adopt(&mut self, region: usize) {
         let is_ours = region == self.own;
         if !is_ours && !self.file.try_lock(region).unwrap_or(false) {
             return;
@@ -232,6 +261,7 @@ impl Exchange {
             self.service.clients.adopt(&report.clients, now().seconds);
             let logged_of = report.clients.iter().map(|(client, counts)| (*client, counts.logged));
             self.service.session_quota.adopt(report.minute, report.logged, logged_of, now().seconds);
+            self.lines_lost = self.lines_lost.saturating_add(report.lines_lost.into());
             self.service.changes.note();
         }
         if !is_ours {

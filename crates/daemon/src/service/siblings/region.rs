@@ -10,6 +10,7 @@
 //! | 28–31 | sessions without a message that it has logged in the minute of 32–39 |
 //! | 32–39 | which minute, since 1970 |
 //! | 40–43 | how many seconds after that of the clock it began |
+//! | 44–47 | log lines that were lost, and of which the log does not say so |
 //! | 64–127, 128–191, … | a client each |
 //!
 //! A client: family (0, 4 or 6) at 0, address at 8–23, connections 24–27, sessions 28–31; which time unit since 1970 at 32–39,
@@ -46,6 +47,8 @@ pub(crate) struct Report {
     pub(crate) minute: Minute,
     /// Of all clients, in that minute.
     pub(crate) logged: u32,
+    /// Log lines that were lost, of which the log does not say so yet.
+    pub(crate) lines_lost: u32,
     /// Those that take most.
     pub(crate) clients: Vec<(Option<IpAddr>, Counts)>,
 }
@@ -90,6 +93,7 @@ impl Report {
         bytes.extend_from_slice(&self.logged.to_le_bytes());
         bytes.extend_from_slice(&self.minute.number.to_le_bytes());
         bytes.extend_from_slice(&self.minute.phase.to_le_bytes());
+        bytes.extend_from_slice(&self.lines_lost.to_le_bytes());
         bytes.resize(HEADER_BYTES, 0);
         for (client, counts) in self.clients.iter().take(count) {
             encode_client(*client, counts, &mut bytes);
@@ -117,6 +121,7 @@ impl Report {
             free_places: u32_at(bytes, 24)?,
             logged: u32_at(bytes, 28)?,
             minute: Minute { number: u64_at(bytes, 32)?, phase: u32_at(bytes, 40)? },
+            lines_lost: u32_at(bytes, 44)?,
             clients: clients.collect::<Option<_>>()?,
         })
     }
@@ -203,12 +208,13 @@ pub(super) mod tests {
 
     pub(crate) fn report() -> impl Strategy<Value = Report> {
         let draining_since = prop_oneof![Just(None), (1..u64::MAX).prop_map(Some)];
-        (draining_since, any::<(u32, u64, u32, u32)>(), vec((client(), counts()), 0..20)).prop_map(
-            |(draining_since, (free_places, number, phase, logged), clients)| Report {
+        (draining_since, any::<(u32, u64, u32, u32, u32)>(), vec((client(), counts()), 0..20)).prop_map(
+            |(draining_since, (free_places, number, phase, logged, lines_lost), clients)| Report {
                 draining_since,
                 free_places,
                 minute: Minute { number, phase },
                 logged,
+                lines_lost,
                 clients,
             },
         )

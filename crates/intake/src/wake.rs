@@ -98,3 +98,66 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// `W`: wake up; what cleanup(8) of Postfix 3.7 sends after each message.
 const SCAN_INCOMING: &[u8] = b"W\0";
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::time::Instant;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn named_pipe() -> (tempfile::TempDir, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qmgr");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (directory, path)
+    }
+
+    /// Its pipe is full, and it reads nothing.
+    #[test]
+    fn a_queue_manager_that_hangs_is_given_up() {
+        let (_directory, service) = named_pipe();
+        let mut both_ends = std::fs::File::options();
+        let both_ends = both_ends.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        let mut pipe = both_ends.open(&service).unwrap();
+        while pipe.write(&[0; 4096]).is_ok() {}
+        while pipe.write(&[0]).is_ok() {}
+        let (done, is_done) = std::sync::mpsc::channel();
+        let limit = Duration::from_millis(200);
+        let began = Instant::now();
+        std::thread::spawn(move || {
+            wake_once(&service, limit);
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(PATIENCE).expect("it waits for ever");
+        assert!(began.elapsed() >= limit, "given up after {:?}", began.elapsed());
+    }
+
+    /// One is for all messages that come until the next, and the last message has one behind it.
+    #[tokio::test]
+    async fn many_messages_make_few_wake_ups() {
+        let (_directory, service) = named_pipe();
+        let mut reader = std::fs::File::options().read(true).write(true).open(&service).unwrap();
+        let wake = Wake::start(&service, PATIENCE);
+        let began = Instant::now();
+        for _ in 0..200 {
+            wake.queue_manager();
+            sleep(Duration::from_millis(1)).await;
+        }
+        let until = Instant::now() + PATIENCE;
+        while wake.shared.is_due.load(Ordering::Acquire) && Instant::now() < until {
+            sleep(PAUSE).await;
+        }
+        let most = began.elapsed().as_millis() / PAUSE.as_millis() + 2;
+        let mut told = [0; 4096];
+        let count = reader.read(&mut told).unwrap() / SCAN_INCOMING.len();
+        assert!(count >= 1 && count as u128 <= most, "{count} wake-ups, {most} at most");
+    }
+}

@@ -288,6 +288,20 @@ mod tests {
         *address
     }
 
+    /// By the kernel, which drops what is too much until there is room, so that connecting takes long.
+    #[test]
+    fn no_more_connections_wait_than_the_backlog_says() {
+        for backlog in [2, 7] {
+            let address = Listen::Inet("127.0.0.1:0".parse().unwrap());
+            let listener = Listener::bind(&address, backlog, "test").unwrap();
+            let address = SockRef::from(&listener.socket).local_addr().unwrap().as_socket().unwrap();
+            let connect = || TcpStream::connect_timeout(&address, std::time::Duration::from_secs(1)).ok();
+            let waiting: Vec<TcpStream> = std::iter::from_fn(connect).take(20).collect();
+            // Linux adds one.
+            assert_eq!(waiting.len(), usize::try_from(backlog).unwrap() + 1);
+        }
+    }
+
     #[test]
     fn a_socket_in_the_file_system_replaces_a_stale_one_and_no_other() {
         use std::os::unix::fs::PermissionsExt;

@@ -37,7 +37,11 @@ pub(super) enum PassError {
 
 /// Takes over the client that `passer` has for us.
 pub(super) async fn receive(passer: UnixStream) -> Result<(OwnedFd, PeerAddress), PassError> {
-    timeout(TIME_MAX, converse(passer)).await.unwrap_or(Err(PassError::Timeout))
+    receive_within(TIME_MAX, passer).await
+}
+
+async fn receive_within(limit: Duration, passer: UnixStream) -> Result<(OwnedFd, PeerAddress), PassError> {
+    timeout(limit, converse(passer)).await.unwrap_or(Err(PassError::Timeout))
 }
 
 async fn converse(mut passer: UnixStream) -> Result<(OwnedFd, PeerAddress), PassError> {
@@ -94,3 +98,33 @@ fn connection_of(socket: OwnedFd) -> io::Result<(OwnedFd, PeerAddress)> {
 const TIME_MAX: Duration = Duration::from_secs(100);
 /// More than all that postscreen(8) says about a client.
 const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::io::IoSlice;
+
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+    use super::*;
+
+    /// Neither before it has passed a client, nor in the middle of what it says about that.
+    #[tokio::test]
+    async fn a_server_that_takes_too_long_to_pass_a_client_is_given_up() {
+        for passes in [false, true] {
+            let (passer, ours) = UnixStream::pair().unwrap();
+            if passes {
+                let (client, _) = std::os::unix::net::UnixStream::pair().unwrap();
+                let beside = [client.as_raw_fd()];
+                let beside = [ControlMessage::ScmRights(&beside)];
+                let begun = [IoSlice::new(b"\0client_addr")];
+                sendmsg::<()>(passer.as_raw_fd(), &begun, &beside, MsgFlags::empty(), None).unwrap();
+            }
+            let given_up = timeout(PATIENCE, receive_within(Duration::from_millis(100), ours)).await;
+            let error = given_up.expect("it waits for ever").unwrap_err();
+            assert_eq!(error.to_string(), "pass_accept_attr: timeout after 100 s", "passes: {passes}");
+            drop(passer);
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+}

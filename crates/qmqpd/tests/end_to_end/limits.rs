@@ -25,6 +25,7 @@ pub(crate) fn add(trials: &mut Trials) {
     trials.add("limits::a_large_message_hears_why_it_is_refused", &[], large_refusal);
     trials.add("limits::a_slow_line_hears_why_it_is_refused", &[], slow_refusal);
     trials.add("limits::a_refused_client_that_stalls_is_let_go", &[], stalled_refusal);
+    trials.add("limits::a_filter_that_cannot_be_reached_is_given_up", &[], unreachable_filter);
     trials.add("limits::a_fast_sender_leaves_its_thread_to_others", &[], fast_sender);
 }
 
@@ -118,6 +119,23 @@ fn delayed_refusal() {
     // One after the other, the last would have waited for all of them.
     let longest = sessions.iter().map(|session| session.took).max().unwrap();
     assert!(longest < DELAY * 3, "of {REFUSED}, one waited for {longest:?}");
+}
+
+/// As many connections wait for it as the kernel lets wait; each further one is tried for minutes.
+fn unreachable_filter() {
+    let filter = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = filter.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok();
+    let waiting: Vec<TcpStream> = std::iter::from_fn(connect).take(1000).collect();
+    let mut server = with(&[&format!("non_smtpd_milters = inet:{address}"), "milter_connect_timeout = 2s"]);
+    let whole = request(CONTENT, b"a@sender.example", &[b"b@rcpt.example"]);
+    let session = client::run(server.address, &[Step::Send(whole)]);
+    let said = client::reply(&session.received).map(client::text);
+    assert_eq!(said.as_deref(), Some("ZError: 4.7.1 Service unavailable - try again later"));
+    assert!(session.took >= Duration::from_secs(2), "given up after {:?}", session.took);
+    let reason = format!("connect to Milter service inet:{address}: Connection timed out");
+    server.log.lines_until("the reason", |line| line.text.ends_with(&reason));
+    drop(waiting);
 }
 
 /// Who sends as fast as it is read, and asks for no disk, could keep a thread for itself. Here there is only one for all.
@@ -270,16 +288,30 @@ fn large_refusal() {
 fn slow_refusal() {
     let mut server =
         with(&["message_size_limit = 10000", "qmqpd_drain_timeout = 5s", "qmqpd_drain_limit = 1000"]);
-    let bytes = request(&vec![b'x'; 400_000], b"a@sender.example", &[b"b@rcpt.example"]);
+    let bytes = request(&vec![b'x'; 8_000_000], b"a@sender.example", &[b"b@rcpt.example"]);
     let mut stream = client::connect(server.address);
     let began = Instant::now();
-    // A piece comes in each part of the time limit for what is not wanted, and all of them take longer than that. The limit is long
-    // beside the pauses, so that a busy machine does not break it.
-    for piece in bytes.chunks(bytes.len() / 40) {
+    let send = |stream: &mut TcpStream, piece: &[u8]| {
         stream.write_all(piece).unwrap_or_else(|error| panic!("{error} after {:?}", began.elapsed()));
-        std::thread::sleep(Duration::from_millis(150));
-    }
-    assert!(began.elapsed() > Duration::from_secs(5), "it was sent too fast to show anything");
+    };
+    // One that was refused, too, and sends next to nothing, tells when the time limit for what is not wanted is over. Until then,
+    // pieces come that are large enough however slow the machine is.
+    let mut stalled = client::connect(server.address);
+    stalled.write_all(&bytes[..20]).unwrap();
+    let mut pieces = bytes.chunks(1000);
+    let mut turns = 0_u32;
+    let stalled_for = wait::within(wait::PATIENCE, || {
+        pieces.next().into_iter().for_each(|piece| send(&mut stream, piece));
+        turns += 1;
+        let gone = turns.is_multiple_of(100).then(|| stalled.write_all(b"x").err()).flatten();
+        gone.map(|_| began.elapsed())
+    });
+    let limit = Duration::from_secs(5);
+    assert!(
+        stalled_for.is_some_and(|time| time >= limit),
+        "the other client was let go after {stalled_for:?}"
+    );
+    pieces.for_each(|piece| send(&mut stream, piece));
     let (received, end) = client::read_to_end(&mut stream);
     assert_eq!((client::reply(&received).map(client::text).as_deref(), end), (Some(TOO_LARGE), End::Closed));
     server.log.lines_until("the reason", |line| line.text.ends_with(TOO_LARGE.trim_start_matches('D')));

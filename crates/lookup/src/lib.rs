@@ -68,5 +68,6 @@ pub use error::{LookupError, OpenError};
 pub use maps::{Keys, Maps, check_maps};
 pub use match_list::{Client, ClientName, Match, MatchList};
 pub use names::Names;
+pub use native::pcre2_version;
 pub use options::Options;
 pub use turns::{Asker, Owner, TURNS_MAX, TurnOptions, Turns};

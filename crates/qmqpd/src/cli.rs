@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -24,11 +25,17 @@ use qmgr::pipe::server::PipeServer;
 const DAEMON_LETTERS: &[u8] = b"cdDilmnorsStuvVz";
 
 #[derive(Debug, Parser)]
-#[command(name = "qmqpd", version, about = "Accept mail by QMQP, and reply K when it is on disk")]
+#[command(name = "qmqpd", version, long_version = long_version(), about = "Accept mail by QMQP, and reply K when it is on disk")]
 #[command(after_help = "See qmqpd(8), and qmqpd-config(5) for the parameters.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+/// The version, and that of the library whose version decides what `pcre:` tables match.
+fn long_version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| format!("{}\nPCRE2 {}", env!("CARGO_PKG_VERSION"), lookup::pcre2_version()))
 }
 
 #[derive(Debug, Subcommand)]

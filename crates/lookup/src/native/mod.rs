@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::budget::{Halt, Pace};
 
+pub use pcre::pcre2_version;
 pub(crate) use pcre::{Pcre, PcreFlags};
 pub(crate) use posix::{Posix, PosixFlags};
 

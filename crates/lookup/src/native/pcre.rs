@@ -26,6 +26,19 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
+/// The version and date of PCRE2, as the linked library states them: `10.46 2025-08-27`. Empty if it does not.
+#[must_use]
+pub fn pcre2_version() -> String {
+    // SAFETY: without a buffer, the library only returns how many bytes it would write.
+    let needed = unsafe { pcre2_sys::pcre2_config_8(pcre2_sys::PCRE2_CONFIG_VERSION, ptr::null_mut()) };
+    let mut text = vec![0_u8; usize::try_from(needed).unwrap_or(0)];
+    if !text.is_empty() {
+        // SAFETY: the buffer has room for the bytes that the library has just said that it writes.
+        unsafe { pcre2_sys::pcre2_config_8(pcre2_sys::PCRE2_CONFIG_VERSION, text.as_mut_ptr().cast()) };
+    }
+    String::from_utf8_lossy(postfix::text::until_nul(&text)).into_owned()
+}
+
 /// How a pattern is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PcreFlags(u32);

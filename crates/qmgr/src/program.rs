@@ -46,15 +46,24 @@ pub const SMTP: DeliveryProgram = DeliveryProgram {
     name: "smtp",
     description: "SMTP delivery agent",
     services: &[("smtp", true), ("relay", true)],
+    chooses_its_user: false,
 };
 
 /// The agent for LMTP.
-pub const LMTP: DeliveryProgram =
-    DeliveryProgram { name: "lmtp", description: "LMTP delivery agent", services: &[("lmtp", true)] };
+pub const LMTP: DeliveryProgram = DeliveryProgram {
+    name: "lmtp",
+    description: "LMTP delivery agent",
+    services: &[("lmtp", true)],
+    chooses_its_user: false,
+};
 
 /// The agent for QMQP.
-pub const QMQP: DeliveryProgram =
-    DeliveryProgram { name: "qmqp", description: "QMQP delivery agent", services: &[("qmqp", true)] };
+pub const QMQP: DeliveryProgram = DeliveryProgram {
+    name: "qmqp",
+    description: "QMQP delivery agent",
+    services: &[("qmqp", true)],
+    chooses_its_user: false,
+};
 
 impl Program for DeliveryProgram {
     fn name(&self) -> &'static str {

@@ -9,12 +9,13 @@ use daemon::jail::Needs;
 use daemon::log::Program;
 use daemon::peer_address::PeerAddress;
 use daemon::service::{Opening, Permit, RejectSlot, Server, Service, Sessions};
+use delivery::hosts;
 use intake::Settlement;
 use postfix::notice::Notice;
 use postfix::settings::Settings;
 
-use crate::network::{self, Agent, Log, Names, Protocol};
-use crate::program::SMTP;
+use crate::network::{self, Agent, Log, Names, Protocol, Timeouts, TlsLevel};
+use crate::program::{SMTP, tls_level};
 
 /// The agent of the services `smtp`, `lmtp` and `qmqp`.
 #[derive(Debug)]
@@ -70,12 +71,16 @@ impl Server for NetworkAgent {
         };
         let has =
             |word: &str| settings.inet_protocols.contains(word) || settings.inet_protocols.contains("all");
+        let tls = tls_level(protocol, settings).unwrap_or(TlsLevel::Mandatory);
+        let defaults = network::Settings::new(protocol, &settings.myhostname);
+        let defaults = if protocol == Protocol::Smtp { with_limits_of(settings, defaults) } else { defaults };
         let settings = network::Settings {
+            tls,
             ipv4: has("ipv4"),
             ipv6: has("ipv6"),
             own_addresses: config::own_addresses(settings),
             soft_bounce: settings.soft_bounce,
-            ..network::Settings::new(protocol, &settings.myhostname)
+            ..defaults
         };
         Ok(NetworkOpened { settings, names: std::fs::read(RESOLVER_FILE).ok() })
     }
@@ -97,6 +102,24 @@ impl Server for NetworkAgent {
 }
 
 const DNS_PORT: u16 = 53;
+
+/// `smtp_connect_timeout` and the like.
+fn with_limits_of(settings: &Settings, defaults: network::Settings) -> network::Settings {
+    let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
+    network::Settings {
+        timeouts: Timeouts {
+            connect: settings.smtp_connect_timeout,
+            helo: settings.smtp_helo_timeout,
+            ..defaults.timeouts
+        },
+        hosts: hosts::Settings {
+            addresses_max: count(settings.smtp_mx_address_limit.into()),
+            ..defaults.hosts
+        },
+        sessions_max: count(settings.smtp_mx_session_limit.into()),
+        ..defaults
+    }
+}
 
 impl Sessions for NetworkSessions {
     fn changed_table(&self) -> Option<String> {

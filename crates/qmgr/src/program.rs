@@ -4,6 +4,7 @@ use daemon::config::{Config, Finding, Program, Service};
 use postfix::notice::Severity;
 use postfix::settings::Settings;
 
+use crate::network::{self, Protocol, TlsLevel};
 use crate::pipe;
 
 /// A program of delivery.
@@ -83,7 +84,12 @@ impl Program for DeliveryProgram {
     }
 
     fn check(&self, _: &Config, service: &Service) -> Vec<Finding> {
-        let problem = if self.name == PIPE.name { pipe::server::problem(service) } else { None };
+        let problem = match self.name {
+            "pipe" => pipe::server::problem(service),
+            "smtp" => problem(service, Protocol::Smtp),
+            "lmtp" => problem(service, Protocol::Lmtp),
+            _ => None,
+        };
         let finding = |text| Finding { parameter: "", severity: Severity::Error, text };
         problem.map(|words| finding(format!("{}: {words}", service.origin))).into_iter().collect()
     }
@@ -99,4 +105,46 @@ impl Program for DeliveryProgram {
     fn built_in_services(&self) -> &'static [(&'static str, bool)] {
         self.services
     }
+}
+
+/// What of TLS main.cf asks for; an error names the parameter that this agent cannot keep.
+pub(crate) fn tls_level(protocol: Protocol, settings: &Settings) -> Result<TlsLevel, String> {
+    match protocol {
+        Protocol::Smtp => network::tls_level(
+            "smtp",
+            &settings.smtp_tls_security_level,
+            settings.smtp_enforce_tls,
+            &settings.smtp_tls_policy_maps,
+        ),
+        Protocol::Lmtp => network::tls_level(
+            "lmtp",
+            &settings.lmtp_tls_security_level,
+            settings.lmtp_enforce_tls,
+            &settings.lmtp_tls_policy_maps,
+        ),
+        Protocol::Qmqp => Ok(TlsLevel::Plain),
+    }
+}
+
+/// What the agent of a service cannot do that main.cf asks for. Mail does not leave in a way that is less than that.
+fn problem(service: &Service, protocol: Protocol) -> Option<String> {
+    let settings = &service.settings;
+    if let Err(setting) = tls_level(protocol, settings) {
+        return Some(format!(
+            "{setting}: the delivery agents of this version have no TLS: set the level to `may` to send in plain \
+             text, or leave delivery to Postfix (qmqpd_deliver = no)"
+        ));
+    }
+    let logs_in = match protocol {
+        Protocol::Smtp => settings.smtp_sasl_auth_enable,
+        Protocol::Lmtp => settings.lmtp_sasl_auth_enable,
+        Protocol::Qmqp => false,
+    };
+    logs_in.then(|| {
+        let prefix = if protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };
+        format!(
+            "{prefix}_sasl_auth_enable = yes: the delivery agents of this version do not log in: remove it, or leave \
+             delivery to Postfix (qmqpd_deliver = no)"
+        )
+    })
 }

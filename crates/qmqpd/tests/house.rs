@@ -79,7 +79,7 @@ const MODULES: &[(&str, &[Imports])] = &[
             ("network_agent", &["network", "program"]),
             ("pipe", &["agent", "delivery_line", "mail_copy", "mailbox", "request"]),
             ("maildir", &["agent", "delivery_line", "mail_copy", "mailbox", "request"]),
-            ("program", &["pipe"]),
+            ("program", &["network", "pipe"]),
             ("manager", &["delivery_line", "lines", "program", "request", "settings", "wire"]),
         ],
     ),

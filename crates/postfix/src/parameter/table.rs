@@ -565,6 +565,35 @@ parameters! {
     default_destination_concurrency_limit: integer(NOT_NEGATIVE) = "20"; Effective;
     /// How many deliveries to a new destination may be under way at the same time.
     initial_destination_concurrency: integer(POSITIVE) = "5"; Effective;
+    /// How long the SMTP agent waits for a connection. 0 means as long as the kernel tries.
+    smtp_connect_timeout: time(NOT_NEGATIVE) = "30s"; Effective;
+    /// How long a server may take for its greeting, and for its reply to EHLO or HELO.
+    smtp_helo_timeout: time(POSITIVE) = "300s"; Effective;
+    /// How many addresses of a next-hop are looked at; 0 means all.
+    smtp_mx_address_limit: integer(NOT_NEGATIVE) = "5"; Effective;
+    /// How many hosts of a next-hop that can be talked to are tried; 0 means all.
+    smtp_mx_session_limit: integer(NOT_NEGATIVE) = "2"; Effective;
+    /// Whether mail goes out under TLS. The agents have no TLS yet: `none` and `may` send in plain text, and
+    /// `qmqpd_deliver = yes` is rejected with a level that asks for more.
+    smtp_tls_security_level: text(ANY) = ""; Effective;
+    /// What smtp_tls_security_level says of SMTP, for LMTP.
+    lmtp_tls_security_level: text(ANY) = ""; Effective;
+    /// An older way to say `smtp_tls_security_level = may`.
+    smtp_use_tls: boolean = "no"; Effective;
+    /// An older way to say `lmtp_tls_security_level = may`.
+    lmtp_use_tls: boolean = "no"; Effective;
+    /// An older way to say `smtp_tls_security_level = encrypt`.
+    smtp_enforce_tls: boolean = "no"; Effective;
+    /// An older way to say `lmtp_tls_security_level = encrypt`.
+    lmtp_enforce_tls: boolean = "no"; Effective;
+    /// TLS by next-hop. The agents have no TLS yet: `qmqpd_deliver = yes` is rejected with it.
+    smtp_tls_policy_maps: list = ""; Effective;
+    /// What smtp_tls_policy_maps says of SMTP, for LMTP.
+    lmtp_tls_policy_maps: list = ""; Effective;
+    /// Whether the agent logs in. It cannot yet: `qmqpd_deliver = yes` is rejected with it.
+    smtp_sasl_auth_enable: boolean = "no"; Effective;
+    /// What smtp_sasl_auth_enable says of SMTP, for LMTP.
+    lmtp_sasl_auth_enable: boolean = "no"; Effective;
     /// How long a transport is left alone whose agent could not be reached.
     transport_retry_time: time(POSITIVE) = "60s"; Effective;
     /// A report has only the headers of a message that is larger; 0 means no limit.

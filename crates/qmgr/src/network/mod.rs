@@ -32,7 +32,7 @@ pub use book::Report;
 pub use dns::{Names, OpenError};
 pub use sasl::Password;
 pub use serve::serve;
-pub use settings::{Protocol, Settings, Timeouts, TlsLevel};
+pub use settings::{Protocol, Settings, Timeouts, TlsLevel, tls_level};
 
 use crate::request::{Finished, Request};
 use idle::Idle;

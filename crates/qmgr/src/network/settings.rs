@@ -147,6 +147,22 @@ pub struct Settings {
     pub socket_base: PathBuf,
 }
 
+/// Whether what main.cf says of TLS can be kept without TLS. `prefix` is `smtp` or `lmtp`; then the values of
+/// `_tls_security_level`, `_enforce_tls` and `_tls_policy_maps`.
+///
+/// # Errors
+/// The parameter that cannot be kept, with its value.
+pub fn tls_level(prefix: &str, level: &str, enforces: bool, policies: &str) -> Result<TlsLevel, String> {
+    if !policies.trim().is_empty() {
+        return Err(format!("{prefix}_tls_policy_maps = {policies}"));
+    }
+    match level.trim() {
+        "" if enforces => Err(format!("{prefix}_enforce_tls = yes")),
+        "" | "none" | "may" => Ok(TlsLevel::Plain),
+        other => Err(format!("{prefix}_tls_security_level = {other}")),
+    }
+}
+
 impl Settings {
     /// Postfix's defaults.
     #[must_use]
@@ -184,5 +200,26 @@ impl Settings {
             auth_soft_bounce: true,
             socket_base: PathBuf::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What asks for TLS never goes out in plain text.
+    #[test]
+    fn a_level_that_cannot_be_kept_is_named() {
+        for level in ["", "none", "may", " may "] {
+            assert_eq!(tls_level("smtp", level, false, ""), Ok(TlsLevel::Plain), "{level}");
+        }
+        assert_eq!(tls_level("smtp", "may", true, ""), Ok(TlsLevel::Plain), "the newer parameter counts");
+        for level in ["encrypt", "fingerprint", "verify", "secure", "dane", "dane-only", "nonsense"] {
+            let words = format!("lmtp_tls_security_level = {level}");
+            assert_eq!(tls_level("lmtp", level, false, ""), Err(words));
+        }
+        assert_eq!(tls_level("smtp", "", true, ""), Err("smtp_enforce_tls = yes".to_owned()));
+        let policies = tls_level("smtp", "none", false, "cdb:/x");
+        assert_eq!(policies, Err("smtp_tls_policy_maps = cdb:/x".to_owned()));
     }
 }

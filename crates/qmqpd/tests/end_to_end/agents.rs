@@ -15,6 +15,7 @@ pub(crate) fn add(trials: &mut Trials) {
     trials.add("agents::mail_goes_through_a_filter_and_back", &[Peer::QmqpSend], filter);
     trials.add("agents::mail_arrives_in_a_maildir", &[], maildir);
     trials.add("agents::check_says_what_is_wrong_with_a_pipe", &[], checked);
+    trials.add("agents::check_rejects_what_the_agents_cannot_keep", &[], checked_security);
 }
 
 const QMGR: &str = "qmgr unix n y n - 1 qmgr";
@@ -137,6 +138,32 @@ fn maildir() {
     let line = wait_for(&server, &format!("{queue_id}: to=<no@v.example>, relay=virtual, "));
     assert!(line.ends_with("dsn=5.1.1, status=bounced (unknown user: \"no@v.example\")"), "{line}");
     wait_for(&server, &format!("{queue_id}: sender non-delivery notification: "));
+}
+
+/// What would go out with less than main.cf asks for does not go out.
+fn checked_security() {
+    for (line, words) in [
+        ("smtp_tls_security_level = encrypt", "smtp_tls_security_level = encrypt: the delivery agents"),
+        ("lmtp_tls_security_level = dane", "lmtp_tls_security_level = dane: the delivery agents"),
+        ("smtp_tls_policy_maps = inline:{{a.example=encrypt}}", "smtp_tls_policy_maps = inline:"),
+        ("smtp_sasl_auth_enable = yes", "smtp_sasl_auth_enable = yes: the delivery agents"),
+    ] {
+        for (delivers, is_refused) in [("yes", true), ("no", false)] {
+            let main_cf =
+                format!("qmqpd_authorized_clients = 127.0.0.1\nqmqpd_deliver = {delivers}\n{line}\n");
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("main.cf"), main_cf).unwrap();
+            let said = std::process::Command::new(testbed::program::qmqpd())
+                .args(["check", "-c"])
+                .arg(directory.path())
+                .output()
+                .unwrap();
+            let text =
+                String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+            assert_eq!(text.contains(words), is_refused, "{line}, {delivers}: {text}");
+            assert!(!is_refused || said.status.code() == Some(78), "{line}: {text}");
+        }
+    }
 }
 
 fn checked() {

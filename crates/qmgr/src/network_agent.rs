@@ -112,11 +112,8 @@ fn with_limits_of(settings: &Settings, defaults: network::Settings) -> network::
             helo: settings.smtp_helo_timeout,
             ..defaults.timeouts
         },
-        hosts: hosts::Settings {
-            addresses_max: count(settings.smtp_mx_address_limit.into()),
-            ..defaults.hosts
-        },
-        sessions_max: count(settings.smtp_mx_session_limit.into()),
+        hosts: hosts::Settings { addresses_max: count(settings.smtp_mx_address_limit), ..defaults.hosts },
+        sessions_max: count(settings.smtp_mx_session_limit),
         ..defaults
     }
 }

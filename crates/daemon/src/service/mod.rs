@@ -45,6 +45,8 @@ pub use connection_limit::{ConnectionLimit, Permit, RejectSlot};
 pub use memory::{MemoryShare, MessageMemory};
 pub use program::{Opening, Server, Sessions, Settles};
 pub use quota::{QuotaGuard, SessionQuota};
+#[cfg(fuzzing)]
+pub use siblings::fuzzing;
 pub use siblings::{Changes, Minute};
 pub use start::{TypedByHand, run};
 pub use usage::Usage;

@@ -6,9 +6,9 @@ const SEED: u64 = 0x5eed_0f0e;
 /// How many messages a random test sends where `QMQPD_ROUNDS` says nothing else.
 const ROUNDS: usize = 250;
 
-/// Choices that follow from a seed. What follows from it may change with the version of fastrand.
+/// A small generator of pseudo-random numbers (SplitMix64).
 #[derive(Debug, Clone)]
-pub struct Random(fastrand::Rng);
+pub struct Random(u64);
 
 /// The seed of this run.
 pub fn seed() -> u64 {
@@ -29,12 +29,20 @@ fn number(variable: &str) -> Option<u64> {
 impl Random {
     /// The generator for one round.
     pub fn new(seed: u64, round: usize) -> Self {
-        Self(fastrand::Rng::with_seed(seed ^ (round as u64).wrapping_mul(0x2545_f491_4f6c_dd1d)))
+        Self(seed ^ (round as u64).wrapping_mul(0x2545_f491_4f6c_dd1d))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     /// A number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
-        self.0.usize(..end)
+        usize::try_from(self.next() % end as u64).unwrap()
     }
 
     /// One of them.

@@ -68,6 +68,16 @@ model:    ## threads and tasks under a model checker: make model ORDERS=100000 f
 	RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model QMQPD_MODELS=$(or $(ORDERS),1000) \
 		$(CARGO) test --locked --quiet -p daemon --lib service::model
 
+# The simulated world needs the locks and threads of the model checker.
+SIM = RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=$(CURDIR)/target/model $(CARGO)
+
+simulate: ## the queue in a simulated world: make simulate SEED=1 SEEDS=300; a failing seed is made small and told
+	$(SIM) test --locked --quiet -p sim --test seeds
+	$(SIM) run --locked --quiet -p sim -- $(or $(SEED),1) $(or $(SEEDS),$(if $(SEED),1,300))
+
+simulate-mutants: ## does the simulator find the faults that are planted for it? SEEDS=2000 seeds for each
+	$(SIM) run --locked --quiet -p sim -- 1 $(or $(SEEDS),2000) --planted all
+
 mutants:  ## which changes of a crate do its tests not see? make mutants CRATE=qmqp, JOBS=1, FILE=…, SHARD=0/8 (minutes to hours)
 	@CRATE=$(CRATE) FILE=$(FILE) JOBS=$(JOBS) SHARD=$(SHARD) .ci/mutants
 
@@ -118,4 +128,4 @@ install:  ## to $(DESTDIR)$(PREFIX); after make build
 clean:    ## remove target/, with the unpacked peers
 	$(CARGO) clean
 
-.PHONY: help build run quick differential samples tables end-to-end drop-in sandbox faults operator master spool tools test format lint check fuzz-smoke fuzz model mutants test-crash oracle soak manuals peers bench bench-check bench-bless licences deny install clean
+.PHONY: help build run quick differential samples tables end-to-end drop-in sandbox faults operator master spool tools test format lint check fuzz-smoke fuzz model simulate simulate-mutants mutants test-crash oracle soak manuals peers bench bench-check bench-bless licences deny install clean

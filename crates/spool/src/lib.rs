@@ -111,6 +111,7 @@ mod logs;
 mod modes;
 mod open_file;
 pub mod operator;
+pub mod planted;
 pub mod queue;
 mod receipt;
 mod shared;

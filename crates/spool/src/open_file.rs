@@ -8,6 +8,7 @@ use postfix::queue_id::QueueId;
 use crate::disk::{Disk, Status, Timestamp};
 use crate::error::{SpoolError, Step, disk};
 use crate::modes::{DRAFT_MARK, READY_MODE};
+use crate::planted::{Planted, is_planted};
 use crate::queue::Queue;
 use crate::shared::Shared;
 
@@ -157,7 +158,11 @@ impl<D: Disk> OpenFile<D> {
     }
 
     pub(crate) fn sync(&self) -> Result<(), SpoolError> {
+        if is_planted(Planted::SkipFileSync) {
+            return Ok(());
+        }
         self.with(Step::Sync, |disk, file| disk.sync(file))
+            .or_else(|error| if is_planted(Planted::IgnoreSyncError) { Ok(()) } else { Err(error) })
             .inspect_err(|error| self.shared.poison_unless_full(error))
     }
 

@@ -45,7 +45,7 @@ impl<D: Disk> Shared<D> {
             long_queue_ids,
             incoming_hash_depth: hash_depth(Queue::Incoming),
             hold_hash_depth: hash_depth(Queue::Hold),
-            process_id: std::process::id(),
+            process_id: crate::sync::process_id(),
             poison: OnceLock::new(),
             clock_warned: AtomicBool::new(false),
             lock_warned: AtomicBool::new(false),

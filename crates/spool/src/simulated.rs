@@ -23,7 +23,11 @@ pub use inode::{BLOCK_BYTES, Bytes};
 
 /// The simulated disk. Cloning gives another handle to the same one.
 #[derive(Debug, Clone)]
-pub struct Simulated(Arc<Mutex<World>>);
+pub struct Simulated {
+    world: Arc<Mutex<World>>,
+    /// Who calls; see [`Simulated::as_process`].
+    process: u64,
+}
 
 /// What becomes of the names that were not synced when the power goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +82,16 @@ struct World {
     umask: u32,
     clock: Timestamp,
     user: u32,
+    /// Whose call it is.
+    caller: u64,
+    /// Processes that were killed.
+    dead: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone)]
 struct Handle {
     inode: u64,
+    process: u64,
     /// Another process's sync lost bytes of this file: the next one through this handle says so, once, as Linux has done
     /// since 4.13.
     has_unreported_loss: bool,
@@ -146,7 +155,7 @@ impl Simulated {
     /// An empty disk of user 1000, whose clock stands at a second in 2026.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(World {
+        Self::of(World {
             inodes: BTreeMap::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -170,7 +179,36 @@ impl Simulated {
             umask: 0,
             clock: Timestamp { seconds: 1_795_000_000, microseconds: 0 },
             user: 1000,
-        })))
+            caller: 0,
+            dead: BTreeSet::new(),
+        })
+    }
+
+    fn of(world: World) -> Self {
+        Self { world: Arc::new(Mutex::new(world)), process: 0 }
+    }
+
+    /// The same disk as another process sees it, which can be [killed](Self::kill) by itself. Until then all are process 0.
+    #[must_use]
+    pub fn as_process(&self, process: u64) -> Self {
+        Self { world: Arc::clone(&self.world), process }
+    }
+
+    /// Kills a process: its descriptors and locks are gone, and no call of it has an effect from here on. What it wrote stays.
+    pub fn kill(&self, process: u64) {
+        let mut world = self.lock();
+        world.dead.insert(process);
+        let gone = |handle: &Handle| handle.process == process;
+        let handles: BTreeSet<u64> =
+            world.open_handles.iter().filter(|(_, handle)| gone(handle)).map(|(number, _)| *number).collect();
+        world.open_handles.retain(|number, _| !handles.contains(number));
+        world.locks.retain(|_, handle| !handles.contains(handle));
+        world.delivery_locks.retain(|_, handle| !handles.contains(handle));
+    }
+
+    /// Ends the failures that [`Self::fail`] began or foresaw.
+    pub fn end_failures(&self) {
+        self.lock().faults.clear();
     }
 
     /// How many calls there were.
@@ -315,7 +353,7 @@ impl Simulated {
     pub fn after_kill(&self) -> Self {
         let mut world = self.lock().clone();
         world.calm();
-        Self(Arc::new(Mutex::new(world)))
+        Self::of(world)
     }
 
     /// The same disk as the machine finds it after a power cut, or when the file system failed and was mounted anew without one:
@@ -344,13 +382,15 @@ impl Simulated {
         for (number, inode) in &mut world.inodes {
             inode.lose_power(bytes, !stopped.contains(number), &mut chance);
         }
+        let named: BTreeSet<u64> = world.names.values().copied().collect();
+        world.inodes.retain(|number, _| named.contains(number));
         world.calm();
         world.held.clear();
         world.is_read_only = false;
         if world.mount_id != 0 {
             world.mount_id += 1;
         }
-        Self(Arc::new(Mutex::new(world)))
+        Self::of(world)
     }
 
     /// The bytes of a file, without counting as a call.
@@ -389,7 +429,7 @@ impl Simulated {
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a call, behind what another process does just before it.
@@ -401,6 +441,7 @@ impl Simulated {
             (hook.act)(self);
             world = self.lock();
         }
+        world.caller = self.process;
         world
     }
 
@@ -421,7 +462,9 @@ impl Simulated {
 
     fn open_handle(&self, world: &mut World, inode: u64) -> SimulatedFile {
         let handle = world.number();
-        world.open_handles.insert(handle, Handle { inode, has_unreported_loss: false });
+        world
+            .open_handles
+            .insert(handle, Handle { inode, process: self.process, has_unreported_loss: false });
         SimulatedFile { world: self.clone(), handle, inode }
     }
 }
@@ -430,16 +473,21 @@ impl World {
     fn begin_call(&mut self) -> Option<Fault> {
         let number = self.calls;
         self.calls += 1;
-        if self.power_cut_at.is_some_and(|cut| number >= cut) {
+        if self.is_cut_off() || self.power_cut_at.is_some_and(|cut| number >= cut) {
             return Some(Fault { calls: 0..=0, errno: Errno::IO.raw_os_error(), is_partial: false });
         }
         self.faults.iter().find(|fault| fault.calls.contains(&number)).cloned()
     }
 
+    /// Whether the caller was killed.
+    fn is_cut_off(&self) -> bool {
+        self.dead.contains(&self.caller)
+    }
+
     /// Begins the sync of a file, which fails if it is its turn, or if bytes of the file were lost since the last one.
     fn begin_sync(&mut self, file: &SimulatedFile) -> io::Result<()> {
         let fault = self.begin_call();
-        if fault.is_some() && self.power_cut_at.is_none() {
+        if fault.is_some() && self.power_cut_at.is_none() && !self.is_cut_off() {
             self.lose_dirty(|inode| inode == file.inode);
         }
         let handle = self.open_handles.get_mut(&file.handle);
@@ -471,6 +519,7 @@ impl World {
         self.faults.clear();
         self.power_cut_at = None;
         self.lies.clear();
+        self.dead.clear();
     }
 
     fn number(&mut self) -> u64 {

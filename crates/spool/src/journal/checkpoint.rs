@@ -10,6 +10,7 @@ use super::ring::MARK_PLACES;
 use super::writer::{Journal, lock};
 use crate::disk::Disk;
 use crate::error::{Step, disk};
+use crate::planted::{Planted, is_planted};
 use crate::shared::Shared;
 use crate::sync::thread;
 
@@ -50,14 +51,18 @@ impl<D: Disk> Journal<D> {
     /// Makes all that was acknowledged durable without the journal, and removes it.
     pub(crate) fn close(&self, shared: &Shared<D>) {
         self.stop();
-        self.checkpoint(shared);
+        let is_planted = is_planted(Planted::CloseWithoutCheckpoint);
+        if !is_planted {
+            self.checkpoint(shared);
+        }
         let mut state = self.lock();
         let own = thread::current().id();
         // From within the answer to a message this thread writes itself, and cannot wait for that: recovery does the rest.
         while state.writer != Some(own) && (state.writer.is_some() || state.is_checkpointing) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let is_needed = state.writer.is_some() || state.ring.end_sequence().is_some() || state.is_given_up;
+        let is_used = state.ring.end_sequence().is_some() && !is_planted;
+        let is_needed = state.writer.is_some() || is_used || state.is_given_up;
         state.file_bytes = 0;
         drop(state);
         let file = lock(&self.file).take();
@@ -87,13 +92,20 @@ impl<D: Disk> Journal<D> {
             below
         };
         // Everything below this number was a complete queue file before it came into the journal.
-        match shared.disk.sync_all() {
-            Ok(()) => {
+        let synced = if is_planted(Planted::RetireWithoutSync) { Ok(()) } else { shared.disk.sync_all() };
+        match synced {
+            Err(error) if !is_planted(Planted::IgnoreCheckpointError) => {
+                self.give_up(shared, &disk(Step::Sync, &shared.disk.describe())(error));
+            }
+            _ => {
                 let mut state = self.lock();
+                let below = match state.ring.end_sequence() {
+                    Some(end) if is_planted(Planted::RetireTooMuch) => end,
+                    _ => below,
+                };
                 // Another thread may have met an error meanwhile.
                 state.mark_due = Some(below).filter(|_| !state.is_given_up);
             }
-            Err(error) => self.give_up(shared, &disk(Step::Sync, &shared.disk.describe())(error)),
         }
         self.changed.notify_all();
     }

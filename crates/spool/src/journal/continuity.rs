@@ -19,6 +19,7 @@ use std::io;
 use super::identity::{BootId, Mount, WitnessId};
 use super::names::{self, Name};
 use crate::disk::Disk;
+use crate::planted::{Planted, is_planted};
 
 impl Mount {
     /// The mount that this process sees, with a witness if there is one.
@@ -30,6 +31,9 @@ impl Mount {
     /// `is_witness_held`: a process holds the lock of the witness that is named here.
     #[must_use]
     pub fn lasts(&self, now: &Self, is_witness_held: bool) -> bool {
+        if is_planted(Planted::TrustBootId) || is_planted(Planted::TrustNothing) {
+            return is_planted(Planted::TrustBootId) && self.boot_id.is_same(now.boot_id);
+        }
         self.boot_id.is_same(now.boot_id) && (is_witness_held || (self.id != 0 && self.id == now.id))
     }
 }

@@ -3,6 +3,7 @@
 use super::likeness::{Likeness, judge, quiet_bytes};
 use crate::disk::Disk;
 use crate::error::{SpoolError, Step, disk};
+use crate::planted::{Planted, is_planted};
 use crate::shared::Shared;
 
 /// Judges a file, and when it is this message, marks every block of it as to be written, so that the next sync proves it.
@@ -18,7 +19,7 @@ pub(super) fn renew<D: Disk>(
     let mut bytes = vec![0; payload.len().saturating_add(1)];
     let count = disk_.read_at(file, 0, &mut bytes).map_err(disk(Step::Read, path))?;
     let likeness = judge(payload, bytes.get(..count).unwrap_or_default());
-    if likeness == Likeness::Same {
+    if likeness == Likeness::Same && !is_planted(Planted::SyncAgain) {
         let modified = disk_.file_status(file).map_err(disk(Step::Examine, path))?.modified;
         for (at, byte) in quiet_bytes(payload) {
             disk_.write_at(file, at, &[byte]).map_err(disk(Step::Write, path))?;
@@ -38,6 +39,9 @@ pub(super) fn prove<D: Disk>(shared: &Shared<D>, path: &str, payload: &[u8]) -> 
     let file = shared.disk.open_to_write(path).map_err(disk(Step::Open, path))?;
     if renew(&shared.disk, path, &file, payload)? != Likeness::Same {
         return Err(SpoolError::Vanished { path: path.to_owned() });
+    }
+    if is_planted(Planted::ProofWithoutSync) {
+        return Ok(());
     }
     let synced = shared.disk.sync(&file).map_err(disk(Step::Sync, path));
     synced.inspect_err(|error| shared.poison_unless_full(error))

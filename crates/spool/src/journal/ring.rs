@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use crate::planted::{Planted, is_planted};
+
 use super::record::BATCH_ALIGNMENT_BYTES;
 
 /// The two places for marks, written in turn: while one is written, the other stands.
@@ -49,7 +51,8 @@ impl Ring {
         if end <= self.limit {
             return Some(self.head);
         }
-        (BATCHES_START.saturating_add(bytes) <= oldest.offset).then_some(BATCHES_START)
+        (is_planted(Planted::OverwriteRing) || BATCHES_START.saturating_add(bytes) <= oldest.offset)
+            .then_some(BATCHES_START)
     }
 
     /// A batch stands there now.

@@ -34,6 +34,7 @@ use crate::disk::{Disk, Timestamp};
 use crate::error::{SpoolError, Step, disk};
 use crate::modes::READY_MODE;
 use crate::open_file::OpenFile;
+use crate::planted::{Planted, is_planted};
 use crate::queue::{self, Entry, Queue};
 use crate::shared::Shared;
 
@@ -88,6 +89,9 @@ pub(crate) fn run<D: Disk>(
     clock: &dyn Fn() -> Timestamp,
 ) -> Result<Settled, SpoolError> {
     let mut settled = Settled::default();
+    if is_planted(Planted::SettleNoJournal) {
+        return Ok(settled);
+    }
     let (mut orphans, mut done) = (Vec::new(), BTreeSet::new());
     for name in names(&shared.disk)? {
         let path = names::path_of(&name);
@@ -242,7 +246,9 @@ impl<D: Disk> Settlement<'_, D> {
             settled
         });
         self.tell(messages.len());
-        settled?;
+        if !is_planted(Planted::RemoveUnsettled) {
+            settled?;
+        }
         let Orphan { account, found, .. } = &self.orphan;
         if !self.lasts && (account.lost > 0 || account.lost_batches > 0 || found.other_version.is_some()) {
             return self.keep_aside().map(|()| Outcome::Settled);
@@ -280,6 +286,9 @@ impl<D: Disk> Settlement<'_, D> {
     /// Settles some messages, makes that durable, and marks it. What was settled before an error is marked, too.
     fn step(&mut self, step: &[(u64, Header)], mark_place: usize) -> Result<(), SpoolError> {
         let (mut present, mut settled_below) = (Vec::new(), None);
+        if let Some((_, last)) = step.last().filter(|_| is_planted(Planted::MarkBeforeStep)) {
+            self.mark(last.sequence.saturating_add(1), mark_place)?;
+        }
         let mut outcome = Ok(());
         for (offset, header) in step {
             match self.message(*offset, header) {
@@ -292,7 +301,9 @@ impl<D: Disk> Settlement<'_, D> {
             settled_below = Some(header.sequence.saturating_add(1));
         }
         if let Some(below) = settled_below {
-            self.sync(&present)?;
+            if !is_planted(Planted::SettleWithoutSync) {
+                self.sync(&present)?;
+            }
             self.mark(below, mark_place)?;
         }
         outcome
@@ -311,10 +322,13 @@ impl<D: Disk> Settlement<'_, D> {
         let (mut remnants, mut is_there, mut is_taken) = (Vec::new(), false, false);
         // Twice, as it can move from queue to queue meanwhile.
         for _ in 0..2 {
-            for queue in Queue::ALL {
+            let queues: &[Queue] =
+                if is_planted(Planted::LookInIncomingOnly) { &[Queue::Incoming] } else { &Queue::ALL };
+            for queue in queues.iter().copied() {
                 let Some(entry) = queue::find_in(&self.shared.disk, queue, &queue_id)? else { continue };
                 match self.look_at(&entry, &payload)? {
                     Some(Likeness::Same) => is_there = true,
+                    Some(Likeness::Remnant) if is_planted(Planted::RemnantIsWhole) => is_there = true,
                     // What the queue manager has put into `corrupt` is for the operator.
                     Some(Likeness::Remnant) if queue != Queue::Corrupt => remnants.push(entry.path),
                     Some(_) => is_taken = true,

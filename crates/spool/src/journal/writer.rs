@@ -19,6 +19,7 @@ use super::ring::{BATCHES_START, Ring};
 use super::{names, proof};
 use crate::disk::Disk;
 use crate::error::{ErrorKind, SpoolError, Step, disk, kind_of};
+use crate::planted::{Planted, is_planted};
 use crate::queue::Queue;
 use crate::receipt::{Done, Receipt};
 use crate::shared::Shared;
@@ -246,6 +247,9 @@ impl<D: Disk> Journal<D> {
             state.mark_due = None;
         }
         *lock(&self.file) = None;
+        if is_planted(Planted::RemoveGivenUp) {
+            let _ = shared.disk.unlink(&self.path);
+        }
         self.changed.notify_all();
         shared.notify(Notice::error(format!(
             "{error}; the journal is no longer used: each message is synced by itself, until `qmqpd \
@@ -280,6 +284,9 @@ impl<D: Disk> Journal<D> {
 
     fn write_group(&self, shared: &Shared<D>, group: Group, in_hand: &mut Vec<Entry>, buffer: &mut Vec<u8>) {
         self.encode(group.batch, in_hand, buffer);
+        if is_planted(Planted::AnswerBeforeBatch) {
+            accept_all(shared, in_hand);
+        }
         let written = self.append(shared, group.offset, group.bytes, group.file_bytes, buffer);
         match written {
             Ok(file_bytes) => {
@@ -294,10 +301,7 @@ impl<D: Disk> Journal<D> {
                 if was_empty || is_checkpoint_due {
                     self.changed.notify_all();
                 }
-                for entry in in_hand.drain(..) {
-                    let receipt = Receipt::new(entry.queue_id);
-                    complete(shared, entry, Ok(receipt));
-                }
+                accept_all(shared, in_hand);
             }
             Err(error) => {
                 // Want of room is over when there is room again; the next batch says that this one failed.
@@ -370,7 +374,9 @@ impl<D: Disk> Journal<D> {
             shared.disk.write_at(&file, offset, buffer).map_err(failed(Step::Write))?;
             file_bytes
         };
-        shared.disk.sync_data(&file).map_err(failed(Step::Sync))?;
+        if !is_planted(Planted::SkipJournalSync) {
+            shared.disk.sync_data(&file).map_err(failed(Step::Sync))?;
+        }
         Ok(new_bytes)
     }
 
@@ -409,18 +415,27 @@ impl<D: Disk> Journal<D> {
     /// saw it in the moment before it was locked, and has taken it for one that was left.
     fn make(&self, shared: &Shared<D>, file: &D::File) -> Result<bool, SpoolError> {
         let failed = |step| disk(step, &self.path);
-        if !shared.disk.try_lock(file).map_err(failed(Step::Lock))? {
+        if !is_planted(Planted::SkipJournalLock) && !shared.disk.try_lock(file).map_err(failed(Step::Lock))? {
             return Ok(false);
         }
         let room = vec![0; usize::try_from(BATCHES_START).unwrap_or_default()];
         shared.disk.write_at(file, 0, &room).map_err(failed(Step::Write))?;
-        shared.disk.sync(file).map_err(failed(Step::Sync))?;
+        if !is_planted(Planted::SkipNameSync) {
+            shared.disk.sync(file).map_err(failed(Step::Sync))?;
+        }
         let links = shared.disk.file_status(file).map_err(failed(Step::Examine))?.links;
         Ok(links > 0)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, JournalState> {
         lock(&self.state)
+    }
+}
+
+fn accept_all<D: Disk>(shared: &Shared<D>, in_hand: &mut Vec<Entry>) {
+    for entry in in_hand.drain(..) {
+        let receipt = Receipt::new(entry.queue_id);
+        complete(shared, entry, Ok(receipt));
     }
 }
 

@@ -165,7 +165,7 @@ impl Disk for Simulated {
             return Err(Errno::ROFS.into());
         }
         if let Some(fault) = world.begin_call() {
-            if world.power_cut_at.is_none() {
+            if world.power_cut_at.is_none() && !world.is_cut_off() {
                 world.lose_dirty(|_| true);
             }
             return Err(io::Error::from_raw_os_error(fault.errno));

@@ -19,7 +19,7 @@ quick: format
 	$(CARGO) test --locked --quiet --workspace --lib $(addprefix --test ,$(QUICK))
 
 test:     ## everything that must hold before a commit: format, lints, tests, manuals
-test: peers format lint licences check fuzz-smoke model manuals
+test: peers format lint licences check fuzz-smoke model simulate manuals
 
 format:   ## is the code formatted? (cargo fmt repairs it)
 	$(CARGO) fmt --all --check

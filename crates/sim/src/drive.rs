@@ -101,9 +101,9 @@ fn drive(run: &Run, pace: &Pace, outcome: &Mutex<Outcome>) {
     let plan = Plan::draw(run);
     let world = World::new(plan, run.seed);
     world.tell(&format!("the seed drew {:?}", world.plan));
+    world.start_master();
     world.start_server();
     pace.until_idle();
-    world.start_master();
     let mut events = BinaryHeap::new();
     for event in [Event::Submit, Event::Round, Event::Checkpoint, Event::Supervise, Event::Fault] {
         events.push(Reverse((pause(&world, event), event)));

@@ -11,7 +11,7 @@ use spool::journal::continuity::Witness;
 use spool::journal::settlement::has_orphans;
 use spool::journal::{self, BootId, Instance, WitnessId};
 use spool::simulated::{Bytes, Names, Simulated};
-use spool::{CommitWay, Draft, Options, Queue, Receipt, Spool, SpoolError, Timestamp};
+use spool::{CommitWay, Disk as _, Draft, Options, Queue, Receipt, Spool, SpoolError, Timestamp};
 
 use crate::chance::Chance;
 use crate::ledger::Ledger;
@@ -36,6 +36,8 @@ pub(crate) struct Machine {
     /// Those that are alive, with what tells their tasks so.
     alive: Vec<(u64, Arc<AtomicBool>)>,
     witness: Option<Witness<Simulated>>,
+    /// It has tried to make its witness.
+    has_master: bool,
     pub(crate) servers: Vec<Server>,
     pub(crate) is_starting: bool,
     /// How many look after journals just now.
@@ -75,6 +77,7 @@ impl World {
             next_process: 1,
             alive: Vec::new(),
             witness: None,
+            has_master: false,
             servers: Vec::new(),
             is_starting: false,
             settlers: 0,
@@ -150,6 +153,7 @@ impl World {
             let mut machine = lock(&self.machine);
             machine.is_starting = false;
             machine.manager = None;
+            machine.has_master = false;
             machine.settlers = 0;
             (machine.alive.iter().map(|(number, _)| *number).collect::<Vec<_>>(), machine.witness.take())
         };
@@ -197,22 +201,17 @@ impl World {
         }
     }
 
-    /// What the master does first: it proves to others that this mount lasts.
+    /// What the master does first, and once: it proves to others that this mount lasts.
     pub(crate) fn start_master(self: &Arc<Self>) {
-        if !self.plan.has_witness || lock(&self.machine).witness.is_some() {
+        if !self.plan.has_witness || std::mem::replace(&mut lock(&self.machine).has_master, true) {
             return;
         }
         let id = WitnessId(std::array::from_fn(|_| 1 + self.below(255) as u8));
-        let (_, disk, is_alive) = self.begin_process();
-        let world = Arc::clone(self);
-        spawn(move || {
-            if let Ok(witness) = Witness::create(disk, id) {
-                let mut machine = lock(&world.machine);
-                if is_alive.load(Ordering::Relaxed) && machine.witness.is_none() {
-                    machine.witness = Some(witness);
-                }
-            }
-        });
+        let (_, disk, _) = self.begin_process();
+        // It may be there.
+        let _ = disk.create_directory(journal::DIRECTORY, 0o700);
+        let witness = Witness::create(disk, id).ok();
+        lock(&self.machine).witness = witness;
     }
 
     fn has_proof(&self) -> bool {

@@ -105,6 +105,12 @@ impl Ledger {
         self.is_unsettled = true;
     }
 
+    /// A settlement was cut short: the step that was under way is done again, and what it had written under another queue
+    /// ID comes twice (docs/durability.md).
+    pub(crate) fn settlement_was_cut_short(&mut self) {
+        self.lines.values_mut().for_each(|line| line.may_repeat = true);
+    }
+
     /// All journals are settled.
     pub(crate) fn settle(&mut self, now: u64) {
         if std::mem::replace(&mut self.is_unsettled, false) {

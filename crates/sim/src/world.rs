@@ -151,6 +151,9 @@ impl World {
     pub(crate) fn end_all(&self) {
         let (numbers, witness) = {
             let mut machine = lock(&self.machine);
+            if machine.settlers > 0 {
+                lock(&self.ledger).settlement_was_cut_short();
+            }
             machine.is_starting = false;
             machine.manager = None;
             machine.has_master = false;

@@ -22,6 +22,8 @@
 
 mod changes;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod minute;
 mod region;
 mod sums;

@@ -115,7 +115,7 @@ impl Work<'_> {
         }
     }
 
-    /// The report about failures is in the queue, or there are none.
+    /// The report about failures is in the queue, or nothing has failed.
     fn conclude(&mut self, queue_id: &QueueId) {
         let Some(message) = self.messages.get(queue_id) else { return };
         if !message.has_deferred {

@@ -36,7 +36,7 @@ pub async fn serve(agent: Arc<Agent>, socket: UnixStream, deliveries_max: usize)
         };
         let (agent, answers) = (Arc::clone(&agent), answers.clone());
         tokio::spawn(async move {
-            // The queue manager may be gone: then there is nobody to tell.
+            // The queue manager may be gone, and an answer has no reader then.
             let mut report = |outcome| drop(answers.send(Answer::Recipient(outcome)));
             let finished = agent.deliver(&request, &file, &mut report).await;
             drop(answers.send(Answer::Finished(finished)));

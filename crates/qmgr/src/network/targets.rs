@@ -44,7 +44,7 @@ impl Target {
 /// The addresses of a next-hop, in the order in which they are to be tried.
 ///
 /// # Errors
-/// What becomes of the mail when there are none.
+/// What becomes of the mail when no host can be tried.
 pub(super) async fn find(
     nexthop: &Nexthop,
     names: &Names,

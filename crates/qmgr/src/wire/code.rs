@@ -74,7 +74,7 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, InvalidFrame> {
 /// Reads a request: the bytes behind the length.
 ///
 /// # Errors
-/// When they are none.
+/// When the bytes are not a request.
 pub fn decode_request(bytes: &[u8]) -> Result<Request, InvalidFrame> {
     let mut from = Reader(bytes);
     if from.byte()? != REQUEST {
@@ -220,7 +220,7 @@ fn take_reason(from: &mut Reader<'_>) -> Result<Reason, InvalidFrame> {
 /// Reads an answer: the bytes behind the length.
 ///
 /// # Errors
-/// When they are none.
+/// When the bytes are not an answer.
 pub fn decode_answer(bytes: &[u8]) -> Result<Answer, InvalidFrame> {
     let mut from = Reader(bytes);
     let answer = match from.byte()? {
